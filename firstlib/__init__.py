@@ -1,0 +1,1 @@
+"""FIRST, the laboratory for honest language models."""
