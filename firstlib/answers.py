@@ -1,0 +1,170 @@
+"""Asking a model: its probability for each candidate of a question, from one forward pass at one position."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from firstlib.knowledge import top_k_of_logits
+from firstlib.metrics import Reliability, reliability
+from firstlib.models import body_and_head
+from firstlib.progress import steps
+from firstlib.tasks.encoding import encode_question, pad
+from firstlib.tasks.question import Question
+
+Reading = Literal["candidates", "vocabulary"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers to N questions of up to C candidates. Missing candidates have id -1 and probability 0.
+
+    Attributes:
+        question_id: `(N,)` strings.
+        candidate_ids: `(N, C)` token ids.
+        probabilities: `(N, C)`, each candidate's probability in the whole vocabulary.
+        answer: `(N,)`, index of the right candidate.
+        top_ids: `(N, K)`, the K most probable tokens of the vocabulary at the answer position.
+        top_probabilities: `(N, K)`, theirs.
+        posterior: `(N, C)`, the truth where the world knows it, else NaN.
+    """
+
+    question_id: np.ndarray
+    candidate_ids: np.ndarray
+    probabilities: np.ndarray
+    answer: np.ndarray
+    top_ids: np.ndarray
+    top_probabilities: np.ndarray
+    posterior: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+    def shares(self) -> np.ndarray:
+        """`(N, C)`: probabilities renormalised over the candidates; even where none has any."""
+        return renormalise(self.probabilities, self.candidate_ids >= 0)
+
+    def predicted(self) -> np.ndarray:
+        """`(N,)`: index of the most probable candidate."""
+        return self.probabilities.argmax(axis=1)
+
+    def correct(self) -> np.ndarray:
+        """`(N,)` bool."""
+        return self.predicted() == self.answer
+
+    def confidence(self, reading: Reading = "candidates") -> np.ndarray:
+        """`(N,)`: the predicted candidate's probability, among the candidates or in the whole vocabulary."""
+        source = self.shares() if reading == "candidates" else self.probabilities
+        return np.take_along_axis(source, self.predicted()[:, None], axis=1)[:, 0]
+
+    def reliability(self, reading: Reading = "candidates", bins: int = 10) -> Reliability:
+        """How often these answers are right, by how sure they are."""
+        return reliability(self.confidence(reading), self.correct(), bins=bins)
+
+    def by_rank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Figure 3: for each rank `(K,)`, the mean probability given, and how often that token is the right one."""
+        right = np.take_along_axis(self.candidate_ids, self.answer[:, None], axis=1)
+        return self.top_probabilities.mean(axis=0), (self.top_ids == right).mean(axis=0)
+
+    def under(self, targets: np.ndarray) -> "Predictions":
+        """These predictions, were the model to give its top K tokens the probabilities `targets` `(N, K)`.
+
+        Candidates outside the top K get 0. So a teacher's recalibrated targets are asked as a student
+        that matched them exactly would answer.
+        """
+        same = self.candidate_ids[:, :, None] == self.top_ids[:, None, :]  # (N, C, K)
+        moved = (same * targets[:, None, :]).sum(axis=2)
+        return Predictions(**{**self.as_dict(), "probabilities": moved, "top_probabilities": targets})
+
+    def as_dict(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def save(self, folder: Path) -> None:
+        """Writes all arrays to `predictions.npz`."""
+        np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **self.as_dict())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Predictions":
+        """Reads what `save` wrote."""
+        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            return cls(**arrays)
+
+
+def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:
+    """Rows `(N, C)` scaled to sum to 1 over what exists; even shares where a row has no mass at all.
+
+    >>> renormalise(np.array([[0.2, 0.2, 0.0], [0.0, 0.0, 0.0]]), np.array([[True, True, False]] * 2))
+    array([[0.5, 0.5, 0. ],
+           [0.5, 0.5, 0. ]])
+    """
+    total = probabilities.sum(axis=1, keepdims=True)
+    even = exists / exists.sum(axis=1, keepdims=True)
+    return np.where(total > 0, probabilities / np.where(total > 0, total, 1), even)
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    k: int = 5,
+    batch: int = 128,
+) -> Predictions:
+    """The model's answers, in the questions' order.
+
+    Raises:
+        ValueError: A candidate is not a single token of this tokenizer.
+    """
+    encoded = [encode_question(tokenizer, question) for question in questions]
+    order = sorted(range(len(questions)), key=lambda i: -len(encoded[i][0]))
+    rows: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    with steps("asking", len(order)) as at:
+        for first in range(0, len(order), batch):
+            chosen = order[first : first + batch]
+            rows.update(zip(chosen, _ask_batch(model, [encoded[i] for i in chosen], k), strict=True))
+            at(first + len(chosen))
+    return _gather(questions, [encoded[i][1] for i in range(len(questions))], [rows[i] for i in range(len(questions))])
+
+
+@torch.inference_mode()
+def _ask_batch(
+    model: PreTrainedModel, encoded: Sequence[tuple[list[int], list[int]]], k: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    body, head = body_and_head(model)
+    device = head.weight.device
+    ids, mask = pad([stem for stem, _ in encoded])
+    hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
+    last = hidden[torch.arange(len(encoded)), mask.sum(1).to(device) - 1]
+    logits = head(last).float()
+    top_ids, top, _ = (part.cpu().numpy() for part in top_k_of_logits(logits, k))
+    probabilities = logits.softmax(-1).cpu().numpy()
+    return [(probabilities[i, candidates], top_ids[i], top[i]) for i, (_, candidates) in enumerate(encoded)]
+
+
+def _gather(
+    questions: Sequence[Question],
+    candidates: Sequence[list[int]],
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> Predictions:
+    widest = max(map(len, candidates))
+    posteriors = [q.posterior or (np.nan,) * len(q.candidates) for q in questions]
+    return Predictions(
+        question_id=np.array([question.id for question in questions]),
+        candidate_ids=_table(candidates, widest, -1).astype(np.int64),
+        probabilities=_table([row[0] for row in rows], widest, 0.0),
+        answer=np.array([question.answer for question in questions]),
+        top_ids=np.stack([row[1] for row in rows]),
+        top_probabilities=np.stack([row[2] for row in rows]),
+        posterior=_table(posteriors, widest, 0.0),
+    )
+
+
+def _table(rows: Sequence[Sequence[float] | np.ndarray], width: int, fill: float) -> np.ndarray:
+    table = np.full((len(rows), width), fill, dtype=np.float64)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table

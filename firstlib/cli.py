@@ -1,0 +1,72 @@
+"""The command line `first`: thin, every verb one call into the library."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from firstlib.artefacts import PROJECT
+from firstlib.errors import UserError
+from firstlib.runner import NOTEBOOKS, NotebookError, Plan, results_table
+from firstlib.runner import run as run_notebooks
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="FIRST, the laboratory for honest language models.")
+console = Console()
+
+Preset = Annotated[str, typer.Option(help="a preset's name, or a YAML file")]
+Seed = Annotated[int, typer.Option(min=0, help="of data, training order and adapters")]
+Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")]
+
+
+@app.command()
+def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Run the six notebooks in order; what has nothing new to say is not run again."""
+    plan = Plan(preset, seed, runs, tuple(set or ()))
+    executed = run_notebooks(plan, console)
+    results = plan.folder / "results.json"
+    console.print(results_table(json.loads(results.read_text())["rows"]))
+    for name, path in (("notebooks", executed[0].parent), ("figures", plan.folder / "figures"), ("results", results)):
+        console.print(f"{name:10} {_short(path)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the notebooks, on this machine only and with its token."""
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={NOTEBOOKS}"])
+
+
+@app.command()
+def plan(preset: Preset = "microworld", set: Set = None) -> None:  # noqa: A002
+    """Tell what a run would take, before anything is run."""
+    from firstlib.planning import plan_table
+
+    console.print(plan_table(preset, tuple(set or ())))
+
+
+def _short(path: os.PathLike[str]) -> str:
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit status 2, a failed notebook exit status 1."""
+    error_console = Console(stderr=True)
+    try:
+        app()
+    except UserError as error:
+        error_console.print(f"first: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except NotebookError as error:
+        error_console.print(f"first: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        error_console.print("first: stopped; what was finished is kept, and the same command goes on from there")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""Mistakes that a user can mend: shown as one line, never as a traceback."""
+
+
+class UserError(Exception):
+    """Something the user gave is wrong; the message says what, where, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]

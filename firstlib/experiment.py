@@ -1,0 +1,356 @@
+"""The one thing a notebook needs: a preset and a seed, and from there every stage of the paper by name.
+
+Each stage is computed when it is first asked for and kept under the hash of all that went into it.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from firstlib import answers, artefacts, knowledge, models, recalibration, training
+from firstlib.answers import Predictions, Reading
+from firstlib.artefacts import Artefacts, content_key, write_json
+from firstlib.errors import UserError
+from firstlib.knowledge import KnowledgeStore, Origin
+from firstlib.metrics import accuracy, brier, ece, nll, trust
+from firstlib.recalibration import Map, Search
+from firstlib.settings import METHODS, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
+from firstlib.tasks import microworld
+from firstlib.tasks.encoding import Encoded, encode, encode_question
+from firstlib.tasks.question import Question
+
+Role = Literal["teacher", "student"]
+
+# What a folder holds may change its meaning between versions of the library: then its number goes up.
+FORMATS = {"tuned": 1, "predictions": 1, "knowledge": knowledge.FORMAT}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results table; fractions, nats for `nll`."""
+
+    method: Method
+    setting: str
+    dataset: Task
+    n: int
+    accuracy: float
+    ece: float
+    trust: float
+    nll: float
+    brier: float
+
+
+class Experiment:
+    """A preset under one seed. `experiment.results()` computes the paper's table; all else can be asked by name."""
+
+    def __init__(
+        self, preset: str = "microworld", seed: int = 0, run_folder: str = "runs", overrides: Iterable[str] = ()
+    ) -> None:
+        """Opens an experiment; nothing is computed yet.
+
+        Raises:
+            UserError: A parameter has the wrong type or the preset does not exist.
+        """
+        for name, value, kind in (("preset", preset, str), ("seed", seed, int), ("run_folder", run_folder, str)):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UserError(f"{name}: must be {_KINDS[kind]}, not {value!r}")
+        if seed < 0:
+            raise UserError(f"seed: must be 0 or more, not {seed}")
+        self.preset, self.seed = preset, seed
+        self.settings: Settings = load_preset(preset, overrides)
+        self.folder = artefacts.run_folder(run_folder, preset, seed, tuple(overrides))
+        self.artefacts = Artefacts(self.folder)
+        self._loaded: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Experiment(preset={self.preset!r}, seed={self.seed})"
+
+    def change(self, **changes: Any) -> "Experiment":
+        """The same experiment with some settings changed, for example `distillation__student="renormalised"`.
+
+        It shares the run's folder: what the change does not touch is not computed again.
+        """
+        other = object.__new__(Experiment)
+        other.__dict__.update(self.__dict__)
+        other.__dict__.pop("world", None)
+        other.settings = self.settings.change(**changes)
+        other._loaded = {}
+        return other
+
+    # -- questions ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def world(self) -> microworld.World:
+        """The microworld, with its truth."""
+        return microworld.make_world()
+
+    def questions(self, task: Task, split: str = "test") -> list[Question]:
+        """The questions of one task and split: `train`, `validation` or `test`."""
+        count = getattr(self.settings.sizes, split)
+        return self._once(("questions", task, split), lambda: microworld.ask(self.world, task, split, count, self.seed))
+
+    def training_tasks(self) -> list[Task]:
+        """Every task that a model is trained on."""
+        return list(dict.fromkeys(column.train for column in self.settings.columns))
+
+    # -- the teacher -------------------------------------------------------------------------------------------
+
+    def teacher(self, task: Task) -> Path:
+        """Stage 1, the teacher fine-tuned on the task: the folder of its weights."""
+        return self._tuned("teacher", "teacher", task, {})
+
+    def knowledge(self, task: Task, k: int | None = None, split: str = "train") -> KnowledgeStore:
+        """Stage 2, the fine-tuned teacher's top-k at every response position."""
+        k = k or self.settings.knowledge.k
+        origin = Origin(
+            teacher=self.teacher(task).name,
+            tokenizer=models.base_identity(self.settings.teacher),
+            data=self._data_key(task, split),
+            k=k,
+        )
+        folder = self.artefacts.get(
+            f"knowledge-{task}-{split}-top{k}", asdict(origin), lambda to: self._extract(task, split, k, origin, to)
+        )
+        return self._once(("store", folder), lambda: KnowledgeStore(folder, origin))
+
+    def answer_probabilities(self, task: Task, k: int = 100) -> np.ndarray:
+        """The teacher's top-k on the training set at answer positions alone, `(N, k)`."""
+        store = self.knowledge(task, k)
+        examples = zip(self.questions(task, "train"), self.encoded(task, "train", "teacher"), strict=True)
+        tokenizer = self.tokenizer("teacher")
+        rows = [(e, len(encode_question(tokenizer, q)[0])) for q, e in examples]
+        return np.stack([store[e.id].probabilities[at - e.start] for e, at in rows])
+
+    def search(self, task: Task) -> Search:
+        """Stage 3, the two-step search for the coefficient with the lowest validation ECE."""
+        kind = Map(self.settings.recalibration.first_map)
+        return self._once(
+            ("search", task, kind),
+            lambda: recalibration.search(
+                lambda c: self.target_ece(task, "validation", kind, c), recalibration.GRIDS[kind]
+            ),
+        )
+
+    def coefficient(self, task: Task) -> float:
+        """The coefficient that FIRST distils with: the settings' own if given, else the search's best."""
+        return self.settings.recalibration.coefficient or self.search(task).best
+
+    def target_ece(self, task: Task, split: str, kind: Map | str, coefficient: float) -> float:
+        """ECE of the teacher's recalibrated targets: what a student that matched them exactly would show."""
+        return ece(*self.target_outcomes(task, split, kind, coefficient), bins=self.settings.measures.bins)
+
+    def target_outcomes(
+        self, task: Task, split: str, kind: Map | str, coefficient: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Confidence and correctness `(N,)` of the teacher's recalibrated targets on its own task."""
+        before = self.predictions("teacher", task, task, split)
+        after = before.under(recalibration.recalibrate(before.top_probabilities, kind, coefficient))
+        return after.confidence(self.settings.measures.confidence), after.correct()
+
+    # -- the student -------------------------------------------------------------------------------------------
+
+    def student(self, method: Method, task: Task) -> Path:
+        """Stage 4, a student trained by one of the four methods: the folder of its weights."""
+        if method not in STUDENT_METHODS:
+            raise UserError(f"method: must be one of {', '.join(STUDENT_METHODS)}, not {method!r}")
+        lesson = {} if method == "fine-tune" else self._lesson_inputs(method, task)
+        return self._tuned(method, "student", task, lesson)
+
+    def targets(self, method: Method, task: Task) -> tuple[Map, float]:
+        """The map from the teacher's probabilities to a method's targets, and its coefficient."""
+        settings = self.settings.recalibration
+        if method == "distill":
+            return Map.NONE, 0.0
+        if method == "label-smoothing":
+            return Map.LABEL_SMOOTHING, settings.label_smoothing
+        return Map(settings.first_map), self.coefficient(task)
+
+    # -- answers -----------------------------------------------------------------------------------------------
+
+    def predictions(self, method: Method, train: Task, test: Task, split: str = "test") -> Predictions:
+        """A trained model's answers to the questions of `test`."""
+        trained = self.teacher(train) if method == "teacher" else self.student(method, train)
+        role = "teacher" if method == "teacher" else "student"
+        inputs = {"model": trained.name}
+        return self._predicted(f"{method}-{train}", role, test, split, inputs, trained)
+
+    def base_predictions(self, role: Role, test: Task, split: str = "test") -> Predictions:
+        """A base model's answers, before any fine-tuning."""
+        identity = models.base_identity(self._model(role))
+        return self._predicted(f"{role}-base", role, test, split, {"model": identity}, None)
+
+    def rows(self, reading: Reading | None = None) -> list[Row]:
+        """The results table: every method on every test set of every column."""
+        return [
+            self._row(method, column.setting, column.train, test, reading or self.settings.measures.confidence)
+            for column in self.settings.columns
+            for test in column.test
+            for method in METHODS
+        ]
+
+    def losses(self, method: Method, task: Task) -> list[float]:
+        """The training loss of each step, in nats."""
+        folder = self.teacher(task) if method == "teacher" else self.student(method, task)
+        return json.loads((folder / "losses.json").read_text())
+
+    def ask(self, method: Method, train: Task, questions: Sequence[Question]) -> Predictions:
+        """A trained model's answers to any questions; not kept."""
+        role: Role = "teacher" if method == "teacher" else "student"
+        folder = self.teacher(train) if method == "teacher" else self.student(method, train)
+        return answers.ask(self._load(role, folder), self.tokenizer(role), questions, self.settings.knowledge.k)
+
+    @property
+    def figures(self) -> Path:
+        """Where the run's figures are kept."""
+        return self.folder / "figures"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the teacher chooses from."""
+        return models.vocabulary_size(self.settings.teacher)
+
+    def results(self) -> dict[str, Any]:
+        """Everything a run reports; also written to `results.json` in the run's folder."""
+        content = {
+            "preset": Path(self.preset).stem,
+            "seed": self.seed,
+            "coefficients": {task: self.coefficient(task) for task in self.training_tasks()},
+            "rows": [asdict(row) for row in self.rows()],
+            "rows_by_vocabulary": [asdict(row) for row in self.rows("vocabulary")],
+            "base": self._base_rows(),
+            "coverage": {task: self._coverage(task) for task in self.training_tasks()},
+        }
+        write_json(self.folder / "results.json", content)
+        return content
+
+    # -- how stages are made -----------------------------------------------------------------------------------
+
+    def _model(self, role: Role) -> Model:
+        return getattr(self.settings, role)
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._loaded:
+            self._loaded[key] = make()
+        return self._loaded[key]
+
+    def tokenizer(self, role: Role = "student") -> PreTrainedTokenizerBase:
+        """The tokenizer of teacher or student."""
+        return self._once(("tokenizer", role), lambda: models.load_tokenizer(self._model(role)))
+
+    def encoded(self, task: Task, split: str, role: Role = "student") -> list[Encoded]:
+        """A split's questions with their right responses, as token ids."""
+        tokenizer = self.tokenizer(role)
+        return [encode(tokenizer, question.example()) for question in self.questions(task, split)]
+
+    def _data_key(self, task: Task, split: str) -> str:
+        make = lambda: content_key([asdict(question) for question in self.questions(task, split)])  # noqa: E731
+        return self._once(("data", task, split), make)
+
+    def _tuned(self, stage: str, role: Role, task: Task, lesson: dict[str, Any]) -> Path:
+        model = self._model(role)
+        inputs = {
+            "format": FORMATS["tuned"],
+            "base": models.base_identity(model),
+            "model": model.model_dump(mode="json"),
+            "training": self.settings.training.model_dump(mode="json"),
+            "data": self._data_key(task, "train"),
+            "seed": self.seed,
+            **lesson,
+        }
+        return self.artefacts.get(f"{stage}-{task}", inputs, lambda to: self._train(role, stage, task, to))
+
+    def _lesson_inputs(self, method: Method, task: Task) -> dict[str, Any]:
+        kind, coefficient = self.targets(method, task)
+        return {
+            "knowledge": self.knowledge(task).path.parent.name,
+            "map": kind,
+            "coefficient": coefficient,
+            "distillation": self.settings.distillation.model_dump(mode="json"),
+        }
+
+    def _train(self, role: Role, stage: str, task: Task, to: Path) -> None:
+        settings, spec = self.settings, self._model(role)
+        full_rate = getattr(settings.training, f"{role}_learning_rate")
+        rate = full_rate if spec.tuning == "full" else spec.lora.learning_rate
+        examples = self.encoded(task, "train", role)
+        lessons = [] if stage in ("teacher", "fine-tune") else self._lessons(stage, task, examples)
+        torch.manual_seed(self.seed)
+        model = models.load_for_training(spec, self.seed)
+        if lessons:
+            losses = training.distill(
+                model, lessons, settings.training, settings.distillation, learning_rate=rate, seed=self.seed
+            )
+        else:
+            losses = training.fine_tune(model, examples, settings.training, learning_rate=rate, seed=self.seed)
+        models.save(model, to)
+        write_json(to / "losses.json", losses)
+
+    def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> list[training.Lesson]:
+        store, (kind, coefficient) = self.knowledge(task), self.targets(method, task)
+        return [
+            training.make_lesson(
+                example, store[example.id], lambda p: recalibration.recalibrate(p, kind, coefficient)
+            )
+            for example in examples
+        ]
+
+    def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
+        model = self._load("teacher", self.teacher(task))
+        encoded = self.encoded(task, split, "teacher")
+        found = knowledge.extract_top_k(model, encoded, k, self.settings.knowledge.batch)
+        knowledge.write_store(to, found, origin)
+
+    def _load(self, role: Role, trained: Path | None) -> PreTrainedModel:
+        spec = self._model(role)
+        return models.load_trained(spec, trained) if trained else models.load_base(spec).eval()
+
+    def _predicted(
+        self, name: str, role: Role, test: Task, split: str, inputs: dict[str, Any], trained: Path | None
+    ) -> Predictions:
+        k = self.settings.knowledge.k
+        inputs = {"format": FORMATS["predictions"], **inputs, "data": self._data_key(test, split), "k": k}
+
+        def make(to: Path) -> None:
+            model, tokenizer = self._load(role, trained), self.tokenizer(role)
+            answers.ask(model, tokenizer, self.questions(test, split), k).save(to)
+
+        folder = self.artefacts.get(f"predictions-{name}-on-{test}-{split}", inputs, make)
+        return self._once(("predictions", folder), lambda: Predictions.load(folder))
+
+    def _row(self, method: Method, setting: str, train: Task, test: Task, reading: Reading) -> Row:
+        found = self.predictions(method, train, test)
+        return Row(method, setting, test, len(found), **self._scores(found, reading))
+
+    def _scores(self, found: Predictions, reading: Reading) -> dict[str, float]:
+        correct, shares = found.correct(), found.shares()
+        right, error = accuracy(correct), ece(found.confidence(reading), correct, self.settings.measures.bins)
+        return {
+            "accuracy": right,
+            "ece": error,
+            "trust": trust(right, error),
+            "nll": nll(shares, found.answer),
+            "brier": brier(shares, found.answer),
+        }
+
+    def _base_rows(self) -> list[dict[str, Any]]:
+        tests = dict.fromkeys(test for column in self.settings.columns for test in column.test)
+        return [
+            {"role": role, "dataset": test, **self._scores(self.base_predictions(role, test), "candidates")}
+            for role in ("teacher", "student")
+            for test in tests
+        ]
+
+    def _coverage(self, task: Task) -> dict[str, float]:
+        probabilities = self.knowledge(task).all_probabilities()
+        return {f"top-{k}": float(probabilities[:, :k].sum(axis=1).mean()) for k in (1, probabilities.shape[1])}
+
+
+_KINDS = {str: "text", int: "a whole number"}
+

@@ -1,0 +1,73 @@
+"""How sure a model is, and how right it is: accuracy, ECE and its relatives, in NumPy alone.
+
+Everywhere here a *confidence* is the probability of the predicted answer, and *correct* says whether that
+answer was right. Expected calibration error (ECE) is the gap between the two, bin by bin; Trust is accuracy
+minus that gap.
+
+ECE is not one number: libraries disagree on which bin a confidence on an edge belongs to. Ours is decided
+here: the edges are the floats k / bins, a bin is (low, high], and 0.0 goes into the first bin. So with ten
+bins 0.3 belongs to (0.2, 0.3], and 1.0 to (0.9, 1.0]:
+
+>>> reliability([0.0, 0.3, 0.31, 1.0], [False, True, True, True]).count.tolist()
+[1, 0, 1, 1, 0, 0, 0, 0, 0, 1]
+
+`ece_by_convention` shows what the peers would say of the same predictions. Everything is computed in float64.
+A float32 confidence keeps its exact value, and float32's 0.3 is 0.30000001: it lies above the edge.
+
+Nothing is clipped, not even by a rounding error. A value outside [0, 1] or not finite, lengths that differ,
+no rows at all: each raises a ValueError of one line that names the argument, its first bad row, and what to
+do.
+"""
+
+from firstlib.metrics.bins import (
+    Binning,
+    BrierSplit,
+    Reliability,
+    calibration_refinement,
+    classwise_ece,
+    debiased_ece,
+    ece,
+    mce,
+    reliability,
+)
+from firstlib.metrics.chance import (
+    Interval,
+    NoiseFloor,
+    bootstrap_ece,
+    noise_floor,
+    paired_bootstrap_difference,
+)
+from firstlib.metrics.conventions import ece_by_convention
+from firstlib.metrics.proportions import clopper_pearson
+from firstlib.metrics.scores import accuracy, brier, brier_top, confidence_and_correct, nll, trust
+from firstlib.metrics.smooth import smooth_ece
+from firstlib.metrics.sweeps import Sweep, sweep, sweep_probabilities
+
+__all__ = [
+    "Binning",
+    "BrierSplit",
+    "Interval",
+    "NoiseFloor",
+    "Reliability",
+    "Sweep",
+    "accuracy",
+    "bootstrap_ece",
+    "brier",
+    "brier_top",
+    "calibration_refinement",
+    "classwise_ece",
+    "clopper_pearson",
+    "confidence_and_correct",
+    "debiased_ece",
+    "ece",
+    "ece_by_convention",
+    "mce",
+    "nll",
+    "noise_floor",
+    "paired_bootstrap_difference",
+    "reliability",
+    "smooth_ece",
+    "sweep",
+    "sweep_probabilities",
+    "trust",
+]

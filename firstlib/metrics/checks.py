@@ -1,0 +1,138 @@
+"""What every measure asks of its input, said once.
+
+A check never repairs. It raises a ValueError of one line: which argument, its first bad row, what to do.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# A float32 softmax over a large vocabulary misses 1 by about this much.
+ROW_SUM_TOLERANCE = 1e-4
+
+
+def check_predictions(
+    confidence: ArrayLike, correct: ArrayLike, suffix: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return confidence `(N,)` as float64 and correct `(N,)` as bool; `suffix` ends both arguments' names."""
+    sure = check_confidence(confidence, "confidence" + suffix)
+    right = check_correct(correct, "correct" + suffix)
+    _check_lengths("correct" + suffix, right, "confidence" + suffix, sure)
+    return sure, right
+
+
+def check_confidence(confidence: ArrayLike, name: str = "confidence") -> np.ndarray:
+    """Return `(N,)` probabilities as float64: finite, inside [0, 1], at least one."""
+    return _check_unit_interval(name, _as_floats(name, confidence, dimensions=1))
+
+
+def check_correct(correct: ArrayLike, name: str = "correct") -> np.ndarray:
+    """Return `(N,)` right-or-wrong as bool; numbers have to be exactly 0 or 1."""
+    values = np.asarray(correct)
+    _check_shape(name, values, dimensions=1)
+    if values.dtype == bool:
+        return values
+    bad = ~((values == 0) | (values == 1))
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(f"{name}[{row}] is {values[row]}: pass True or False (or 1 or 0) for every row")
+    return values.astype(bool)
+
+
+def check_distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities `(N, C)` as float64 and labels `(N,)` as integers in 0..C-1.
+
+    A row may sum to less than 1, since a question's candidates need not hold all the mass; but not to more.
+    """
+    name = "probabilities"
+    rows = _check_unit_interval(name, _as_floats(name, probabilities, dimensions=2))
+    too_much = rows.sum(axis=1) > 1 + ROW_SUM_TOLERANCE
+    if too_much.any():
+        row = int(too_much.argmax())
+        total = rows[row].sum()
+        raise ValueError(f"probabilities[{row}] sums to {total:.6g}: divide each row by its sum")
+    return rows, check_labels(labels, rows, name)
+
+
+def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores `(N, C)` as float64 and labels `(N,)`; minus infinity will do, not a row of it."""
+    rows = _as_floats("scores", scores, dimensions=2)
+    bad = ~np.isfinite(rows.max(axis=1))  # a maximum is nan if any entry is
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"scores[{row}] has a nan, plus infinity or no finite entry: leave that question out"
+        )
+    return rows, check_labels(labels, rows, "scores")
+
+
+def check_labels(labels: ArrayLike, rows: np.ndarray, name: str) -> np.ndarray:
+    """Return labels `(N,)`, each the column of its row's right answer."""
+    values = np.asarray(labels)
+    _check_shape("labels", values, dimensions=1)
+    _check_lengths("labels", values, name, rows)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(
+            f"labels has dtype {values.dtype}: pass the right answer's column, an integer, for every row"
+        )
+    bad = (values < 0) | (values >= rows.shape[1])
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"labels[{row}] is {values[row]}: {name} has columns 0 to {rows.shape[1] - 1}; pass one of them"
+        )
+    return values
+
+
+def check_temperatures(temperatures: ArrayLike) -> np.ndarray:
+    """Return temperatures `(T,)` as float64, each finite and above 0."""
+    values = _as_floats("temperatures", temperatures, dimensions=1)
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        place = int(bad.argmax())
+        raise ValueError(f"temperatures[{place}] is {values[place]}: pass finite numbers above 0")
+    return values
+
+
+def check_at_least_one(name: str, value: int) -> None:
+    """Refuse a number of bins, resamples or draws below 1."""
+    if value < 1:
+        raise ValueError(f"{name} is {value}: use 1 or more")
+
+
+def check_level(level: float) -> None:
+    """Refuse a confidence level that is not strictly between 0 and 1 (95 for 0.95, say)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}: pass a fraction between 0 and 1, such as 0.95")
+
+
+def _as_floats(name: str, values: ArrayLike, dimensions: int) -> np.ndarray:
+    floats = np.asarray(values, dtype=np.float64)
+    _check_shape(name, floats, dimensions)
+    return floats
+
+
+def _check_shape(name: str, values: np.ndarray, dimensions: int) -> None:
+    if values.ndim != dimensions:
+        wanted = "(N,)" if dimensions == 1 else "(N, C)"
+        raise ValueError(f"{name} has shape {values.shape}: pass shape {wanted}")
+    if values.size == 0:
+        raise ValueError(f"{name} is empty: pass at least one row")
+
+
+def _check_lengths(name: str, values: np.ndarray, other_name: str, others: np.ndarray) -> None:
+    if len(values) != len(others):
+        first = min(len(values), len(others))
+        raise ValueError(
+            f"{name} has {len(values)} rows and {other_name} {len(others)}: row {first} is alone; pass pairs"
+        )
+
+
+def _check_unit_interval(name: str, values: np.ndarray) -> np.ndarray:
+    # Two passes in the good case; nan fails both comparisons.
+    if values.min() >= 0 and values.max() <= 1:
+        return values
+    row = np.argwhere(~((values >= 0) & (values <= 1)))[0].tolist()
+    place = ", ".join(str(position) for position in row)
+    raise ValueError(
+        f"{name}[{place}] is {values[tuple(row)]}: pass probabilities from 0 to 1, not logits or percents"
+    )

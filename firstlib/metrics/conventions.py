@@ -1,0 +1,83 @@
+"""The convention lens: one set of predictions under every peer's binning rule."""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from firstlib.metrics.bins import bin_edges, bin_index, gap_sum
+from firstlib.metrics.checks import check_at_least_one, check_predictions
+
+
+def ece_by_convention(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> dict[str, float]:
+    """ECE of the same predictions as each library would bin them, fractions by the library's name.
+
+    Takes and raises what `ece` does. The rules agree unless a confidence lies on an edge, or beside it by a
+    rounding error; then they can differ by points. They are the released packages' rules, in float64;
+    gpleiss is the temperature_scaling repository, whose own edges are rounded to float32.
+
+    (0.9, 1] holds all four, with mean confidence 0.975 and accuracy 0.75. Where 1.0 has a bin of its own, the
+    gaps of 0.5 and -0.05 no longer cancel:
+
+    >>> found = ece_by_convention([1.0, 1.0, 0.95, 0.95], [1, 0, 1, 1])
+    >>> round(found["firstlib"], 6), round(found["torchmetrics"], 6)
+    (0.225, 0.275)
+    """
+    check_at_least_one("bins", bins)
+    sure, right = check_predictions(confidence, correct)
+    return {name: _ece_under(rule, sure, right, bins) for name, rule in RULES.items()}
+
+
+def _ece_under(
+    rule: Callable[[np.ndarray, int], np.ndarray], confidence: np.ndarray, correct: np.ndarray, bins: int
+) -> float:
+    index = rule(confidence, bins)
+    binned = index >= 0  # a rule drops a row by giving it no bin; it still counts among the N rows
+    return gap_sum(index[binned], (correct - confidence)[binned], bins) / len(confidence)
+
+
+def _right_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return bin_index(confidence, bin_edges(confidence, bins))
+
+
+def _right_closed_linspace(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return bin_index(confidence, np.linspace(0, 1, bins + 1))
+
+
+def _right_closed_without_zero(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.where(confidence > 0, _right_closed(confidence, bins), -1)
+
+
+def _left_closed_clipped(confidence: np.ndarray, bins: int) -> np.ndarray:
+    smallest = np.finfo(np.float64).eps
+    inside = np.clip(confidence, smallest, 1 - smallest)
+    return np.searchsorted(np.linspace(0, 1, bins + 1), inside, side="right") - 1
+
+
+def _left_closed_one_apart(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.searchsorted(_torch_linspace(bins), confidence, side="right") - 1
+
+
+def _truncated_quotient(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return (confidence / (1.0 / bins)).astype(np.intp)  # 0.3 / 0.1 is just below 3, so 0.3 falls into bin 2
+
+
+def _torch_linspace(bins: int) -> np.ndarray:
+    # torch counts up from 0 in the lower half and down from 1 in the upper, where it rounds only once.
+    step = 1.0 / bins
+    lower = [number * step for number in range((bins + 1) // 2)]
+    upper = [float(1 - (bins - number) * Fraction(step)) for number in range(len(lower), bins + 1)]
+    return np.array(lower + upper)
+
+
+# What each package does with an edge; -1 is "in no bin".
+RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "firstlib": _right_closed,
+    "uncertainty-calibration": _right_closed,
+    "scikit-learn": _right_closed_linspace,
+    "netcal": _left_closed_clipped,
+    "torchmetrics": _left_closed_one_apart,
+    "relplot": _truncated_quotient,
+    "gpleiss": _right_closed_without_zero,
+}

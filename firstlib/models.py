@@ -1,0 +1,122 @@
+"""Causal language models: loaded from a folder or the hub, tuned in full, by LoRA or by QLoRA. Safetensors only."""
+
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from firstlib.artefacts import files_key, project_path
+from firstlib.errors import UserError
+from firstlib.settings import Model
+
+
+def device() -> torch.device:
+    """The accelerator if there is one, else the processor."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+def base_location(model: Model) -> str:
+    """The base model's folder if there is one of that name, else its hub name.
+
+    Raises:
+        UserError: The name looks like a folder, and there is none.
+    """
+    folder = project_path(model.base)
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if model.base.count("/") != 1 or model.base.startswith((".", "/", "~", "data/")):
+        raise UserError(f"base model {model.base!r}: no folder {folder} with a config.json; check the preset's `base`")
+    return model.base
+
+
+def base_identity(model: Model) -> str:
+    """What tells one base model from another: a folder's content, or the hub name."""
+    location = Path(base_location(model))
+    if location.is_dir():
+        return files_key(p for p in location.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
+    return model.base
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer; the end token also pads where none is named."""
+    tokenizer = AutoTokenizer.from_pretrained(base_location(model))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(model: Model) -> PreTrainedModel:
+    """The base model as it comes; for QLoRA with its weights in 4-bit NF4, doubly quantised."""
+    dtype = getattr(torch, model.dtype)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return AutoModelForCausalLM.from_pretrained(
+        base_location(model),
+        dtype=dtype,
+        use_safetensors=True,
+        quantization_config=four_bit if model.tuning == "qlora" else None,
+        device_map={"": device()},
+    )
+
+
+def load_for_training(model: Model, seed: int) -> PreTrainedModel | PeftModel:
+    """The base model ready to be tuned as the settings say."""
+    base = load_base(model)
+    if model.tuning == "full":
+        return base
+    if model.tuning == "qlora":
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=base.device.type != "cpu")
+    torch.manual_seed(seed)  # the adapter's first weights are random
+    return get_peft_model(base, _adapter(model))
+
+
+def save(model: PreTrainedModel | PeftModel, folder: Path) -> None:
+    """Writes the tuned weights: the whole model, or only its adapter."""
+    model.save_pretrained(folder)
+
+
+def load_trained(model: Model, folder: Path) -> PreTrainedModel | PeftModel:
+    """A model that `save` wrote, ready to be asked."""
+    if not (folder / "adapter_config.json").is_file():
+        dtype = getattr(torch, model.dtype)
+        tuned = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        return tuned.to(device()).eval()
+    return PeftModel.from_pretrained(load_base(model), folder).eval()
+
+
+def body_and_head(model: PreTrainedModel | PeftModel) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The part that gives hidden states, and the output head over the vocabulary."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return inner.get_decoder(), inner.get_output_embeddings()
+
+
+def parameter_count(model: Model) -> int:
+    """How many parameters a base model has, from its file's own header."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(Path(base_location(model)).glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            total += sum(int(torch.tensor(file.get_slice(name).get_shape()).prod()) for name in file.keys())
+    return total
+
+
+def vocabulary_size(model: Model) -> int:
+    """Rows of the output head."""
+    return int(json.loads((Path(base_location(model)) / "config.json").read_text())["vocab_size"])
+
+
+def _adapter(model: Model) -> LoraConfig:
+    return LoraConfig(
+        r=model.lora.rank, lora_alpha=model.lora.alpha, lora_dropout=model.lora.dropout,
+        target_modules="all-linear", task_type="CAUSAL_LM",
+    )  # fmt: skip

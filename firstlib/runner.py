@@ -1,0 +1,206 @@
+"""Runs the numbered notebooks in order through papermill, and only those that have something new to say."""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from firstlib.artefacts import PROJECT, content_key, files_key, run_folder, write_json
+from firstlib.errors import UserError
+from firstlib.progress import PROGRESS_FILE
+from firstlib.settings import PRESETS, load_preset
+
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+class NotebookError(Exception):
+    """A notebook's cell failed; the message names both."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and where its results go."""
+
+    preset: str
+    seed: int
+    runs: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, which `Experiment` names the same way."""
+        return run_folder(self.runs, self.preset, self.seed, self.overrides)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What each notebook's `parameters` cell is given."""
+        parameters = {"preset": self.preset, "seed": self.seed, "run_folder": self.runs}
+        return {**parameters, "overrides": list(self.overrides)} if self.overrides else parameters
+
+
+def run(plan: Plan, console: Console) -> list[Path]:
+    """Runs what is new, and returns the executed notebooks.
+
+    Raises:
+        UserError: The settings are wrong; nothing has been written.
+        NotebookError: A cell failed; the notebooks before it are kept, and the next run goes on from there.
+    """
+    load_preset(plan.preset, plan.overrides)
+    notebooks = numbered_notebooks()
+    target = plan.folder / "notebooks"
+    target.mkdir(parents=True, exist_ok=True)
+    todo = [path for path in notebooks if not _is_current(path, plan)]
+    for path in notebooks:
+        if path not in todo:
+            console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
+    with _shown(console, len(todo)) as shown:
+        for path in todo:
+            shown(path.stem)
+            _execute(path, plan, console)
+    return [target / path.name for path in notebooks]
+
+
+def numbered_notebooks() -> list[Path]:
+    """The notebooks in their order.
+
+    Raises:
+        UserError: There are none: the library was installed without its repository.
+    """
+    found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise UserError(f"no notebooks in {NOTEBOOKS}: install from a clone with `pip install -e .`")
+    return found
+
+
+def _execute(path: Path, plan: Plan, console: Console) -> None:
+    import papermill  # here, because it is slow to import and a run with nothing new needs none of it
+
+    final = plan.folder / "notebooks" / path.name
+    partial = final.with_suffix(".partial.ipynb")
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            path, partial, plan.parameters, progress_bar=False, cwd=NOTEBOOKS, kernel_name="python3"
+        )
+    except papermill.exceptions.PapermillExecutionError as error:
+        final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+        partial.rename(final.with_suffix(".failed.ipynb"))
+        raise NotebookError(
+            f"{path.name}, cell {error.cell_index + 1}: {error.ename}: {error.evalue.strip()}\n"
+            f"The cells up to there are in {final.with_suffix('.failed.ipynb')}; what was finished is kept, "
+            "and the next run goes on from here."
+        ) from None
+    seconds = time.monotonic() - started
+    _finish(path, partial, final, plan)
+    _record_cost(plan, path.stem, seconds)
+    console.print(f"{path.stem}: {seconds:.0f} s", highlight=False)
+
+
+def _finish(path: Path, partial: Path, final: Path, plan: Plan) -> None:
+    """Stamps the executed notebook with what it came from, and only then gives it its name."""
+    book = json.loads(partial.read_text(encoding="utf-8"))
+    book["metadata"].pop("widgets", None)  # each would be megabytes; every widget cell has a static twin
+    book["metadata"]["first"] = {"key": _key(path, plan)}
+    write_json(partial, book)
+    final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    partial.replace(final)
+
+
+def _is_current(path: Path, plan: Plan) -> bool:
+    executed = plan.folder / "notebooks" / path.name
+    if not executed.is_file() or not (plan.folder / "results.json").is_file():
+        return False
+    metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
+    return metadata.get("first", {}).get("key") == _key(path, plan)
+
+
+def _key(path: Path, plan: Plan) -> str:
+    """The hash of what a notebook's outcome depends on: its cells, its parameters, the settings and the library."""
+    cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    settings = load_preset(plan.preset, plan.overrides).model_dump(mode="json")
+    library = files_key(PRESETS.parent.rglob("*.py"))
+    return content_key([cells, plan.parameters, settings, library])
+
+
+def _record_cost(plan: Plan, name: str, seconds: float) -> None:
+    path = plan.folder / "cost.json"
+    cost = json.loads(path.read_text()) if path.is_file() else {"seconds": {}, "peak_memory_bytes": 0}
+    cost["seconds"][name] = round(seconds, 1)
+    cost["peak_memory_bytes"] = max(cost["peak_memory_bytes"], _peak_memory())
+    write_json(path, cost)
+
+
+def _peak_memory() -> int:
+    """The largest kernel that has ended, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def _shown(console: Console, total: int) -> Iterator[Any]:
+    """Two bars: the notebooks, and what the current one is doing, told through a file by its kernel."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console, transient=True) as bars:
+        os.environ[PROGRESS_FILE] = str(Path(folder) / "progress.json")
+        overall, stop = bars.add_task("notebooks", total=total), threading.Event()
+        watcher = threading.Thread(target=_watch, args=(Path(os.environ[PROGRESS_FILE]), bars, stop), daemon=True)
+        watcher.start()
+        started = -1
+
+        def shown(name: str) -> None:
+            nonlocal started
+            started += 1
+            bars.update(overall, description=name, completed=started)
+
+        try:
+            yield shown
+        finally:
+            stop.set()
+            watcher.join()
+            del os.environ[PROGRESS_FILE]
+
+
+def _watch(path: Path, bars: Progress, stop: threading.Event) -> None:
+    inner, label = bars.add_task("starting", total=None), "starting"
+    while not stop.wait(0.2):
+        try:
+            state = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if state["label"] != label:
+            label = state["label"]
+            bars.reset(inner, description=f"  {label}", total=state["total"])
+        bars.update(inner, completed=state["done"], total=state["total"])
+
+
+def results_table(rows: Sequence[dict[str, Any]]) -> Any:
+    """Method by data set: accuracy, ECE and Trust in percent."""
+    from rich.table import Table
+
+    columns = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
+    table = Table(title="accuracy / ECE / Trust, in percent")
+    table.add_column("method")
+    for setting, dataset in columns:
+        table.add_column(f"{setting}\n{dataset}", justify="right")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        found = {(row["setting"], row["dataset"]): row for row in rows if row["method"] == method}
+        table.add_row(method, *[_cell(found[column]) for column in columns])
+    return table
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return " / ".join(f"{100 * row[name]:.1f}" for name in ("accuracy", "ece", "trust"))

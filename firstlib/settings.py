@@ -1,0 +1,196 @@
+"""Every number of an experiment, in one validated place. A preset is one of these, written as YAML."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firstlib.errors import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+
+Task = Literal["csqa", "boolq", "obqa", "alpaca"]
+Method = Literal["teacher", "fine-tune", "distill", "label-smoothing", "first"]
+METHODS: tuple[Method, ...] = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
+STUDENT_METHODS: tuple[Method, ...] = METHODS[1:]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Part):
+    """One training task and the test sets it is measured on."""
+
+    setting: Literal["in-domain", "out-of-domain"]
+    train: Task
+    test: tuple[Task, ...] = Field(min_length=1)
+
+
+class Sizes(_Part):
+    """How many questions a split holds."""
+
+    train: int = Field(gt=0)
+    validation: int = Field(gt=0)
+    test: int = Field(gt=0)
+
+
+class Lora(_Part):
+    """The adapter, where a model is not tuned in full."""
+
+    rank: int = Field(16, gt=0)
+    alpha: int = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    learning_rate: float = Field(2e-3, gt=0, description="adapters want a larger one than full tuning")
+
+
+class Model(_Part):
+    """A base model and how it is tuned."""
+
+    base: str = Field(description="a local folder or a hub name of a causal language model")
+    tuning: Literal["full", "lora", "qlora"] = "full"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    lora: Lora = Lora()
+
+
+class Training(_Part):
+    """How teacher and student are trained: the paper's optimiser and schedule (its section 4)."""
+
+    epochs: int = Field(3, gt=0)
+    batch: int = Field(32, gt=0)
+    teacher_learning_rate: float = Field(2e-5, gt=0)
+    student_learning_rate: float = Field(2e-5, gt=0)
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of all steps")
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-6
+
+
+class Knowledge(_Part):
+    """What is kept of the teacher."""
+
+    k: int = Field(5, gt=1)
+    batch: int = Field(64, gt=0)
+
+
+class Recalibration(_Part):
+    """How the kept probabilities become targets. Label smoothing's d is the paper's."""
+
+    first_map: Literal["temperature", "logit-temperature"] = "temperature"
+    coefficient: float | None = Field(None, gt=0, description="None: chosen on validation by ECE")
+    label_smoothing: float = Field(0.1, ge=0, le=1)
+
+
+class Distillation(_Part):
+    """Eq. 5's open reading: the student's probability over the whole vocabulary, or over the k tokens."""
+
+    student: Literal["full", "renormalised"] = "full"
+    tail: Literal["drop", "renormalise", "ghost", "smooth", "gold"] = "drop"
+
+
+class Measures(_Part):
+    """How confidence is read and binned. The paper leaves the first open; both are always computed."""
+
+    confidence: Literal["candidates", "vocabulary"] = "candidates"
+    bins: int = Field(10, gt=0)
+
+
+class Settings(_Part):
+    """A whole experiment."""
+
+    description: str = ""
+    world: Literal["microworld"] = "microworld"
+    columns: tuple[Column, ...] = Field(min_length=1)
+    sizes: Sizes
+    teacher: Model
+    student: Model
+    training: Training = Training()
+    knowledge: Knowledge = Knowledge()
+    recalibration: Recalibration = Recalibration()
+    distillation: Distillation = Distillation()
+    measures: Measures = Measures()
+
+    def change(self, **changes: Any) -> "Settings":
+        """A copy with some values changed; a dotted key is written with two underscores.
+
+        Raises:
+            UserError: A key does not exist or its value does not fit.
+        """
+        return _validated(_overlay(self.model_dump(mode="json"), _dotted(changes).items()), "changes")
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the library."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_preset(preset: str, overrides: Iterable[str] = ()) -> Settings:
+    """The settings of a preset by name, or of a YAML file by path, with `key.sub=value` overrides applied.
+
+    Raises:
+        UserError: No such preset or file; not YAML; an unknown key; a value that does not fit.
+    """
+    path = Path(preset) if str(preset).endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
+    if not path.is_file() or path.parent == PRESETS and preset not in (*preset_names(), str(path)):
+        raise UserError(f"preset {str(preset)!r}: there is no such preset; choose {', '.join(preset_names())} or a .yaml file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"preset {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"preset {path}: must hold settings by name, not {type(content).__name__}")
+    return _validated(_overlay(content, map(_parse_override, overrides)), str(preset))
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text!r}: write it as key=value, for example training.epochs=1")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {text!r}: the value is not readable as YAML") from error
+
+
+def _dotted(changes: dict[str, Any]) -> dict[str, Any]:
+    return {key.replace("__", "."): value for key, value in changes.items()}
+
+
+def _overlay(content: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    result = {**content}
+    for key, value in overrides:
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            inner = place.get(parent)
+            place[parent] = {**inner} if isinstance(inner, dict) else {}
+            place = place[parent]
+        place[last] = value
+    return result
+
+
+def _validated(content: dict[str, Any], source: str) -> Settings:
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise UserError("; ".join(_complaint(source, item) for item in error.errors())) from error
+
+
+def _complaint(source: str, item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(_known_keys(item['loc'][:-1]))}"
+        return f"settings of {source}: unknown key {key!r}{hint}"
+    return f"settings of {source}: {key}: {item['msg']}, not {item['input']!r}"
+
+
+def _known_keys(path: tuple[Any, ...]) -> list[str]:
+    part: Any = Settings
+    for name in path:
+        if isinstance(name, str) and name in getattr(part, "model_fields", {}):
+            part = part.model_fields[name].annotation
+    return list(getattr(part, "model_fields", Settings.model_fields))

@@ -1,0 +1,175 @@
+"""Teaching a model: on the right tokens (fine-tuning), or on a teacher's distributions (distillation, Eq. 5).
+
+Both go through `transformers.Trainer`, with the paper's optimiser and schedule; they differ in the loss alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from firstlib.knowledge import TopK
+from firstlib.losses import top_k_kl
+from firstlib.models import body_and_head
+from firstlib.progress import steps
+from firstlib.settings import Distillation, Training
+from firstlib.tasks.encoding import Encoded, pad
+
+IGNORE = -100  # what the Trainer's cross-entropy leaves out
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An example with the distribution that a student is to match at each response position.
+
+    Attributes:
+        token_ids: `(P, K)`.
+        targets: `(P, K)` recalibrated probabilities.
+    """
+
+    example: Encoded
+    token_ids: np.ndarray
+    targets: np.ndarray
+
+
+def make_lesson(example: Encoded, knowledge: TopK, recalibrate: Callable[[np.ndarray], np.ndarray]) -> Lesson:
+    """Joins an example with what the teacher said on it.
+
+    Raises:
+        ValueError: The knowledge is on other positions than the example's response.
+    """
+    expected = np.arange(example.start, len(example.token_ids))
+    if example.id != knowledge.example_id or not np.array_equal(knowledge.position, expected):
+        raise ValueError(f"example {example.id}: the store's positions are not its response's; extract again")
+    return Lesson(example, knowledge.token_ids, recalibrate(knowledge.probabilities))
+
+
+def fine_tune(
+    model: PreTrainedModel, examples: Sequence[Encoded], training: Training, *, learning_rate: float, seed: int
+) -> list[float]:
+    """Cross-entropy on the response tokens. Tunes the model in place and returns the loss of each step, in nats."""
+    return _train(Trainer, _collate_examples, model, examples, training, learning_rate, seed, "fine-tuning")
+
+
+def distill(
+    model: PreTrainedModel,
+    lessons: Sequence[Lesson],
+    training: Training,
+    distillation: Distillation,
+    *,
+    learning_rate: float,
+    seed: int,
+) -> list[float]:
+    """Knowledge matching (Eq. 5), without any hard-label loss. Returns the loss of each step, in nats."""
+
+    def trainer(**arguments: Any) -> Trainer:
+        return DistillationTrainer(distillation, **arguments)
+
+    return _train(trainer, _collate_lessons, model, lessons, training, learning_rate, seed, "distilling")
+
+
+class DistillationTrainer(Trainer):
+    """The Trainer with the sparse distillation loss, which never holds logits for the whole vocabulary."""
+
+    def __init__(self, distillation: Distillation, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.distillation = distillation
+        self.model_accepts_loss_kwargs = True  # so that accumulated batches are weighed by their positions
+
+    def compute_loss(
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Eq. 5 over the batch's response positions, in nats."""
+        outputs = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False,
+            output_hidden_states=True, logits_to_keep=1,
+        )  # fmt: skip
+        kept = inputs["labels"][:, 1:] != IGNORE
+        hidden = outputs.hidden_states[-1][:, :-1][kept]
+        gold = inputs["labels"][:, 1:][kept]
+        config, head = model_config(self.model), body_and_head(self.accelerator.unwrap_model(model))[1]
+        loss = top_k_kl(
+            hidden, head.weight, inputs["token_ids"], inputs["targets"],
+            tail=self.distillation.tail, student=self.distillation.student, gold=gold,
+            softcap=getattr(config, "final_logit_softcapping", None), scale=getattr(config, "logit_scale", 1.0),
+        )  # fmt: skip
+        if num_items_in_batch is not None:
+            loss = loss * len(hidden) / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+
+def model_config(model: PreTrainedModel) -> Any:
+    """The text model's configuration, under an adapter too."""
+    return model.config.get_text_config()
+
+
+class _Watch(TrainerCallback):
+    """Keeps each step's loss and tells how far training is."""
+
+    def __init__(self, at: Callable[[int], None]) -> None:
+        self.at = at
+        self.losses: list[float] = []
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self.at(state.global_step)
+
+    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+def _train(
+    trainer_class: Callable[..., Trainer],
+    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+    model: PreTrainedModel,
+    data: Sequence[Any],
+    training: Training,
+    learning_rate: float,
+    seed: int,
+    label: str,
+) -> list[float]:
+    total = training.epochs * -(-len(data) // training.batch)
+    with steps(label, total) as at:
+        watch = _Watch(at)
+        trainer = trainer_class(
+            model=model, args=_arguments(training, learning_rate, seed), train_dataset=data,
+            data_collator=collate, callbacks=[watch],
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return watch.losses
+
+
+def _arguments(training: Training, learning_rate: float, seed: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir="unused", save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
+        per_device_train_batch_size=training.batch, num_train_epochs=training.epochs,
+        learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=training.warmup,
+        adam_beta1=training.adam_beta1, adam_beta2=training.adam_beta2, adam_epsilon=training.adam_epsilon,
+        seed=seed, remove_unused_columns=False, dataloader_pin_memory=False,
+    )  # fmt: skip
+
+
+def _collate_examples(examples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask`, `labels`, each `(B, T)`; labels are -100 outside the response."""
+    ids, mask = pad([example.token_ids for example in examples])
+    labels = torch.full_like(ids, IGNORE)
+    for row, example in enumerate(examples):
+        labels[row, example.start : len(example.token_ids)] = ids[row, example.start : len(example.token_ids)]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _collate_lessons(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
+    """The same, and `token_ids` and `targets` `(M, K)` for the batch's M response positions, in their order."""
+    batch = _collate_examples([lesson.example for lesson in lessons])
+    batch["token_ids"] = torch.from_numpy(np.concatenate([lesson.token_ids for lesson in lessons])).long()
+    batch["targets"] = torch.from_numpy(np.concatenate([lesson.targets for lesson in lessons])).float()
+    return batch

@@ -1,0 +1,55 @@
+"""A tiny Llama with random weights and the microworld's words, in a folder as the hub would have it."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from firstlib.settings import Model
+from firstlib.tasks import microworld
+from firstlib.tasks.vocabulary import build_tokenizer
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world():
+    return microworld.make_world()
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory, world):
+    folder = tmp_path_factory.mktemp("base")
+    texts = [q.prompt + q.response for t in microworld.TASKS for q in microworld.ask(world, t, "train", 2000, 0)]
+    tokenizer = build_tokenizer(texts)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        bos_token_id=1, eos_token_id=2, pad_token_id=3,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def base(base_folder):
+    return Model(base=str(base_folder))
+
+
+@pytest.fixture
+def tiny_preset(base_folder, tmp_path):
+    """A preset file on the tiny model: every stage in seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+columns:
+  - {{setting: in-domain, train: csqa, test: [csqa]}}
+  - {{setting: out-of-domain, train: alpaca, test: [csqa, obqa]}}
+sizes: {{train: 24, validation: 20, test: 16}}
+teacher: {{base: {base_folder}}}
+student: {{base: {base_folder}}}
+training: {{epochs: 1, batch: 8, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}}
+"""
+    )
+    return path

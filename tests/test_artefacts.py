@@ -1,0 +1,68 @@
+"""A stage is complete or absent, and made once."""
+
+import json
+
+import pytest
+
+from firstlib.artefacts import Artefacts, content_key, run_folder
+from firstlib.errors import UserError
+
+
+def test_a_stage_is_made_once(tmp_path):
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "result").write_text("42")
+
+    first = Artefacts(tmp_path).get("stage", {"a": 1}, make)
+    second = Artefacts(tmp_path).get("stage", {"a": 1}, make)
+    assert first == second
+    assert len(made) == 1
+    manifest = json.loads((first / "manifest.json").read_text())
+    assert manifest["inputs"] == {"a": 1}
+    assert list(manifest["files"]) == ["result"]
+    assert manifest["bytes"] == 2
+
+
+def test_other_inputs_are_another_stage(tmp_path):
+    stages = {Artefacts(tmp_path).get("stage", {"a": a}, lambda folder: None) for a in (1, 2)}
+    assert len(stages) == 2
+
+
+def test_a_failed_stage_leaves_nothing_that_looks_finished(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        Artefacts(tmp_path).get("stage", {}, fail)
+    assert Artefacts(tmp_path).manifests() == []
+    assert Artefacts(tmp_path).get("stage", {}, lambda folder: None).is_dir()
+
+
+def test_two_at_once_end_with_one_result(tmp_path):
+    def slow(folder):
+        Artefacts(tmp_path).get("stage", {}, lambda other: (other / "by").write_text("the faster"))
+        folder.mkdir(exist_ok=True)
+        (folder / "by").write_text("the slower")
+
+    finished = Artefacts(tmp_path).get("stage", {}, slow)
+    assert (finished / "by").read_text() == "the faster"
+
+
+def test_a_key_does_not_depend_on_the_order_of_names():
+    assert content_key({"a": 1, "b": [2]}) == content_key({"b": [2], "a": 1})
+    assert content_key({"a": 1}) != content_key({"a": 2})
+
+
+def test_a_run_folder_tells_overridden_settings_apart(tmp_path):
+    plain, changed = run_folder(str(tmp_path), "smoke", 0), run_folder(str(tmp_path), "smoke", 0, ["training.epochs=1"])
+    assert plain.relative_to(tmp_path).as_posix() == "smoke/seed-0"
+    assert changed.parent.name.startswith("smoke-")
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "smoke").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        run_folder(str(tmp_path), "smoke", 0)

@@ -1,0 +1,466 @@
+"""The figures show the numbers they are given, and leave as files and outputs that need no network."""
+
+import functools
+import json
+import logging
+import struct
+import subprocess
+import sys
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io
+import pytest
+from plotly.colors import hex_to_rgb
+
+from firstlib import display, figures
+from firstlib.metrics import reliability
+from firstlib.recalibration import search
+from firstlib.settings import METHODS
+
+CONFIDENCE = [0.15, 0.65, 0.65, 0.95, 0.95, 0.95, 0.95]
+CORRECT = [1, 1, 1, 1, 1, 0, 0]
+DIAGRAM = reliability(CONFIDENCE, CORRECT)
+SEARCHES = {"csqa": search(lambda c: abs(c - 0.34)), "boolq": search(lambda c: abs(c - 0.5) / 2)}
+MARKUP = "<script>alert(1)</script> & <b>x</b>"
+ROWS = [
+    SimpleNamespace(
+        method=method, setting=setting, dataset="csqa", accuracy=0.7 - place / 50, ece=0.1 + place / 90
+    )
+    for setting in ("in-domain", "out-of-domain")
+    for place, method in enumerate(METHODS)
+]
+
+MADE = {
+    "coverage": figures.coverage([[0.5, 0.25, 0.125], [0.25, 0.25, 0.25]], marked=2),
+    "disk_use": figures.disk_use([1, 5, 100], [13.0, 61.0, 1203.0], 50_000),
+    "kept_mass": figures.kept_mass({"csqa": np.linspace(0.9, 1, 101), "alpaca": [0.5, 0.7, 0.9]}),
+    "rank_probabilities": figures.rank_probabilities({"teacher": ([0.9, 0.1], [0.8, 0.15])}),
+    "reliability_diagrams": figures.reliability_diagrams({"teacher": DIAGRAM, "first": DIAGRAM}),
+    "temperature_view": figures.temperature_view(
+        DIAGRAM, np.array([[0.2, 0.1], [0.4, 0.05], [1, 0.2]]), 0.2, 0.4
+    ),
+    "coefficient_search": figures.coefficient_search(SEARCHES),
+    "coefficient_effect": figures.coefficient_effect(
+        {"csqa": np.array([[0.1, 0.08], [0.34, 0.03]])}, {"csqa": 0.34}
+    ),
+    "trust_plane": figures.trust_plane(ROWS),
+    "losses": figures.losses({"teacher": [3.0, 2.0, 1.5]}),
+    "before_after": figures.before_after({"csqa": (0.2, 0.03)}, {"csqa": (0.69, 0.09)}),
+    "case_study": figures.case_study({"teacher": [0.9, 0.1], "first": [0.6, 0.4]}, ["10", "10"], [0.5, 0.5]),
+    "top_tokens": figures.top_tokens([0.9, 0.1], [0.7, 0.3], ["(a)", "(b)"]),
+}
+needs_chrome = pytest.mark.skipif(
+    display.find_chrome() is None, reason="no Chrome or Chromium here: set BROWSER_PATH, or put one on PATH"
+)
+
+
+def traces(figure, name):
+    return [trace for trace in figure.data if trace.name == name]
+
+
+def all_of(figures_):
+    return pytest.mark.parametrize("figure", figures_.values(), ids=figures_.keys())
+
+
+# -- what every figure keeps to ------------------------------------------------------------------------------
+
+
+@all_of(MADE)
+def test_every_figure_fits_the_column_and_round_trips_as_readable_json(figure):
+    text = figure.to_json()
+    assert plotly.io.from_json(text) == figure
+    assert "bdata" not in text
+    assert "NaN" not in text
+    assert "uid" not in text
+    template = figure.layout.template.layout
+    assert (template.width, template.paper_bgcolor) == (700, "white")
+    assert figure.layout.width is None
+
+
+@all_of(MADE)
+def test_axes_say_what_they_show(figure):
+    shown = [axis.title.text for axis in [*figure.select_xaxes(), *figure.select_yaxes()]]
+    titles = [note.text for note in figure.layout.annotations]
+    assert any(shown) or titles == ["Accuracy", "ECE"]
+    assert figure.layout.title.text is None
+
+
+def test_importing_the_figures_leaves_plotly_alone():
+    code = (
+        "from plotly.io import templates as t; d = t.default; import firstlib.figures; print(d == t.default)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "True"
+
+
+def test_methods_differ_without_colour():
+    looks = list(display.LOOKS.values())
+    assert list(display.LOOKS) == list(METHODS)
+    for part in ("colour", "dash", "symbol", "hatch"):
+        assert len({getattr(its, part) for its in looks}) == len(looks)
+
+
+def test_gaps_differ_in_grey():
+    over, under = (traces(MADE["reliability_diagrams"], f"{side}-confident")[0] for side in ("over", "under"))
+    assert over.marker.pattern.shape != under.marker.pattern.shape
+    grey = [np.dot(hex_to_rgb(bars.marker.color), [0.299, 0.587, 0.114]) for bars in (over, under)]
+    assert abs(grey[0] - grey[1]) > 20
+
+
+# -- text from data ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.case_study({MARKUP: [1.0]}, [MARKUP]),
+        figures.top_tokens([1.0], [1.0], [MARKUP]),
+        figures.reliability_diagrams({MARKUP: DIAGRAM}),
+        figures.rank_probabilities({MARKUP: ([1.0], [1.0])}),
+        figures.coefficient_search({MARKUP: SEARCHES["csqa"]}),
+        figures.coefficient_effect({MARKUP: np.array([[0.1, 0.1]])}),
+        figures.kept_mass({MARKUP: [1.0]}),
+        figures.losses({MARKUP: [1.0]}),
+        figures.before_after({MARKUP: (0.1, 0.1)}, {MARKUP: (0.1, 0.1)}),
+        figures.trust_plane(
+            [SimpleNamespace(method=MARKUP, setting=MARKUP, dataset=MARKUP, accuracy=1.0, ece=0.0)]
+        ),
+    ],
+)
+def test_text_from_data_is_no_markup(figure):
+    text = json.dumps(json.loads(figure.to_json()), ensure_ascii=False)
+    assert "&lt;script&gt;" in text
+    assert "<script" not in text
+    assert "<b>x" not in text
+    assert "&amp;lt;" not in text
+
+
+def test_long_and_blank_text_stays_in_its_place():
+    assert display.plain("a" * 40, 10) == "a" * 9 + "…"
+    assert display.plain(" two\nlines ", 20) == "two lines"
+    assert display.plain("\n", 20) == "␣"
+    assert display.plain("&" * 10, 10) == "&amp;" * 10
+
+
+def test_equal_choices_keep_their_own_bars():
+    figure = MADE["case_study"]
+    assert list(figure.data[0].y) == [0, 1]
+    assert list(figure.layout.yaxis.ticktext) == ["10", "10"]
+
+
+# -- each figure ---------------------------------------------------------------------------------------------
+
+
+def test_coverage_sums_and_points_at_the_top():
+    figure = MADE["coverage"]
+    assert list(traces(figure, "mean")[0].y) == [0.375, 0.625, 0.8125]
+    assert list(traces(figure, "all positions")[0].y) == [0.5, 0.75, 0.875]
+    assert list(traces(figure, "all positions, least")[0].y) == [0.25, 0.5, 0.75]
+    assert traces(figure, "5th to 95th percentile")[0].y[0] == pytest.approx(0.4875)
+    assert traces(figure, "5th to 95th percentile, least")[0].y[0] == pytest.approx(0.2625)
+    assert (figure.layout.xaxis.type, figure.layout.shapes[0].x0) == ("log", 2)
+    assert figure.layout.annotations[0].text == "top 2 hold 62.5% on average"
+    assert not figures.coverage([[0.5, 0.25, 0.125]], marked=5).layout.shapes
+
+
+def test_disk_use_sets_what_was_measured_beside_the_arithmetic():
+    figure = MADE["disk_use"]
+    measured, counted = figure.data
+    assert (list(measured.x), list(measured.y)) == ([1, 5, 100], [13, 61, 1203])
+    assert (list(counted.x), list(counted.y)) == ([1, 5, 100, 50_000], [12, 60, 1200, 600_000])
+    assert figure.layout.annotations[0].text == "full distribution: 600 kB"
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+    assert counted.name == "12 B a token"
+
+
+def test_kept_mass_boxes_the_percentiles():
+    box, other = MADE["kept_mass"].data
+    assert [
+        box[name][0] for name in ("lowerfence", "q1", "median", "q3", "upperfence", "mean")
+    ] == pytest.approx([0.905, 0.925, 0.95, 0.975, 0.995, 0.95])
+    assert other.mean[0] == pytest.approx(0.7)
+    assert list(MADE["kept_mass"].layout.yaxis.ticktext) == ["CSQA", "Alpaca"]
+
+
+def test_temperature_view_marks_where_the_slider_is():
+    figure = MADE["temperature_view"]
+    curve, best, here = figure.data[-3:]
+    assert (list(curve.x), list(curve.y)) == ([0.2, 0.4, 1], [0.1, 0.05, 0.2])
+    assert ((best.x[0], best.y[0]), (here.x[0], here.y[0])) == ((0.4, 0.05), (0.2, 0.1))
+    assert figure.layout.annotations[0].text == "targets at c = 0.20"
+    other = figures.temperature_view(reliability([0.5], [1]), np.array([[0.2, 0.1]]), 0.2, 0.2)
+    assert [trace.type for trace in other.data] == [trace.type for trace in figure.data]
+
+
+def test_rank_probabilities_pairs_bars():
+    predicted, observed = MADE["rank_probabilities"].data
+    assert (list(predicted.x), list(predicted.y), list(observed.y)) == ([1, 2], [0.9, 0.1], [0.8, 0.15])
+
+
+def test_reliability_diagram_shows_every_bin():
+    figure = figures.reliability_diagrams({"teacher": DIAGRAM})
+    accuracy, over, under, share, diagonal = figure.data
+    filled = DIAGRAM.count > 0
+    assert np.allclose(np.array(accuracy.y)[filled].astype(float), [1, 1, 0.5])
+    assert set(np.array(accuracy.y)[~filled]) == {None}
+    assert np.allclose(np.array(over.y)[filled].astype(float), [0, 0, 0.45])
+    assert np.allclose(np.array(under.y)[filled].astype(float), [0.85, 0.35, 0])
+    assert np.allclose(
+        np.array(over.base)[filled].astype(float), [1, 1, 0.5]
+    )  # from accuracy up to confidence
+    assert np.allclose(
+        np.array(under.base)[filled].astype(float), [0.15, 0.65, 0.95]
+    )  # from confidence up to accuracy
+    assert np.allclose(-np.array(share.y) / figures.SHARES, DIAGRAM.count / DIAGRAM.count.max())
+    assert np.allclose(accuracy.x, np.arange(0.05, 1, 0.1))
+    assert np.allclose(accuracy.width, 0.1)
+    assert list(diagonal.x) == list(diagonal.y) == [0, 1]
+    assert f"ECE {DIAGRAM.ece:.1%}" in figure.layout.annotations[-1].text
+    assert accuracy.hovertext[9] == "4 answers<br>accuracy 50.0%<br>confidence 95.0%"
+    assert figure.layout.barmode == "overlay"
+
+
+@pytest.mark.parametrize(
+    ("panels", "grid"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3))]
+)
+def test_panels_lie_in_a_grid_with_one_legend(panels, grid):
+    figure = figures.reliability_diagrams({f"model {place}": DIAGRAM for place in range(panels)})
+    lefts = {axis.domain[0] for axis in figure.select_xaxes()}
+    floors = {axis.domain[0] for axis in figure.select_yaxes()}
+    assert (len(floors), len(lefts)) == grid
+    assert len(list(figure.select_xaxes())) == panels
+    named = [trace.name for trace in figure.data if trace.showlegend]
+    assert named == ["accuracy", "over-confident", "under-confident", "share of answers", "calibrated"]
+    titles = [note.text for note in figure.layout.annotations if note.text.startswith("model")]
+    assert titles == [f"model {place}" for place in range(panels)]
+
+
+def test_coefficient_search_tells_coarse_from_fine_and_marks_the_best():
+    figure = MADE["coefficient_search"]
+    line, coarse, fine, best = figure.data[:4]
+    found = SEARCHES["csqa"]
+    assert line.name == "CSQA, best c = 0.34"
+    assert list(line.x) == sorted([*found.coarse[:, 0], *found.fine[:, 0]])
+    assert (list(coarse.x), list(coarse.y)) == (found.coarse[:, 0].tolist(), found.coarse[:, 1].tolist())
+    assert (list(fine.x), list(fine.y)) == (found.fine[:, 0].tolist(), found.fine[:, 1].tolist())
+    assert list(best.x) == [found.best]
+    assert len({coarse.marker.symbol, fine.marker.symbol, best.marker.symbol}) == 3
+    legend = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert legend == ["CSQA, best c = 0.34", "BoolQ, best c = 0.50", "coarse grid", "fine grid", "best"]
+
+
+def test_coefficient_effect_stars_only_what_was_chosen():
+    line, star, _ = MADE["coefficient_effect"].data
+    assert (list(line.x), list(line.y)) == ([0.1, 0.34], [0.08, 0.03])
+    assert (list(star.x), list(star.y)) == ([0.34], [0.03])
+    plain = figures.coefficient_effect({"csqa": np.array([[0.1, 0.08], [0.34, 0.03]])})
+    assert [len(trace.x) for trace in plain.data] == [2, 0]
+
+
+def test_trust_plane_places_methods_and_lines_of_equal_trust():
+    figure = MADE["trust_plane"]
+    assert [note.text for note in figure.layout.annotations] == ["CSQA, in-domain", "CSQA, out-of-domain"]
+    for panel in ("x", "x2"):
+        markers = [trace for trace in figure.data if trace.mode == "markers" and trace.xaxis == panel]
+        assert [(trace.x[0], trace.y[0]) for trace in markers] == [
+            (row.ece, row.accuracy) for row in ROWS[:5]
+        ]
+    assert [trace.name for trace in figure.data if trace.showlegend] == [
+        "Teacher", "Fine-tune", "Distil", "Label smoothing", "FIRST",
+    ]  # fmt: skip
+    low, high = figure.layout.yaxis.range
+    for line in (trace for trace in figure.data if trace.mode == "lines+text"):
+        assert np.diff(np.array(line.y) - np.array(line.x)) == pytest.approx(0)
+        assert low - 1e-9 <= min(line.y) <= max(line.y) <= high + 1e-9
+
+
+def test_losses_count_steps_from_one():
+    (line,) = MADE["losses"].data
+    assert (line.x0, line.dx, list(line.y), line.name) == (1, 1, [3, 2, 1.5], "Teacher")
+
+
+def test_before_after_pairs_accuracy_and_ece():
+    heights = [(bars.name, bars.xaxis, bars.y[0]) for bars in MADE["before_after"].data]
+    assert heights == [
+        ("before fine-tuning", "x", 0.2), ("after fine-tuning", "x", 0.69),
+        ("before fine-tuning", "x2", 0.03), ("after fine-tuning", "x2", 0.09),
+    ]  # fmt: skip
+
+
+def test_case_study_points_at_the_truth():
+    teacher, first, truth = MADE["case_study"].data
+    assert (list(teacher.x), list(first.x), list(truth.x)) == ([0.9, 0.1], [0.6, 0.4], [0.5, 0.5])
+    assert teacher.orientation == "h"
+    assert MADE["case_study"].layout.yaxis.autorange == "reversed"
+    assert len(figures.case_study({"teacher": [1.0]}, ["a"]).data) == 1
+
+
+def test_top_tokens_pairs_before_and_after():
+    before, after = MADE["top_tokens"].data
+    assert (list(before.y), list(after.y)) == ([0.9, 0.1], [0.7, 0.3])
+    assert list(MADE["top_tokens"].layout.xaxis.ticktext) == ["(a)", "(b)"]
+
+
+# -- out of the library --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    outputs = []
+    monkeypatch.setattr(display, "display", lambda bundle, **rest: outputs.append((bundle, rest)))
+    return outputs
+
+
+@pytest.fixture
+def no_chrome(monkeypatch):
+    monkeypatch.setattr(display, "find_chrome", lambda: None)
+    display._chrome.cache_clear()
+    yield
+    display._chrome.cache_clear()
+
+
+def test_show_without_chrome_is_interactive_and_says_so_once(shown, no_chrome, caplog):
+    with caplog.at_level(logging.WARNING):
+        figures.show(MADE["losses"], "losses")
+        figures.show(MADE["coverage"])
+    assert [record.message for record in caplog.records] == [display.NO_CHROME]
+    (bundle, rest), _ = shown
+    assert set(bundle) == {"application/vnd.plotly.v1+json", "text/plain"}
+    assert bundle["text/plain"] == "<losses>"
+    assert bundle["application/vnd.plotly.v1+json"]["data"][0]["y"] == [3, 2, 1.5]
+    assert rest == {"raw": True, "metadata": {}}
+    assert len(json.dumps(bundle)) < 5_000
+
+
+def test_write_without_chrome_needs_no_network_and_repeats_itself(tmp_path, no_chrome):
+    written = figures.write(MADE["reliability_diagrams"], tmp_path, "reliability")
+    assert [path.name for path in written] == ["reliability.json", "reliability.html"]
+    assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in written), "plotly.min.js"}
+    before = [path.read_bytes() for path in written]
+    page = before[1].decode()
+    assert '<script charset="utf-8" src="plotly.min.js">' in page
+    assert "http" not in page
+    assert len(page) < 50_000
+    assert plotly.io.read_json(written[0]) == MADE["reliability_diagrams"]
+    figures.write(MADE["reliability_diagrams"], tmp_path, "reliability")
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_a_page_cannot_be_broken_out_of(tmp_path, no_chrome):
+    figures.write(figures.top_tokens([1.0], [1.0], ["</script><script>"]), tmp_path, "top")
+    assert (tmp_path / "top.html").read_text().count("<script") == 3
+
+
+def test_a_mended_library_replaces_a_broken_one(tmp_path, no_chrome):
+    (tmp_path / "plotly.min.js").write_text("half")
+    figures.write(MADE["losses"], tmp_path, "losses")
+    assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
+
+
+def test_a_browser_that_does_not_start_costs_the_picture_only(tmp_path, monkeypatch, caplog):
+    fake = tmp_path / "chrome"
+    fake.write_text("no program")
+    monkeypatch.setenv("BROWSER_PATH", str(fake))
+    assert display.picture(MADE["losses"], "png") is None
+    assert "does not start" in caplog.text
+
+
+def test_a_browser_path_that_leads_nowhere_is_no_browser(monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", "/nowhere/chrome")
+    assert display.find_chrome() is None
+
+
+def test_a_picture_that_fails_is_left_out(monkeypatch, caplog):
+    class Broken:
+        def draw(self, figure, kind):
+            raise RuntimeError("tab crashed")
+
+    monkeypatch.setattr(display, "_chrome", functools.cache(lambda _: Broken()))
+    assert display.picture(MADE["losses"], "png") is None
+    assert "tab crashed" in caplog.text
+
+
+@needs_chrome
+def test_show_adds_a_small_picture_of_the_right_size(shown):
+    figures.show(MADE["reliability_diagrams"], "reliability")
+    (bundle, rest), *_ = shown
+    width, height, _, colours = struct.unpack(">IIBB", bundle["image/png"][16:26])
+    inches = {"width": 700, "height": MADE["reliability_diagrams"].layout.height}
+    assert rest["metadata"] == {"image/png": inches}
+    assert (width, height) == tuple(side * display.SCALE for side in inches.values())
+    assert colours == 3  # a palette
+    assert len(bundle["image/png"]) < 60_000
+
+
+@needs_chrome
+def test_show_with_a_folder_writes_pictures_that_repeat_themselves(tmp_path, shown):
+    figures.show(MADE["top_tokens"], "top", tmp_path)
+    files = [tmp_path / f"top.{kind}" for kind in ("json", "html", "png", "svg")]
+    before = [path.read_bytes() for path in files]
+    assert before[2] == shown[0][0]["image/png"]
+    assert before[3].startswith(b"<svg")
+    assert figures.write(MADE["top_tokens"], tmp_path, "top") == files
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_svg_ids_follow_from_the_content():
+    drawn = [
+        b'<svg><defs id="defs-%b"/><path clip-path="clip%bxy" d="M%b"/></svg>' % (3 * (x,))
+        for x in (b"12ab34", b"fe0987")
+    ]
+    first, second = (
+        display._with_fixed_ids(svg.replace(b"M12ab34", b"M1").replace(b"Mfe0987", b"M1")) for svg in drawn
+    )
+    assert first == second
+    assert b"12ab34" not in first
+
+
+def chrome_png(pixels):
+    """Opaque RGBA rows, each less the one above: as Chrome writes them."""
+    height, width, _ = pixels.shape
+    rows = np.concatenate([pixels, np.full((height, width, 1), 255, np.uint8)], axis=2).reshape(height, -1)
+    less = np.diff(rows, axis=0, prepend=np.zeros((1, 4 * width), np.uint8))
+    packed = zlib.compress(np.insert(less, 0, 2, axis=1).astype(np.uint8).tobytes())
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", packed[:20]), (b"IDAT", packed[20:]), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(display._chunk(*part) for part in parts)
+
+
+def read_palette(png):
+    """The pixels of a PNG as `_with_palette` writes it."""
+    parts, at = {}, 8
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        parts[kind] = png[at + 8 : at + 8 + size]
+        assert struct.unpack(">I", png[at + 8 + size : at + 12 + size])[0] == zlib.crc32(kind + parts[kind])
+        at += size + 12
+    width, height = struct.unpack(">II", parts[b"IHDR"][:8])
+    rows = np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    return np.frombuffer(parts[b"PLTE"], np.uint8).reshape(-1, 3)[rows[:, 1:]]
+
+
+def test_few_colours_survive_exactly():
+    pixels = np.random.default_rng(0).choice(np.array([0, 119, 255], np.uint8), (30, 40, 3))
+    assert (read_palette(display._with_palette(chrome_png(pixels))) == pixels).all()
+
+
+def test_many_colours_become_near_ones():
+    ramp = np.arange(900, dtype=np.int64).reshape(30, 30)
+    pixels = np.stack([ramp % 256, ramp // 4 % 256, ramp // 256], axis=2).astype(np.uint8)
+    near = read_palette(display._with_palette(chrome_png(pixels)))
+    assert near.shape == pixels.shape
+    assert len(np.unique(near.reshape(-1, 3), axis=0)) <= 256
+    assert np.abs(near.astype(int) - pixels).max() < 16
+
+
+def test_a_png_of_another_kind_is_kept_as_it_is():
+    transparent = bytearray(chrome_png(np.zeros((2, 2, 3), np.uint8)))
+    transparent[25] = 2  # says RGB
+    assert display._with_palette(bytes(transparent)) == bytes(transparent)
+
+
+def test_figures_are_plain_plotly():
+    assert all(type(figure) is go.Figure for figure in MADE.values())

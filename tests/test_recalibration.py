@@ -1,0 +1,114 @@
+"""Every formula of the paper's section 3 against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firstlib.recalibration import (
+    GRIDS,
+    Grid,
+    Map,
+    direct,
+    label_smoothing,
+    logit_temperature,
+    recalibrate,
+    search,
+    temperature,
+)
+
+rows = st.lists(st.floats(0.001, 1), min_size=5, max_size=5).map(
+    lambda values: np.array([sorted(np.array(values) / (sum(values) * 1.05), reverse=True)])
+)
+
+
+def test_temperature_is_a_softmax_over_probabilities_not_logits():
+    # p = (0.8, 0.2), c = 0.5: exp(1.6) / (exp(1.6) + exp(0.4)) = 4.9530 / (4.9530 + 1.4918) = 0.7685
+    assert temperature(np.array([[0.8, 0.2]]), 0.5)[0, 0] == pytest.approx(0.7685, abs=5e-5)
+
+
+@pytest.mark.parametrize(("c", "largest"), [(1.0, math.e / (math.e + 4)), (0.3, 0.875), (0.1, 0.9998)])
+def test_the_papers_bounds_on_the_first_target(c, largest):
+    sure = np.array([[1.0, 0.0, 0.0, 0.0, 0.0]])
+    assert temperature(sure, c)[0, 0] == pytest.approx(largest, abs=5e-4)
+
+
+def test_temperature_does_not_overflow():
+    assert np.isfinite(temperature(np.array([[1.0, 0.0]]), 1e-4)).all()
+
+
+def test_label_smoothing_moves_a_tenth_to_the_other_four():
+    # 0.9 - 0.1 = 0.8; 0.04 + 0.025 = 0.065; 0.02 + 0.025 = 0.045
+    smoothed = label_smoothing(np.array([[0.9, 0.04, 0.02, 0.02, 0.02]]))
+    np.testing.assert_allclose(smoothed.targets, [[0.8, 0.065, 0.045, 0.045, 0.045]])
+    assert not smoothed.swapped.any()
+    assert not smoothed.limited.any()
+
+
+def test_label_smoothing_reports_a_rank_swap():
+    # 0.45 - 0.1 = 0.35 falls below 0.40 + 0.025 = 0.425
+    smoothed = label_smoothing(np.array([[0.45, 0.40, 0.05, 0.05, 0.05], [0.9, 0.025, 0.025, 0.025, 0.025]]))
+    assert smoothed.swapped.tolist() == [True, False]
+
+
+def test_label_smoothing_reports_where_it_would_leave_the_unit_interval():
+    # p_1 = 0.06 < d = 0.1: 0.06 moves, 0.015 to each of the others, and nothing is negative
+    smoothed = label_smoothing(np.array([[0.06, 0.06, 0.06, 0.06, 0.06]]))
+    assert smoothed.limited.tolist() == [True]
+    np.testing.assert_allclose(smoothed.targets, [[0.0, 0.075, 0.075, 0.075, 0.075]])
+
+
+def test_direct_adds_a_millionth_and_renormalises():
+    # (0.5 + 1e-6) / (0.5 + 2e-6) for p = (0.5, 0)
+    np.testing.assert_allclose(direct(np.array([[0.5, 0.0]]))[0, 0], 0.500001 / 0.500002, rtol=1e-12)
+
+
+def test_logit_temperature_is_a_power_and_keeps_zeros():
+    # sqrt(0.64) : sqrt(0.04) : 0 = 0.8 : 0.2 : 0
+    np.testing.assert_allclose(logit_temperature(np.array([[0.64, 0.04, 0.0]]), 2.0), [[0.8, 0.2, 0.0]])
+
+
+def test_logit_temperature_agrees_with_tempered_logits():
+    logits = np.array([2.0, 0.5, -1.0])
+    before, after = (np.exp(logits / t) / np.exp(logits / t).sum() for t in (1.0, 1.7))
+    np.testing.assert_allclose(logit_temperature(before[None], 1.7)[0], after)
+
+
+@given(rows, st.sampled_from([Map.NONE, Map.TEMPERATURE, Map.LOGIT_TEMPERATURE]), st.floats(0.05, 5))
+def test_targets_are_distributions_in_the_teachers_order(p, kind, c):
+    q = recalibrate(p, kind, c)
+    assert q.sum() == pytest.approx(1)
+    assert (q >= 0).all()
+    assert (np.diff(q[0]) <= 1e-12).all()
+
+
+@given(rows, st.floats(0, 1))
+def test_label_smoothing_keeps_the_sum(p, d):
+    assert label_smoothing(p, d).targets.sum() == pytest.approx(p.sum())
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, math.nan])
+def test_a_temperature_must_be_positive(c):
+    for scale in (temperature, logit_temperature):
+        with pytest.raises(ValueError, match="above 0"):
+            scale(np.array([[0.5, 0.5]]), c)
+
+
+def test_the_search_tries_the_papers_two_grids():
+    found = search(lambda c: (c - 0.34) ** 2, GRIDS[Map.TEMPERATURE])
+    np.testing.assert_allclose(found.coarse[:, 0], np.arange(1, 11) / 10)
+    np.testing.assert_allclose(found.fine[:, 0], 0.22 + 0.02 * np.arange(9))
+    assert found.best == 0.34
+    assert not found.at_the_edge
+
+
+@pytest.mark.parametrize(("optimum", "best"), [(0.0, 0.02), (2.0, 1.0)])
+def test_a_best_at_the_edge_is_said(optimum, best):
+    found = search(lambda c: abs(c - optimum))
+    assert (found.best, found.at_the_edge) == (best, True)
+
+
+def test_of_equal_scores_the_smallest_coefficient_wins():
+    assert search(lambda c: 1.0, Grid(0.5, 1.0, 0.25)).best == 0.25
