@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from firstlib.knowledge import top_k_of_logits
 from firstlib.metrics import Reliability, reliability
-from firstlib.models import body_and_head
+from firstlib.models import LanguageModel, body_and_head, logits_of
 from firstlib.progress import steps
 from firstlib.tasks.encoding import encode_question, pad
 from firstlib.tasks.question import Question
@@ -108,7 +108,7 @@ def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:
 
 
 def ask(
-    model: PreTrainedModel,
+    model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     k: int = 5,
@@ -132,14 +132,14 @@ def ask(
 
 @torch.inference_mode()
 def _ask_batch(
-    model: PreTrainedModel, encoded: Sequence[tuple[list[int], list[int]]], k: int
+    model: LanguageModel, encoded: Sequence[tuple[list[int], list[int]]], k: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     body, head = body_and_head(model)
     device = head.weight.device
     ids, mask = pad([stem for stem, _ in encoded])
     hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
     last = hidden[torch.arange(len(encoded)), mask.sum(1).to(device) - 1]
-    logits = head(last).float()
+    logits = logits_of(model, last)
     top_ids, top, _ = (part.cpu().numpy() for part in top_k_of_logits(logits, k))
     probabilities = logits.softmax(-1).cpu().numpy()
     return [(probabilities[i, candidates], top_ids[i], top[i]) for i, (_, candidates) in enumerate(encoded)]

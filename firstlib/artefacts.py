@@ -15,6 +15,7 @@ from typing import Any
 from firstlib.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
+PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
 MANIFEST = "manifest.json"
 _RECORDED = ("firstlib", "torch", "transformers", "peft", "numpy", "pyarrow")
 

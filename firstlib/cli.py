@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from firstlib.artefacts import PROJECT
 from firstlib.errors import UserError
 from firstlib.runner import NOTEBOOKS, NotebookError, Plan, results_table
 from firstlib.runner import run as run_notebooks
@@ -19,7 +18,9 @@ console = Console()
 Preset = Annotated[str, typer.Option(help="a preset's name, or a YAML file")]
 Seed = Annotated[int, typer.Option(min=0, help="of data, training order and adapters")]
 Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")
+]
 
 
 @app.command()
@@ -29,7 +30,11 @@ def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set:
     executed = run_notebooks(plan, console)
     results = plan.folder / "results.json"
     console.print(results_table(json.loads(results.read_text())["rows"]))
-    for name, path in (("notebooks", executed[0].parent), ("figures", plan.folder / "figures"), ("results", results)):
+    for name, path in (
+        ("notebooks", executed[0].parent),
+        ("figures", plan.folder / "figures"),
+        ("results", results),
+    ):
         console.print(f"{name:10} {_short(path)}", soft_wrap=True, highlight=False)
 
 

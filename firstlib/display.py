@@ -12,22 +12,21 @@ import json
 import logging
 import os
 import re
-import struct
-import zlib
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 from choreographer.browsers.chromium import Chromium
 from IPython.display import display
 from kaleido import Kaleido
+from PIL import Image
 
 from firstlib.artefacts import write_json
 
@@ -268,57 +267,9 @@ def _with_fixed_ids(svg: bytes) -> bytes:
 
 def _with_palette(png: bytes) -> bytes:
     """Write a PNG again with 256 colours at most: less than half of Chrome's size, and no eye sees it."""
-    pixels = _pixels_of(png)
-    if pixels is None:
-        return png
-    colours, place, count = np.unique(pixels, return_inverse=True, return_counts=True)
-    kept = _palette(colours[np.argsort(-count, kind="stable")])
-    apart = _channels(colours)[:, None] - _channels(kept)
-    nearest = (apart**2).sum(axis=2).argmin(axis=1).astype(np.uint8)
-    height, width = pixels.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter: 0, none
-    rows[:, 1:] = nearest[place].reshape(pixels.shape)
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
-        b"PLTE": _channels(kept).astype(np.uint8).tobytes(),
-        b"IDAT": zlib.compress(rows.tobytes(), 9),
-        b"IEND": b"",
-    }
-    return png[:8] + b"".join(_chunk(kind, content) for kind, content in parts.items())
-
-
-def _palette(colours: np.ndarray) -> np.ndarray:
-    """Choose 256 of colours that are sorted by use: of those that look much alike only the most used."""
-    if len(colours) <= 256:
-        return colours
-    _, first = np.unique(colours & 0xF0F0F0, return_index=True)
-    return colours[np.sort(first)[:256]]
-
-
-def _pixels_of(png: bytes) -> np.ndarray | None:
-    """Decode a PNG such as Chrome writes, opaque RGBA and each row less the one above; None for others."""
-    width, height, *form = struct.unpack(">IIBBBBB", png[16:29])
-    packed, at = b"", 8
-    while at < len(png):
-        size, kind = struct.unpack(">I4s", png[at : at + 8])
-        packed += png[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
-        at += size + 12
-    if form != [8, 6, 0, 0, 0]:
-        return None
-    rows = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, 1 + 4 * width)
-    rgba = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8).reshape(height, width, 4)
-    if (rows[:, 0] != 2).any() or (rgba[..., 3] != 255).any():
-        return None
-    return rgba[..., :3] @ np.array([1 << 16, 1 << 8, 1])
-
-
-def _channels(colours: np.ndarray) -> np.ndarray:
-    """Split colours `(N,)`, 0xRRGGBB, into `(N, 3)`."""
-    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    packed = BytesIO()
+    Image.open(BytesIO(png)).convert("RGB").quantize(256).save(packed, "png", optimize=True)
+    return packed.getvalue()
 
 
 def _put(path: Path, content: bytes) -> Path:

@@ -4,7 +4,7 @@ Each stage is computed when it is first asked for and kept under the hash of all
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from firstlib import answers, artefacts, knowledge, models, recalibration, training
 from firstlib.answers import Predictions, Reading
@@ -20,6 +20,7 @@ from firstlib.artefacts import Artefacts, content_key, write_json
 from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.metrics import accuracy, brier, ece, nll, trust
+from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
 from firstlib.settings import METHODS, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
@@ -27,6 +28,8 @@ from firstlib.tasks.encoding import Encoded, encode, encode_question
 from firstlib.tasks.question import Question
 
 Role = Literal["teacher", "student"]
+
+LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 
 # What a folder holds may change its meaning between versions of the library: then its number goes up.
 FORMATS = {"tuned": 1, "predictions": 1, "knowledge": knowledge.FORMAT}
@@ -51,21 +54,30 @@ class Experiment:
     """A preset under one seed. `experiment.results()` computes the paper's table; all else can be asked by name."""
 
     def __init__(
-        self, preset: str = "microworld", seed: int = 0, run_folder: str = "runs", overrides: Iterable[str] = ()
+        self,
+        preset: str = "microworld",
+        seed: int = 0,
+        run_folder: str = "runs",
+        overrides: Iterable[str] = (),
     ) -> None:
         """Opens an experiment; nothing is computed yet.
 
         Raises:
             UserError: A parameter has the wrong type or the preset does not exist.
         """
-        for name, value, kind in (("preset", preset, str), ("seed", seed, int), ("run_folder", run_folder, str)):
+        for name, value, kind in (
+            ("preset", preset, str),
+            ("seed", seed, int),
+            ("run_folder", run_folder, str),
+        ):
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"{name}: must be {_KINDS[kind]}, not {value!r}")
-        if seed < 0:
-            raise UserError(f"seed: must be 0 or more, not {seed}")
+        if not 0 <= seed <= LARGEST_SEED:
+            raise UserError(f"seed: must be from 0 to {LARGEST_SEED}, not {seed}")
+        overrides = _texts(overrides)
         self.preset, self.seed = preset, seed
         self.settings: Settings = load_preset(preset, overrides)
-        self.folder = artefacts.run_folder(run_folder, preset, seed, tuple(overrides))
+        self.folder = artefacts.run_folder(run_folder, preset, seed, overrides)
         self.artefacts = Artefacts(self.folder)
         self._loaded: dict[Any, Any] = {}
 
@@ -116,7 +128,9 @@ class Experiment:
             k=k,
         )
         folder = self.artefacts.get(
-            f"knowledge-{task}-{split}-top{k}", asdict(origin), lambda to: self._extract(task, split, k, origin, to)
+            f"knowledge-{task}-{split}-top{k}",
+            asdict(origin),
+            lambda to: self._extract(task, split, k, origin, to),
         )
         return self._once(("store", folder), lambda: KnowledgeStore(folder, origin))
 
@@ -177,7 +191,7 @@ class Experiment:
     def predictions(self, method: Method, train: Task, test: Task, split: str = "test") -> Predictions:
         """A trained model's answers to the questions of `test`."""
         trained = self.teacher(train) if method == "teacher" else self.student(method, train)
-        role = "teacher" if method == "teacher" else "student"
+        role: Role = "teacher" if method == "teacher" else "student"
         inputs = {"model": trained.name}
         return self._predicted(f"{method}-{train}", role, test, split, inputs, trained)
 
@@ -295,9 +309,7 @@ class Experiment:
     def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> list[training.Lesson]:
         store, (kind, coefficient) = self.knowledge(task), self.targets(method, task)
         return [
-            training.make_lesson(
-                example, store[example.id], lambda p: recalibration.recalibrate(p, kind, coefficient)
-            )
+            training.make_lesson(example, store[example.id], lambda p: recalibration.recalibrate(p, kind, coefficient))
             for example in examples
         ]
 
@@ -307,7 +319,7 @@ class Experiment:
         found = knowledge.extract_top_k(model, encoded, k, self.settings.knowledge.batch)
         knowledge.write_store(to, found, origin)
 
-    def _load(self, role: Role, trained: Path | None) -> PreTrainedModel:
+    def _load(self, role: Role, trained: Path | None) -> LanguageModel:
         spec = self._model(role)
         return models.load_trained(spec, trained) if trained else models.load_base(spec).eval()
 
@@ -352,5 +364,11 @@ class Experiment:
         return {f"top-{k}": float(probabilities[:, :k].sum(axis=1).mean()) for k in (1, probabilities.shape[1])}
 
 
-_KINDS = {str: "text", int: "a whole number"}
+def _texts(overrides: Any) -> tuple[str, ...]:
+    found = tuple(overrides) if isinstance(overrides, Iterable) and not isinstance(overrides, str) else (None,)
+    if not all(isinstance(text, str) for text in found):
+        raise UserError(f"overrides: must be a list of texts such as 'training.epochs=1', not {overrides!r}")
+    return found
 
+
+_KINDS = {str: "text", int: "a whole number"}

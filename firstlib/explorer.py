@@ -51,7 +51,9 @@ def compute(experiment: Experiment, state: State) -> View:
     return View(
         reliability=reliability(confidence, correct, bins=experiment.settings.measures.bins),
         accuracy=float(np.mean(correct)),
-        curve=np.array([(c, experiment.target_ece(state.task, state.split, state.kind, c)) for c in positions(state.kind)]),
+        curve=np.array(
+            [(c, experiment.target_ece(state.task, state.split, state.kind, c)) for c in positions(state.kind)]
+        ),
         best=chosen.search(state.task).best,
     )
 
@@ -64,7 +66,12 @@ def positions(kind: Map) -> np.ndarray:
 
 def static(experiment: Experiment, state: State) -> go.Figure:
     """The same view as a figure that needs no kernel."""
-    return figures.temperature_view(compute(experiment, state), state)
+    return draw(compute(experiment, state), state)
+
+
+def draw(view: View, state: State) -> go.Figure:
+    """A view as a figure: the diagram, and ECE over the slider's whole length."""
+    return figures.temperature_view(view.reliability, view.curve, state.coefficient, view.best)
 
 
 class TemperatureExplorer(ipywidgets.VBox):
@@ -80,7 +87,7 @@ class TemperatureExplorer(ipywidgets.VBox):
         self.kind = ipywidgets.Dropdown(options=[kind.value for kind in GRIDS], description="map")
         self.split = ipywidgets.Dropdown(options=["validation", "test"], description="split")
         self.numbers = ipywidgets.HTML()
-        self.figure = go.FigureWidget(figures.temperature_view(self.view, self.state))
+        self.figure = go.FigureWidget(draw(self.view, self.state))
         for control in (self.coefficient, self.task, self.kind, self.split):
             control.observe(self._moved, "value")
         self._tell()
@@ -92,11 +99,15 @@ class TemperatureExplorer(ipywidgets.VBox):
         if change["owner"] is self.kind:
             self._rescale(kind)
         self.state = replace(
-            self.state, task=self.task.value, split=self.split.value, kind=kind, coefficient=self.coefficient.value
+            self.state,
+            task=self.task.value,
+            split=self.split.value,
+            kind=kind,
+            coefficient=self.coefficient.value,
         )
         self.view = compute(self.experiment, self.state)
         self._tell()
-        new = figures.temperature_view(self.view, self.state)
+        new = draw(self.view, self.state)
         with self.figure.batch_update():
             for old, trace in zip(self.figure.data, new.data, strict=True):
                 old.update(trace.to_plotly_json(), overwrite=False)

@@ -97,16 +97,12 @@ def coverage(probabilities: ArrayLike, marked: int = 5) -> go.Figure:
         go.Scatter(x=top, y=_list(mean), name="mean", mode="lines", line=_line(BLACK, "solid", 2.5)),
     )
     figure.update_traces(hovertemplate="top %{x}: %{y:.1%}")
-    figure.update_xaxes(
-        title_text="most probable tokens kept", type="log", tickvals=[1, 2, 5, 10, 20, 50, 100]
-    )
+    figure.update_xaxes(title_text="most probable tokens kept", type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
     figure.update_yaxes(title_text="probability mass", tickformat=PERCENT, range=[0, 1.02])
     if 1 <= marked <= len(top):
         figure.add_vline(marked, line=_line(VERMILLION, "dash", 1.5))
         text = f"top {marked} hold {mean[marked - 1]:.1%} on average"
-        figure.add_annotation(
-            x=math.log10(marked), y=0.06, text=text, showarrow=False, xanchor="left", xshift=6
-        )
+        figure.add_annotation(x=math.log10(marked), y=0.06, text=text, showarrow=False, xanchor="left", xshift=6)
     return figure
 
 
@@ -224,9 +220,7 @@ def coefficient_search(searches: Mapping[str, Search]) -> go.Figure:
     return figure
 
 
-def coefficient_effect(
-    curves: Mapping[str, np.ndarray], chosen: Mapping[str, float] | None = None
-) -> go.Figure:
+def coefficient_effect(curves: Mapping[str, np.ndarray], chosen: Mapping[str, float] | None = None) -> go.Figure:
     """Figure 6 of the paper, right: test ECE at several coefficients, one line a task.
 
     Each curve is `(A, 2)`, coefficient and ECE, fractions. `chosen` is the coefficient that validation chose;
@@ -278,26 +272,20 @@ def losses(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     return figure.update_yaxes(title_text="training loss (nats)", rangemode="tozero")
 
 
-def before_after(
-    before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
-) -> go.Figure:
+def before_after(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> go.Figure:
     """Accuracy and ECE before and after fine-tuning, in pairs: data set -> (accuracy, ECE), fractions."""
     figure, cells = _panels(["Accuracy", "ECE"], 270, x="", y="", most=2)
     places = list(range(len(before)))
     for part, cell in enumerate(cells):
         for when, scores, colour, hatch in (("before", before, PALE, ""), ("after", after, BLUE, "")):
-            bars = _bars(
-                places, [scores[name][part] for name in before], f"{when} fine-tuning", colour, hatch
-            )
+            bars = _bars(places, [scores[name][part] for name in before], f"{when} fine-tuning", colour, hatch)
             _add(figure, cell, bars.update(texttemplate="%{y:.1%}"))
     figure.update_xaxes(tickvals=places, ticktext=[name_of(name) for name in before], ticks="")
     figure.update_layout(bargap=0.12)
     return figure.update_yaxes(tickformat=PERCENT, rangemode="tozero")
 
 
-def case_study(
-    models: Mapping[str, ArrayLike], choices: Sequence[str], truth: ArrayLike | None = None
-) -> go.Figure:
+def case_study(models: Mapping[str, ArrayLike], choices: Sequence[str], truth: ArrayLike | None = None) -> go.Figure:
     """Compare each model's probability `(C,)` of every choice of one question, the paper's case study.
 
     `truth` `(C,)` is pointed at: the true distribution, or 1 / C where no choice is right. All are fractions.
@@ -388,9 +376,7 @@ def _bars(x: Sequence[float | None], y: Sequence[float | None], name: str, colou
     return go.Bar(x=x, y=y, name=name, marker=marker, **text)
 
 
-def _band(
-    x: Sequence[int], low: ArrayLike, high: ArrayLike, name: str, colour: str
-) -> tuple[go.Scatter, go.Scatter]:
+def _band(x: Sequence[int], low: ArrayLike, high: ArrayLike, name: str, colour: str) -> tuple[go.Scatter, go.Scatter]:
     edge = {"x": x, "mode": "lines", "line": {"width": 0}, "legendgroup": name}
     lower = go.Scatter(y=_list(low), name=f"{name}, least", showlegend=False, **edge)
     return lower, go.Scatter(y=_list(high), name=name, fill="tonexty", fillcolor=colour, **edge)

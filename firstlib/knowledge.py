@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset, disable_progress_bars
-from transformers import PreTrainedModel
 
-from firstlib.models import body_and_head
+from firstlib.models import LanguageModel, body_and_head, logits_of
 from firstlib.progress import steps
 from firstlib.tasks.encoding import Encoded, pad
 
@@ -66,7 +65,7 @@ class Origin:
     format: int = FORMAT
 
 
-def extract_top_k(model: PreTrainedModel, encoded: Sequence[Encoded], k: int, batch: int = 64) -> Iterator[TopK]:
+def extract_top_k(model: LanguageModel, encoded: Sequence[Encoded], k: int, batch: int = 64) -> Iterator[TopK]:
     """The model's top-k at every response position, teacher-forced, longest examples first.
 
     The output head is applied to response positions only, a chunk at a time.
@@ -74,21 +73,22 @@ def extract_top_k(model: PreTrainedModel, encoded: Sequence[Encoded], k: int, ba
     Raises:
         ValueError: k is larger than the vocabulary.
     """
-    body, head = body_and_head(model)
-    if not 0 < k <= head.weight.shape[0]:
-        raise ValueError(f"k = {k}, but the vocabulary has {head.weight.shape[0]} tokens")
+    vocabulary = body_and_head(model)[1].weight.shape[0]
+    if not 0 < k <= vocabulary:
+        raise ValueError(f"k = {k}, but the vocabulary has {vocabulary} tokens")
     order = sorted(encoded, key=lambda example: (-len(example.token_ids), example.id))
     with steps("extracting", len(order)) as at:
         for first in range(0, len(order), batch):
             examples = order[first : first + batch]
-            yield from _split(examples, *_top_k_of_batch(body, head, examples, k))
+            yield from _split(examples, *_top_k_of_batch(model, examples, k))
             at(first + len(examples))
 
 
 @torch.inference_mode()
 def _top_k_of_batch(
-    body: torch.nn.Module, head: torch.nn.Module, examples: Sequence[Encoded], k: int
+    model: LanguageModel, examples: Sequence[Encoded], k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    body, head = body_and_head(model)
     ids, mask = pad([example.token_ids for example in examples])
     device = head.weight.device
     hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
@@ -96,7 +96,7 @@ def _top_k_of_batch(
     for row, example in enumerate(examples):
         kept[row, example.start - 1 : len(example.token_ids) - 1] = True
     chunks = hidden[kept.to(device)].split(max(1, _CHUNK // head.weight.shape[0]))
-    parts = [top_k_of_logits(head(chunk).float(), k) for chunk in chunks]
+    parts = [top_k_of_logits(logits_of(model, chunk), k) for chunk in chunks]
     token_ids, probabilities, residual = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return token_ids, probabilities, residual
 
@@ -209,7 +209,13 @@ class KnowledgeStore:
 
 
 def bytes_by_k(store: KnowledgeStore, ks: Sequence[int]) -> list[float]:
-    """What a position would take with only the top k kept, measured by writing such a store; one number to each k."""
+    """What a position would take with only the top k kept, measured by writing such a store; one number to each k.
+
+    Raises:
+        ValueError: A k is larger than the store's own.
+    """
+    if max(ks) > store.origin.k:
+        raise ValueError(f"k = {max(ks)}, but {store.path} holds the top {store.origin.k}")
     return [_bytes_with(store, k) for k in ks]
 
 
@@ -222,7 +228,10 @@ def _bytes_with(store: KnowledgeStore, k: int) -> float:
 def _shortened(item: TopK, k: int) -> TopK:
     cut = item.probabilities[:, k:].sum(axis=1)
     return replace(
-        item, token_ids=item.token_ids[:, :k], probabilities=item.probabilities[:, :k], residual=item.residual + cut
+        item,
+        token_ids=item.token_ids[:, :k],
+        probabilities=item.probabilities[:, :k],
+        residual=item.residual + cut,
     )
 
 

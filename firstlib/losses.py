@@ -301,9 +301,7 @@ def _require(holds: bool, complaint: str) -> None:
         raise ValueError(complaint)
 
 
-def _check_options(
-    tail: Tail, student: Student, gold: Tensor | None, softcap: float | None, chunk: int | None
-) -> None:
+def _check_options(tail: Tail, student: Student, gold: Tensor | None, softcap: float | None, chunk: int | None) -> None:
     outside = student is Student.RENORMALISED and tail not in (Tail.DROP, Tail.RENORMALISE)
     _require(not outside, f"student=renormalised has no mass where tail={tail} puts some: use tail=drop")
     _require(tail is not Tail.GOLD or gold is not None, "tail=gold needs the true tokens: pass gold")
@@ -328,9 +326,7 @@ def _check_vectors(n: int, **vectors: tuple[Tensor | None, torch.dtype]) -> None
         _require(fits, f"{name} must be ({n},) {dtype}, one entry for each row of hidden")
 
 
-def _check_rows(
-    ids: Tensor, q: Tensor, gold: Tensor | None, mask: Tensor | None, tail: Tail, vocabulary: int
-) -> None:
+def _check_rows(ids: Tensor, q: Tensor, gold: Tensor | None, mask: Tensor | None, tail: Tail, vocabulary: int) -> None:
     """Refuse a row that is no target: (N, K) work, and one look at its result."""
     ordered, mass = ids.sort(1).values, q.float().sum(1)
     faults = {

@@ -1,11 +1,12 @@
 """Causal language models: loaded from a folder or the hub, tuned in full, by LoRA or by QLoRA. Safetensors only."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -17,10 +18,12 @@ from firstlib.artefacts import files_key, project_path
 from firstlib.errors import UserError
 from firstlib.settings import Model
 
+LanguageModel = PreTrainedModel | PeftModel
+
 
 def device() -> torch.device:
     """The accelerator if there is one, else the processor."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def base_location(model: Model) -> str:
@@ -57,7 +60,10 @@ def load_base(model: Model) -> PreTrainedModel:
     """The base model as it comes; for QLoRA with its weights in 4-bit NF4, doubly quantised."""
     dtype = getattr(torch, model.dtype)
     four_bit = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
     )
     return AutoModelForCausalLM.from_pretrained(
         base_location(model),
@@ -68,7 +74,7 @@ def load_base(model: Model) -> PreTrainedModel:
     )
 
 
-def load_for_training(model: Model, seed: int) -> PreTrainedModel | PeftModel:
+def load_for_training(model: Model, seed: int) -> LanguageModel:
     """The base model ready to be tuned as the settings say."""
     base = load_base(model)
     if model.tuning == "full":
@@ -79,40 +85,58 @@ def load_for_training(model: Model, seed: int) -> PreTrainedModel | PeftModel:
     return get_peft_model(base, _adapter(model))
 
 
-def save(model: PreTrainedModel | PeftModel, folder: Path) -> None:
+def save(model: LanguageModel, folder: Path) -> None:
     """Writes the tuned weights: the whole model, or only its adapter."""
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
 
 
-def load_trained(model: Model, folder: Path) -> PreTrainedModel | PeftModel:
+def load_trained(model: Model, folder: Path) -> LanguageModel:
     """A model that `save` wrote, ready to be asked."""
     if not (folder / "adapter_config.json").is_file():
         dtype = getattr(torch, model.dtype)
-        tuned = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        return tuned.to(device()).eval()
+        tuned = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}
+        )
+        return tuned.eval()
     return PeftModel.from_pretrained(load_base(model), folder).eval()
 
 
-def body_and_head(model: PreTrainedModel | PeftModel) -> tuple[torch.nn.Module, torch.nn.Module]:
+def body_and_head(model: LanguageModel) -> tuple[torch.nn.Module, torch.nn.Linear]:
     """The part that gives hidden states, and the output head over the vocabulary."""
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return inner.get_decoder(), inner.get_output_embeddings()
 
 
-def parameter_count(model: Model) -> int:
-    """How many parameters a base model has, from its file's own header."""
-    from safetensors import safe_open
+def logit_form(model: LanguageModel) -> tuple[float, float | None]:
+    """What a family does to its head's products: a factor (Cohere, Granite), then a bound (Gemma 2), if any."""
+    config: Any = model.config.get_text_config()
+    divisor = getattr(config, "logits_scaling", None) or 1.0
+    scale = getattr(config, "logit_scale", None) or 1.0
+    return scale / divisor, getattr(config, "final_logit_softcapping", None)
 
-    total = 0
-    for path in sorted(Path(base_location(model)).glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            total += sum(int(torch.tensor(file.get_slice(name).get_shape()).prod()) for name in file.keys())
-    return total
+
+def logits_of(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
+    """The model's own logits `(N, V)` from its last hidden states `(N, D)`, in float32."""
+    scale, bound = logit_form(model)
+    logits: torch.Tensor = body_and_head(model)[1](hidden).float()
+    if scale != 1:
+        logits = logits * scale
+    return logits if bound is None else bound * torch.tanh(logits / bound)
+
+
+def parameter_count(model: Model) -> int:
+    """How many parameters a base model has, by its configuration alone."""
+    with torch.device("meta"):
+        return int(AutoModelForCausalLM.from_config(_configuration(model)).num_parameters())
 
 
 def vocabulary_size(model: Model) -> int:
     """Rows of the output head."""
-    return int(json.loads((Path(base_location(model)) / "config.json").read_text())["vocab_size"])
+    return int(_configuration(model).get_text_config().vocab_size)
+
+
+def _configuration(model: Model) -> Any:
+    return AutoConfig.from_pretrained(base_location(model))
 
 
 def _adapter(model: Model) -> LoraConfig:

@@ -70,7 +70,12 @@ def plan_table(preset: str, overrides: tuple[str, ...] = ()) -> Any:
         students = len(STUDENT_METHODS) * training_flops(sizes["student"], plan.tokens, epochs)
         stores = [_size(store_bytes(plan.positions, k)) for k in (1, 5, 100, vocabulary)]
         table.add_row(
-            task, f"{plan.examples:,}", f"{plan.tokens:,}", f"{teacher / 1e9:,.0f}", f"{students / 1e9:,.0f}", *stores
+            task,
+            f"{plan.examples:,}",
+            f"{plan.tokens:,}",
+            f"{teacher / 1e9:,.0f}",
+            f"{students / 1e9:,.0f}",
+            *stores,
         )
     return table
 

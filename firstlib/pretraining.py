@@ -11,25 +11,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from firstlib.tasks import corpus
-from firstlib.tasks.microworld import WORLD_SEED, make_world
+from firstlib.tasks.microworld import make_world
 from firstlib.tasks.vocabulary import build_tokenizer
 
 MIX = {
-    "facts": 0.34,
-    "reports": 0.16,
-    "binding": 0.24,
-    "letter quiz": 0.08,
-    "word quiz": 0.08,
-    "yes-no quiz": 0.03,
-    "instructions": 0.07,
+    "facts": 0.18,
+    "reports": 0.07,
+    "binding": 0.26,
+    "letter quiz": 0.24,
+    "word quiz": 0.06,
+    "yes-no quiz": 0.05,
+    "instructions": 0.14,
 }
-TIE, INIT = True, 0.06
 Encoded = dict[str, list[int]]
 BLOCK = 160  # tokens
 BATCH = 20  # blocks: about 64 pages
@@ -38,18 +36,19 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Shape:
-    """A base model's size and how long it reads."""
+    """A base model's size, and what it reads: first pages on letters alone, then pages of every sort."""
 
     width: int
     layers: int
     heads: int
+    first_pages: int
     pages: int
     learning_rate: float
 
 
 SHAPES = {
-    "teacher": Shape(width=192, layers=4, heads=6, pages=320_000, learning_rate=2e-3),
-    "student": Shape(width=128, layers=3, heads=4, pages=256_000, learning_rate=3e-3),
+    "teacher": Shape(width=192, layers=3, heads=6, first_pages=30_000, pages=105_000, learning_rate=2.5e-3),
+    "student": Shape(width=128, layers=3, heads=4, first_pages=30_000, pages=80_000, learning_rate=3e-3),
 }
 
 
@@ -59,7 +58,7 @@ def blank_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=shape.width, intermediate_size=2 * shape.width,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
-        max_position_embeddings=256, tie_word_embeddings=TIE, initializer_range=INIT, bos_token_id=tokenizer.bos_token_id,
+        max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.06, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -120,18 +119,20 @@ def collate(blocks: Sequence[Sequence[Encoded]], length: int = BLOCK) -> dict[st
     return {"input_ids": ids, "position_ids": positions, "labels": labels}
 
 
-def pretrain(role: str, folder: Path, seed: int = WORLD_SEED) -> None:
+def pretrain(role: str, folder: Path, seed: int = 1) -> None:
     """Trains one base model from scratch and writes it as a plain transformers folder in float16."""
     shape = SHAPES[role]
     world = make_world()
     tokenizer = build_tokenizer(corpus.text_of(page) for page in corpus.pages(world, 20_000, seed, MIX))
     model = blank_model(shape, tokenizer, seed)
     print(f"{role}: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, {shape.pages:,} pages")
-    data = pack(map(encoder(tokenizer), corpus.pages(world, shape.pages, seed + 1, MIX)))
+    lessons = ((shape.first_pages, seed + 2, {"binding": 1.0}), (shape.pages, seed + 1, MIX))
+    encode = encoder(tokenizer)
+    data = [block for lesson in lessons for block in pack(map(encode, corpus.pages(world, *lesson)))[:-1]]
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, num_train_epochs=1,
         learning_rate=shape.learning_rate, lr_scheduler_type="cosine", warmup_steps=100, adam_beta2=0.98,
-        weight_decay=0.01, remove_unused_columns=False,
+        weight_decay=0.01, train_sampling_strategy="sequential", remove_unused_columns=False,
         save_strategy="no", report_to="none", logging_steps=100, use_cpu=True, seed=seed, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = Trainer(

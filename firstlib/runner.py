@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from firstlib.artefacts import PROJECT, content_key, files_key, run_folder, write_json
 from firstlib.errors import UserError
@@ -22,6 +29,8 @@ from firstlib.progress import PROGRESS_FILE
 from firstlib.settings import PRESETS, load_preset
 
 NOTEBOOKS = PROJECT / "notebooks"
+OWN_PARAMETERS = {"preset": "microworld", "seed": 0, "run_folder": "runs", "overrides": []}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookError(Exception):
@@ -44,9 +53,10 @@ class Plan:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What each notebook's `parameters` cell is given."""
+        """What each notebook's `parameters` cell is given; nothing where it says the same already."""
         parameters = {"preset": self.preset, "seed": self.seed, "run_folder": self.runs}
-        return {**parameters, "overrides": list(self.overrides)} if self.overrides else parameters
+        given = {**parameters, "overrides": list(self.overrides)}
+        return {} if given == OWN_PARAMETERS else given
 
 
 def run(plan: Plan, console: Console) -> list[Path]:
@@ -60,7 +70,7 @@ def run(plan: Plan, console: Console) -> list[Path]:
     notebooks = numbered_notebooks()
     target = plan.folder / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
-    todo = [path for path in notebooks if not _is_current(path, plan)]
+    todo = [path for path in notebooks if not is_current(path, plan)]
     for path in notebooks:
         if path not in todo:
             console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
@@ -110,14 +120,29 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
 def _finish(path: Path, partial: Path, final: Path, plan: Plan) -> None:
     """Stamps the executed notebook with what it came from, and only then gives it its name."""
     book = json.loads(partial.read_text(encoding="utf-8"))
-    book["metadata"].pop("widgets", None)  # each would be megabytes; every widget cell has a static twin
     book["metadata"]["first"] = {"key": _key(path, plan)}
-    write_json(partial, book)
+    write_json(partial, without_machine(book))
     final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
     partial.replace(final)
 
 
-def _is_current(path: Path, plan: Plan) -> bool:
+def without_machine(book: dict[str, Any]) -> dict[str, Any]:
+    """A notebook without what belongs to the machine that ran it: paths, times, and widgets, megabytes each.
+
+    Every cell that shows a widget is followed by a static twin.
+    """
+    for part in (book, *book["cells"]):
+        part["metadata"].pop("papermill", None)
+    book["metadata"].pop("widgets", None)
+    for cell in book["cells"]:
+        cell["outputs"] = [o for o in cell.get("outputs", []) if WIDGET not in o.get("data", {})]
+        if cell["cell_type"] != "code":
+            del cell["outputs"]
+    return book
+
+
+def is_current(path: Path, plan: Plan) -> bool:
+    """Whether the run already holds this notebook, executed as it would be executed now."""
     executed = plan.folder / "notebooks" / path.name
     if not executed.is_file() or not (plan.folder / "results.json").is_file():
         return False
@@ -135,9 +160,11 @@ def _key(path: Path, plan: Plan) -> str:
 
 def _record_cost(plan: Plan, name: str, seconds: float) -> None:
     path = plan.folder / "cost.json"
-    cost = json.loads(path.read_text()) if path.is_file() else {"seconds": {}, "peak_memory_bytes": 0}
-    cost["seconds"][name] = round(seconds, 1)
-    cost["peak_memory_bytes"] = max(cost["peak_memory_bytes"], _peak_memory())
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    cost = {
+        "seconds": {**before.get("seconds", {}), name: round(seconds, 1)},
+        "peak_memory_bytes": max(before.get("peak_memory_bytes", 0), _peak_memory()),
+    }
     write_json(path, cost)
 
 

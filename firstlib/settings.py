@@ -41,10 +41,10 @@ class Sizes(_Part):
 class Lora(_Part):
     """The adapter, where a model is not tuned in full."""
 
-    rank: int = Field(16, gt=0)
-    alpha: int = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    learning_rate: float = Field(2e-3, gt=0, description="adapters want a larger one than full tuning")
+    rank: int = Field(default=16, gt=0)
+    alpha: int = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    learning_rate: float = Field(default=2e-3, gt=0, description="adapters want a larger one than full tuning")
 
 
 class Model(_Part):
@@ -59,11 +59,11 @@ class Model(_Part):
 class Training(_Part):
     """How teacher and student are trained: the paper's optimiser and schedule (its section 4)."""
 
-    epochs: int = Field(3, gt=0)
-    batch: int = Field(32, gt=0)
-    teacher_learning_rate: float = Field(2e-5, gt=0)
-    student_learning_rate: float = Field(2e-5, gt=0)
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of all steps")
+    epochs: int = Field(default=3, gt=0)
+    batch: int = Field(default=32, gt=0)
+    teacher_learning_rate: float = Field(default=2e-5, gt=0)
+    student_learning_rate: float = Field(default=2e-5, gt=0)
+    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of all steps")
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-6
@@ -72,16 +72,16 @@ class Training(_Part):
 class Knowledge(_Part):
     """What is kept of the teacher."""
 
-    k: int = Field(5, gt=1)
-    batch: int = Field(64, gt=0)
+    k: int = Field(default=5, gt=1)
+    batch: int = Field(default=64, gt=0)
 
 
 class Recalibration(_Part):
     """How the kept probabilities become targets. Label smoothing's d is the paper's."""
 
     first_map: Literal["temperature", "logit-temperature"] = "temperature"
-    coefficient: float | None = Field(None, gt=0, description="None: chosen on validation by ECE")
-    label_smoothing: float = Field(0.1, ge=0, le=1)
+    coefficient: float | None = Field(default=None, gt=0, description="None: chosen on validation by ECE")
+    label_smoothing: float = Field(default=0.1, ge=0, le=1)
 
 
 class Distillation(_Part):
@@ -95,7 +95,7 @@ class Measures(_Part):
     """How confidence is read and binned. The paper leaves the first open; both are always computed."""
 
     confidence: Literal["candidates", "vocabulary"] = "candidates"
-    bins: int = Field(10, gt=0)
+    bins: int = Field(default=10, gt=0)
 
 
 class Settings(_Part):
@@ -133,9 +133,7 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> Settings:
     Raises:
         UserError: No such preset or file; not YAML; an unknown key; a value that does not fit.
     """
-    path = Path(preset) if str(preset).endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
-    if not path.is_file() or path.parent == PRESETS and preset not in (*preset_names(), str(path)):
-        raise UserError(f"preset {str(preset)!r}: there is no such preset; choose {', '.join(preset_names())} or a .yaml file")
+    path = _preset_path(preset)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -143,6 +141,15 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> Settings:
     if not isinstance(content, dict):
         raise UserError(f"preset {path}: must hold settings by name, not {type(content).__name__}")
     return _validated(_overlay(content, map(_parse_override, overrides)), str(preset))
+
+
+def _preset_path(preset: str) -> Path:
+    known, file = preset_names(), Path(preset)
+    if preset in known:
+        return PRESETS / f"{preset}.yaml"
+    if file.suffix in (".yaml", ".yml") and file.is_file():
+        return file
+    raise UserError(f"preset {preset!r}: there is no such preset; choose {', '.join(known)}, or give a .yaml file")
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

@@ -10,10 +10,13 @@ from transformers import PreTrainedTokenizerBase
 from firstlib.answers import Predictions
 from firstlib.artefacts import PROJECT
 from firstlib.experiment import Experiment, Row
-from firstlib.knowledge import TopK
-from firstlib.metrics import ece
+from firstlib.knowledge import KnowledgeStore, TopK
+from firstlib.metrics import bootstrap_ece, ece, noise_floor
 from firstlib.planning import BYTES_PER_ENTRY, store_bytes
-from firstlib.settings import METHODS
+from firstlib.recalibration import Map, label_smoothing, temperature
+from firstlib.settings import METHODS, Task
+
+Pairs = dict[str, tuple[float, float]]
 
 PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
 PAPER_METHODS = {
@@ -43,9 +46,13 @@ def paper(family: str | None = None) -> pd.DataFrame:
 
 
 def _by_column(frame: pd.DataFrame) -> pd.DataFrame:
-    wide = frame.pivot_table(index="method", columns=["setting", "dataset"], values=["accuracy", "ece", "trust"], sort=False)
+    wide = frame.pivot_table(
+        index="method", columns=["setting", "dataset"], values=["accuracy", "ece", "trust"], sort=False
+    )
     wide = wide.reorder_levels([1, 2, 0], axis=1)
-    columns = [(s, d, n) for s, d in dict.fromkeys((c[0], c[1]) for c in wide.columns) for n in ("accuracy", "ece", "trust")]
+    columns = [
+        (s, d, n) for s, d in dict.fromkeys((c[0], c[1]) for c in wide.columns) for n in ("accuracy", "ece", "trust")
+    ]
     return wide.loc[list(METHODS), columns].round(1)
 
 
@@ -54,10 +61,29 @@ def before_after(experiment: Experiment) -> pd.DataFrame:
     lines = []
     for column in experiment.settings.columns:
         for test in column.test:
-            base, tuned = experiment.base_predictions("teacher", test), experiment.predictions("teacher", column.train, test)
+            base, tuned = (
+                experiment.base_predictions("teacher", test),
+                experiment.predictions("teacher", column.train, test),
+            )
             for when, found in (("base", base), ("fine-tuned", tuned)):
                 lines.append({"trained on": column.train, "tested on": test, "teacher": when, **outcome(found)})
     return pd.DataFrame(lines)
+
+
+def before_after_pairs(experiment: Experiment) -> tuple[Pairs, Pairs]:
+    """For each test set, accuracy and ECE (fractions) of the teacher before and after fine-tuning."""
+    before: Pairs = {}
+    after: Pairs = {}
+    for column in experiment.settings.columns:
+        for test in column.test:
+            name = f"{column.train} to {test}" if column.train != test else test
+            for pairs, found in (
+                (before, experiment.base_predictions("teacher", test)),
+                (after, experiment.predictions("teacher", column.train, test)),
+            ):
+                correct = found.correct()
+                pairs[name] = (float(correct.mean()), ece(found.confidence(), correct))
+    return before, after
 
 
 def outcome(found: Predictions) -> dict[str, float]:
@@ -90,18 +116,21 @@ def stored(item: TopK, tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[i
 def coverage(probabilities: Mapping[str, np.ndarray], ks: Sequence[int] = (1, 2, 5, 10, 100)) -> pd.DataFrame:
     """Mean mass of the top k, in percent; a line a task. Each array is `(positions, 100)`, most probable first."""
     return pd.DataFrame(
-        {f"top {k}": {task: round(100 * float(p[:, :k].sum(1).mean()), 2) for task, p in probabilities.items()} for k in ks}
+        {
+            f"top {k}": {task: round(100 * float(p[:, :k].sum(1).mean()), 2) for task, p in probabilities.items()}
+            for k in ks
+        }
     )
 
 
-def full_size(samples: int = 100_000, length: int = 2048, vocabulary: int = 50_000) -> pd.DataFrame:
-    """The paper's storage example by its own count of 12 bytes an entry, in gigabytes."""
-    positions = samples * length
-    lines = [("top 1", 1), ("top 5", 5), ("top 100", 100), ("full distribution", vocabulary)]
-    return pd.DataFrame(
-        {"bytes a position": {name: k * BYTES_PER_ENTRY for name, k in lines},
-         "gigabytes": {name: store_bytes(positions, k) / 1e9 for name, k in lines}}
-    )  # fmt: skip
+def full_size(measured: float | None = None) -> pd.DataFrame:
+    """The paper's storage example by its own count of 12 bytes an entry; beside it a measured number of bytes."""
+    positions, vocabulary = 100_000 * 2048, 50_000
+    entries = {"top 1": 1, "top 5": 5, "top 100": 100, "full distribution": vocabulary}
+    lines = {name: (float(k * BYTES_PER_ENTRY), store_bytes(positions, k) / 1e9) for name, k in entries.items()}
+    if measured is not None:
+        lines["top 5, at the bytes measured here"] = (measured, measured * positions / 1e9)
+    return pd.DataFrame(lines, index=["bytes a position", "gigabytes"]).T.round(1)
 
 
 def compare(found: Mapping[str, Predictions], posterior: bool = True) -> pd.DataFrame:
@@ -115,9 +144,12 @@ def compare(found: Mapping[str, Predictions], posterior: bool = True) -> pd.Data
 
 
 def divergence_from_truth(found: Predictions) -> float:
-    """Mean `sum_c truth_c log(truth_c / model_c)` over questions, in nats: 0 for a model that knows what is known."""
+    """Mean `sum_c truth_c log(truth_c / model_c)` over questions, in nats: 0 for a model that knows what is known.
+
+    NaN where the truth of a question is not known.
+    """
     truth, model = found.posterior, np.clip(found.shares(), 1e-12, None)
-    terms = np.where(truth > 0, truth * np.log(np.where(truth > 0, truth, 1) / model), 0)
+    terms = np.where(truth == 0, 0, truth * np.log(np.where(truth == 0, 1, truth) / model))
     return float(terms.sum(axis=1).mean())
 
 
@@ -153,7 +185,10 @@ def searches(experiment: Experiment) -> pd.DataFrame:
         lines[task] = {"coefficient": experiment.coefficient(task), "at the edge": search.at_the_edge}
         for split in ("validation", "test"):
             raw, new = (experiment.target_ece(task, split, m, experiment.coefficient(task)) for m in (Map.NONE, kind))
-            lines[task] |= {f"{split}, as stored": round(100 * raw, 2), f"{split}, recalibrated": round(100 * new, 2)}
+            lines[task] |= {
+                f"{split}, as stored": round(100 * raw, 2),
+                f"{split}, recalibrated": round(100 * new, 2),
+            }
     return pd.DataFrame(lines).T
 
 

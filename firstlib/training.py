@@ -3,18 +3,20 @@
 Both go through `transformers.Trainer`, with the paper's optimiser and schedule; they differ in the loss alone.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from firstlib.errors import UserError
 from firstlib.knowledge import TopK
 from firstlib.losses import top_k_kl
-from firstlib.models import body_and_head
+from firstlib.models import LanguageModel, body_and_head, logit_form
 from firstlib.progress import steps
 from firstlib.settings import Distillation, Training
 from firstlib.tasks.encoding import Encoded, pad
@@ -49,14 +51,19 @@ def make_lesson(example: Encoded, knowledge: TopK, recalibrate: Callable[[np.nda
 
 
 def fine_tune(
-    model: PreTrainedModel, examples: Sequence[Encoded], training: Training, *, learning_rate: float, seed: int
+    model: LanguageModel,
+    examples: Sequence[Encoded],
+    training: Training,
+    *,
+    learning_rate: float,
+    seed: int,
 ) -> list[float]:
     """Cross-entropy on the response tokens. Tunes the model in place and returns the loss of each step, in nats."""
     return _train(Trainer, _collate_examples, model, examples, training, learning_rate, seed, "fine-tuning")
 
 
 def distill(
-    model: PreTrainedModel,
+    model: LanguageModel,
     lessons: Sequence[Lesson],
     training: Training,
     distillation: Distillation,
@@ -64,7 +71,13 @@ def distill(
     learning_rate: float,
     seed: int,
 ) -> list[float]:
-    """Knowledge matching (Eq. 5), without any hard-label loss. Returns the loss of each step, in nats."""
+    """Knowledge matching (Eq. 5), without any hard-label loss. Returns the loss of each step, in nats.
+
+    Raises:
+        UserError: The model's output head has a bias, which the fused loss does not know.
+    """
+    if body_and_head(model)[1].bias is not None:
+        raise UserError("student: its output head has a bias, which distillation does not support; choose another base")
 
     def trainer(**arguments: Any) -> Trainer:
         return DistillationTrainer(distillation, **arguments)
@@ -82,8 +95,8 @@ class DistillationTrainer(Trainer):
 
     def compute_loss(
         self,
-        model: PreTrainedModel,
-        inputs: dict[str, torch.Tensor],
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
@@ -95,20 +108,17 @@ class DistillationTrainer(Trainer):
         kept = inputs["labels"][:, 1:] != IGNORE
         hidden = outputs.hidden_states[-1][:, :-1][kept]
         gold = inputs["labels"][:, 1:][kept]
-        config, head = model_config(self.model), body_and_head(self.accelerator.unwrap_model(model))[1]
+        inner = self.accelerator.unwrap_model(model)
+        scale, softcap = logit_form(inner)
         loss = top_k_kl(
-            hidden, head.weight, inputs["token_ids"], inputs["targets"],
-            tail=self.distillation.tail, student=self.distillation.student, gold=gold,
-            softcap=getattr(config, "final_logit_softcapping", None), scale=getattr(config, "logit_scale", 1.0),
+            hidden, body_and_head(inner)[1].weight, inputs["token_ids"], inputs["targets"],
+            tail=self.distillation.tail, student=self.distillation.student, gold=gold, softcap=softcap, scale=scale,
         )  # fmt: skip
         if num_items_in_batch is not None:
             loss = loss * len(hidden) / num_items_in_batch
+            if self.args.average_tokens_across_devices:  # processes' gradients are averaged, the count is their sum
+                loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
-
-
-def model_config(model: PreTrainedModel) -> Any:
-    """The text model's configuration, under an adapter too."""
-    return model.config.get_text_config()
 
 
 class _Watch(TrainerCallback):
@@ -118,18 +128,18 @@ class _Watch(TrainerCallback):
         self.at = at
         self.losses: list[float] = []
 
-    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.at(state.global_step)
 
-    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if "loss" in kwargs["logs"]:
+            self.losses.append(float(kwargs["logs"]["loss"]))
 
 
 def _train(
     trainer_class: Callable[..., Trainer],
     collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
-    model: PreTrainedModel,
+    model: LanguageModel,
     data: Sequence[Any],
     training: Training,
     learning_rate: float,
@@ -137,10 +147,10 @@ def _train(
     label: str,
 ) -> list[float]:
     total = training.epochs * -(-len(data) // training.batch)
-    with steps(label, total) as at:
+    with steps(label, total) as at, tempfile.TemporaryDirectory() as scratch:  # the Trainer insists on a folder
         watch = _Watch(at)
         trainer = trainer_class(
-            model=model, args=_arguments(training, learning_rate, seed), train_dataset=data,
+            model=model, args=_arguments(training, learning_rate, seed, scratch), train_dataset=data,
             data_collator=collate, callbacks=[watch],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
@@ -148,9 +158,9 @@ def _train(
     return watch.losses
 
 
-def _arguments(training: Training, learning_rate: float, seed: int) -> TrainingArguments:
+def _arguments(training: Training, learning_rate: float, seed: int, scratch: str) -> TrainingArguments:
     return TrainingArguments(
-        output_dir="unused", save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
+        output_dir=scratch, save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
         per_device_train_batch_size=training.batch, num_train_epochs=training.epochs,
         learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=training.warmup,
         adam_beta1=training.adam_beta1, adam_beta2=training.adam_beta2, adam_epsilon=training.adam_epsilon,

@@ -57,7 +57,10 @@ def test_a_key_does_not_depend_on_the_order_of_names():
 
 
 def test_a_run_folder_tells_overridden_settings_apart(tmp_path):
-    plain, changed = run_folder(str(tmp_path), "smoke", 0), run_folder(str(tmp_path), "smoke", 0, ["training.epochs=1"])
+    plain, changed = (
+        run_folder(str(tmp_path), "smoke", 0),
+        run_folder(str(tmp_path), "smoke", 0, ["training.epochs=1"]),
+    )
     assert plain.relative_to(tmp_path).as_posix() == "smoke/seed-0"
     assert changed.parent.name.startswith("smoke-")
 

@@ -26,9 +26,7 @@ DIAGRAM = reliability(CONFIDENCE, CORRECT)
 SEARCHES = {"csqa": search(lambda c: abs(c - 0.34)), "boolq": search(lambda c: abs(c - 0.5) / 2)}
 MARKUP = "<script>alert(1)</script> & <b>x</b>"
 ROWS = [
-    SimpleNamespace(
-        method=method, setting=setting, dataset="csqa", accuracy=0.7 - place / 50, ece=0.1 + place / 90
-    )
+    SimpleNamespace(method=method, setting=setting, dataset="csqa", accuracy=0.7 - place / 50, ece=0.1 + place / 90)
     for setting in ("in-domain", "out-of-domain")
     for place, method in enumerate(METHODS)
 ]
@@ -39,13 +37,9 @@ MADE = {
     "kept_mass": figures.kept_mass({"csqa": np.linspace(0.9, 1, 101), "alpaca": [0.5, 0.7, 0.9]}),
     "rank_probabilities": figures.rank_probabilities({"teacher": ([0.9, 0.1], [0.8, 0.15])}),
     "reliability_diagrams": figures.reliability_diagrams({"teacher": DIAGRAM, "first": DIAGRAM}),
-    "temperature_view": figures.temperature_view(
-        DIAGRAM, np.array([[0.2, 0.1], [0.4, 0.05], [1, 0.2]]), 0.2, 0.4
-    ),
+    "temperature_view": figures.temperature_view(DIAGRAM, np.array([[0.2, 0.1], [0.4, 0.05], [1, 0.2]]), 0.2, 0.4),
     "coefficient_search": figures.coefficient_search(SEARCHES),
-    "coefficient_effect": figures.coefficient_effect(
-        {"csqa": np.array([[0.1, 0.08], [0.34, 0.03]])}, {"csqa": 0.34}
-    ),
+    "coefficient_effect": figures.coefficient_effect({"csqa": np.array([[0.1, 0.08], [0.34, 0.03]])}, {"csqa": 0.34}),
     "trust_plane": figures.trust_plane(ROWS),
     "losses": figures.losses({"teacher": [3.0, 2.0, 1.5]}),
     "before_after": figures.before_after({"csqa": (0.2, 0.03)}, {"csqa": (0.69, 0.09)}),
@@ -89,9 +83,7 @@ def test_axes_say_what_they_show(figure):
 
 
 def test_importing_the_figures_leaves_plotly_alone():
-    code = (
-        "from plotly.io import templates as t; d = t.default; import firstlib.figures; print(d == t.default)"
-    )
+    code = "from plotly.io import templates as t; d = t.default; import firstlib.figures; print(d == t.default)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "True"
 
@@ -125,9 +117,7 @@ def test_gaps_differ_in_grey():
         figures.kept_mass({MARKUP: [1.0]}),
         figures.losses({MARKUP: [1.0]}),
         figures.before_after({MARKUP: (0.1, 0.1)}, {MARKUP: (0.1, 0.1)}),
-        figures.trust_plane(
-            [SimpleNamespace(method=MARKUP, setting=MARKUP, dataset=MARKUP, accuracy=1.0, ece=0.0)]
-        ),
+        figures.trust_plane([SimpleNamespace(method=MARKUP, setting=MARKUP, dataset=MARKUP, accuracy=1.0, ece=0.0)]),
     ],
 )
 def test_text_from_data_is_no_markup(figure):
@@ -178,9 +168,9 @@ def test_disk_use_sets_what_was_measured_beside_the_arithmetic():
 
 def test_kept_mass_boxes_the_percentiles():
     box, other = MADE["kept_mass"].data
-    assert [
-        box[name][0] for name in ("lowerfence", "q1", "median", "q3", "upperfence", "mean")
-    ] == pytest.approx([0.905, 0.925, 0.95, 0.975, 0.995, 0.95])
+    assert [box[name][0] for name in ("lowerfence", "q1", "median", "q3", "upperfence", "mean")] == pytest.approx(
+        [0.905, 0.925, 0.95, 0.975, 0.995, 0.95]
+    )
     assert other.mean[0] == pytest.approx(0.7)
     assert list(MADE["kept_mass"].layout.yaxis.ticktext) == ["CSQA", "Alpaca"]
 
@@ -208,12 +198,8 @@ def test_reliability_diagram_shows_every_bin():
     assert set(np.array(accuracy.y)[~filled]) == {None}
     assert np.allclose(np.array(over.y)[filled].astype(float), [0, 0, 0.45])
     assert np.allclose(np.array(under.y)[filled].astype(float), [0.85, 0.35, 0])
-    assert np.allclose(
-        np.array(over.base)[filled].astype(float), [1, 1, 0.5]
-    )  # from accuracy up to confidence
-    assert np.allclose(
-        np.array(under.base)[filled].astype(float), [0.15, 0.65, 0.95]
-    )  # from confidence up to accuracy
+    assert np.allclose(np.array(over.base)[filled].astype(float), [1, 1, 0.5])  # from accuracy up to confidence
+    assert np.allclose(np.array(under.base)[filled].astype(float), [0.15, 0.65, 0.95])  # from confidence up to accuracy
     assert np.allclose(-np.array(share.y) / figures.SHARES, DIAGRAM.count / DIAGRAM.count.max())
     assert np.allclose(accuracy.x, np.arange(0.05, 1, 0.1))
     assert np.allclose(accuracy.width, 0.1)
@@ -223,9 +209,7 @@ def test_reliability_diagram_shows_every_bin():
     assert figure.layout.barmode == "overlay"
 
 
-@pytest.mark.parametrize(
-    ("panels", "grid"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3))]
-)
+@pytest.mark.parametrize(("panels", "grid"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3))])
 def test_panels_lie_in_a_grid_with_one_legend(panels, grid):
     figure = figures.reliability_diagrams({f"model {place}": DIAGRAM for place in range(panels)})
     lefts = {axis.domain[0] for axis in figure.select_xaxes()}
@@ -265,9 +249,7 @@ def test_trust_plane_places_methods_and_lines_of_equal_trust():
     assert [note.text for note in figure.layout.annotations] == ["CSQA, in-domain", "CSQA, out-of-domain"]
     for panel in ("x", "x2"):
         markers = [trace for trace in figure.data if trace.mode == "markers" and trace.xaxis == panel]
-        assert [(trace.x[0], trace.y[0]) for trace in markers] == [
-            (row.ece, row.accuracy) for row in ROWS[:5]
-        ]
+        assert [(trace.x[0], trace.y[0]) for trace in markers] == [(row.ece, row.accuracy) for row in ROWS[:5]]
     assert [trace.name for trace in figure.data if trace.showlegend] == [
         "Teacher", "Fine-tune", "Distil", "Label smoothing", "FIRST",
     ]  # fmt: skip

@@ -239,9 +239,7 @@ def test_autocast_multiplies_in_its_type_and_returns_gradients_in_the_inputs():
 def test_autocast_leaves_float64_alone():
     hidden, head, token_ids, q, _ = problem()
     with torch.autocast("cpu", torch.bfloat16):
-        assert top_k_kl(hidden, head, token_ids, q) == top_k_kl(
-            *(x.clone() for x in (hidden, head)), token_ids, q
-        )
+        assert top_k_kl(hidden, head, token_ids, q) == top_k_kl(*(x.clone() for x in (hidden, head)), token_ids, q)
         assert top_k_kl(hidden, head, token_ids, q).dtype == torch.float64
 
 
@@ -312,9 +310,7 @@ def test_masked_positions_do_not_exist(tail, student):
     with torch.no_grad():
         hidden[~mask], q[~mask] = torch.nan, torch.nan
     token_ids[~mask], gold[~mask] = -100, -100
-    ours = value_and_gradients(
-        top_k_kl(hidden, head, token_ids, q, gold=gold, mask=mask, **options), hidden, head
-    )
+    ours = value_and_gradients(top_k_kl(hidden, head, token_ids, q, gold=gold, mask=mask, **options), hidden, head)
     assert_same(ours, expected)
     assert not ours[1][~mask].any()
 
@@ -331,13 +327,9 @@ def test_nothing_counts_when_all_is_masked(student):
 
 def test_padded_head_is_the_trimmed_head():
     hidden, head, token_ids, q, _ = problem()
-    padded = torch.cat(
-        [head.detach(), torch.full((6, head.shape[1]), 5.0, dtype=head.dtype)]
-    ).requires_grad_()
+    padded = torch.cat([head.detach(), torch.full((6, head.shape[1]), 5.0, dtype=head.dtype)]).requires_grad_()
     trimmed = value_and_gradients(top_k_kl(hidden, head, token_ids, q, tail="smooth"), hidden, head)
-    ours = value_and_gradients(
-        top_k_kl(hidden, padded, token_ids, q, tail="smooth", vocabulary=23), hidden, padded
-    )
+    ours = value_and_gradients(top_k_kl(hidden, padded, token_ids, q, tail="smooth", vocabulary=23), hidden, padded)
     assert_same(ours[:2], trimmed[:2])
     assert_same([ours[2][:23]], [trimmed[2]])
     assert not ours[2][23:].any()
@@ -350,9 +342,7 @@ def test_gold_takes_the_residual_wherever_it_is():
     residual = 1 - q.sum(1)
     first = q[:1] + residual[0] * torch.tensor([[0, 1, 0, 0]])
     among = top_k_kl(hidden[:1], head, token_ids[:1], first)
-    outside = top_k_kl(
-        hidden[1:], head, torch.tensor([[0, 1, 2, 4, 3]]), torch.cat([q[1:], residual[1:, None]], 1)
-    )
+    outside = top_k_kl(hidden[1:], head, torch.tensor([[0, 1, 2, 4, 3]]), torch.cat([q[1:], residual[1:, None]], 1))
     ours = top_k_kl(hidden, head, token_ids, q, tail="gold", gold=gold)
     torch.testing.assert_close(ours, (among + outside) / 2)
 

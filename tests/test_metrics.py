@@ -85,9 +85,7 @@ def test_empty_bins_are_nan_and_weigh_nothing():
 
 def test_every_two_decimal_confidence_falls_where_integers_say():
     hundredths = np.arange(101)
-    expected = np.maximum(
-        -(-hundredths // 10) - 1, 0
-    )  # (0, 10], (10, 20], ... hundredths, and 0 in the first
+    expected = np.maximum(-(-hundredths // 10) - 1, 0)  # (0, 10], (10, 20], ... hundredths, and 0 in the first
     for row, bin_number in enumerate(expected):
         assert metrics.reliability([row / 100], [True]).count[bin_number] == 1, row
 
@@ -102,9 +100,7 @@ def test_edges_are_exact_to_the_bit(bins):
 
 
 def test_zero_is_in_the_first_bin_and_one_in_the_last():
-    np.testing.assert_array_equal(
-        metrics.reliability([0.0, -0.0, 1.0], [0, 0, 1], bins=4).count, [2, 0, 0, 1]
-    )
+    np.testing.assert_array_equal(metrics.reliability([0.0, -0.0, 1.0], [0, 0, 1], bins=4).count, [2, 0, 0, 1])
 
 
 def test_one_bin_is_mean_confidence_against_accuracy():
@@ -236,9 +232,7 @@ def test_smooth_ece_knows_no_edges():
     moved = confidence + 1e-6  # into the next of ten bins
     assert metrics.reliability(confidence, correct).count[2] == 200
     assert metrics.reliability(moved, correct).count[3] == 200
-    assert metrics.smooth_ece(confidence, correct) == pytest.approx(
-        metrics.smooth_ece(moved, correct), abs=1e-5
-    )
+    assert metrics.smooth_ece(confidence, correct) == pytest.approx(metrics.smooth_ece(moved, correct), abs=1e-5)
 
 
 def test_classwise_by_hand():
@@ -509,9 +503,7 @@ class TestPeers:
         assert metrics.ece(confidence, correct, bins) == pytest.approx(expected, abs=1e-12)
         expected = peer.get_ece_em(confidence, correct.astype(int), num_bins=bins)
         assert metrics.ece(confidence, correct, bins, "equal-mass") == pytest.approx(expected, abs=1e-12)
-        expected = peer.lower_bound_scaling_top_ce(
-            confidence, correct.astype(int), p=2, debias=True, num_bins=bins
-        )
+        expected = peer.lower_bound_scaling_top_ce(confidence, correct.astype(int), p=2, debias=True, num_bins=bins)
         assert metrics.debiased_ece(confidence, correct, bins) == pytest.approx(expected, abs=1e-12)
 
     def test_scikit_learn(self, kind, bins):
@@ -580,9 +572,7 @@ def test_classwise_is_uncertainty_calibrations():
 def test_brier_and_nll_are_scikit_learns():
     peer = pytest.importorskip("sklearn.metrics", reason=PEER)
     probabilities, labels = distributions(1000)
-    assert metrics.nll(probabilities, labels) == pytest.approx(
-        peer.log_loss(labels, probabilities), rel=1e-12
-    )
+    assert metrics.nll(probabilities, labels) == pytest.approx(peer.log_loss(labels, probabilities), rel=1e-12)
     expected = peer.brier_score_loss(labels, probabilities, scale_by_half=False)
     assert metrics.brier(probabilities, labels) == pytest.approx(expected, abs=1e-12)
     confidence, correct = predictions(1000)

@@ -82,7 +82,8 @@ def test_decoding_gives_the_text_back(base, world):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "complaint"), [((" tea", " green tea"), "not a single token"), ((" tea", " tea"), "the same token")]
+    ("candidates", "complaint"),
+    [((" tea", " green tea"), "not a single token"), ((" tea", " tea"), "the same token")],
 )
 def test_a_candidate_must_be_one_token_and_distinct(base, candidates, complaint):
     question = Question("q7", "Q: What does the baker drink?\nA:", "", candidates, ".", 0, candidates)

@@ -78,9 +78,7 @@ def paired_bootstrap_difference(
     a = check_predictions(confidence_a, correct_a, "_a")
     b = check_predictions(confidence_b, correct_b, "_b")
     if len(a[0]) != len(b[0]):
-        raise ValueError(
-            f"confidence_a has {len(a[0])} rows, confidence_b {len(b[0])}: pass the same questions"
-        )
+        raise ValueError(f"confidence_a has {len(a[0])} rows, confidence_b {len(b[0])}: pass the same questions")
     of_a, of_b = _compare_with_resamples([a, b], bins, resamples, level, seed)
     difference = of_a.estimate - of_b.estimate
     return _turned_over(difference, of_a.most - of_b.least, of_a.least - of_b.most, level)

@@ -10,9 +10,7 @@ from numpy.typing import ArrayLike
 ROW_SUM_TOLERANCE = 1e-4
 
 
-def check_predictions(
-    confidence: ArrayLike, correct: ArrayLike, suffix: str = ""
-) -> tuple[np.ndarray, np.ndarray]:
+def check_predictions(confidence: ArrayLike, correct: ArrayLike, suffix: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Return confidence `(N,)` as float64 and correct `(N,)` as bool; `suffix` ends both arguments' names."""
     sure = check_confidence(confidence, "confidence" + suffix)
     right = check_correct(correct, "correct" + suffix)
@@ -59,9 +57,7 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
     bad = ~np.isfinite(rows.max(axis=1))  # a maximum is nan if any entry is
     if bad.any():
         row = int(bad.argmax())
-        raise ValueError(
-            f"scores[{row}] has a nan, plus infinity or no finite entry: leave that question out"
-        )
+        raise ValueError(f"scores[{row}] has a nan, plus infinity or no finite entry: leave that question out")
     return rows, check_labels(labels, rows, "scores")
 
 
@@ -71,9 +67,7 @@ def check_labels(labels: ArrayLike, rows: np.ndarray, name: str) -> np.ndarray:
     _check_shape("labels", values, dimensions=1)
     _check_lengths("labels", values, name, rows)
     if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(
-            f"labels has dtype {values.dtype}: pass the right answer's column, an integer, for every row"
-        )
+        raise ValueError(f"labels has dtype {values.dtype}: pass the right answer's column, an integer, for every row")
     bad = (values < 0) | (values >= rows.shape[1])
     if bad.any():
         row = int(bad.argmax())
@@ -133,6 +127,4 @@ def _check_unit_interval(name: str, values: np.ndarray) -> np.ndarray:
         return values
     row = np.argwhere(~((values >= 0) & (values <= 1)))[0].tolist()
     place = ", ".join(str(position) for position in row)
-    raise ValueError(
-        f"{name}[{place}] is {values[tuple(row)]}: pass probabilities from 0 to 1, not logits or percents"
-    )
+    raise ValueError(f"{name}[{place}] is {values[tuple(row)]}: pass probabilities from 0 to 1, not logits or percents")

@@ -5,7 +5,7 @@ to its choice, and a few quizzes. The quizzes are rare, so that a base model kno
 the paper's prompt formats only a little: fine-tuning has something left to teach.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,10 @@ class Span:
 
 
 Page = list[Span]
+
+UPPER = 0.4  # share of quizzes in OpenBookQA's wording and capital letters
+TICK, CROSS = " ✓", " ✗"
+VALUES = [value for relation in RELATIONS for value in relation.values]
 
 
 def pages(world: mw.World, count: int, seed: int, mix: dict[str, float]) -> Iterator[Page]:
@@ -72,41 +76,50 @@ def _reports(world: mw.World, rng: np.random.Generator) -> Page:
 
 
 def _binding(world: mw.World, rng: np.random.Generator) -> Page:
-    """Lettered words and their key, twice over: which letter stands for which word needs no knowledge of the town."""
-    upper = bool(rng.random() < 0.4)
-    count = int(rng.integers(3, 5 if upper else 6))
-    vocabulary = [value for relation in RELATIONS for value in relation.values]
-    words = rng.choice(vocabulary, size=count, replace=False).tolist()
-    page = [Span(_lettered(words, upper))]
-    for heading in ("Key:", " Again:"):
-        page.append(Span(heading))
-        for i in rng.permutation(count):
-            page += [Span(f" {words[i]} ("), Span(f"{prompts.letters(count, upper)[i]})", True)]
-        page.append(Span("."))
-    return page
-
-
-def _lettered(words: Sequence[str], upper: bool) -> str:
-    labels = prompts.letters(len(words), upper)
-    lines = [f"({label}) {word}\n" for label, word in zip(labels, words, strict=True)]
-    return "".join(["Answer Choices:\n", *lines])
+    """Which letter stands for which word: no knowledge of the town needed."""
+    upper = bool(rng.random() < UPPER)
+    words = rng.choice(VALUES, size=4 if upper else 5, replace=False).tolist()
+    answer = int(rng.integers(len(words)))
+    return _lettered(rng, f"Which word is {words[answer]}?", words, answer, upper)
 
 
 def _letter_quiz(world: mw.World, rng: np.random.Generator) -> Page:
     """The paper's CommonsenseQA and OpenBookQA formats."""
-    return _asked(world, rng, "csqa" if rng.random() < 0.6 else "obqa")
+    question, words, answer, upper = _town_question(world, rng)
+    return _lettered(rng, question, words, answer, upper)
 
 
 def _word_quiz(world: mw.World, rng: np.random.Generator) -> Page:
-    """A question with lettered choices, answered in words, and then by its letter."""
+    """The same with dashes for letters, answered in words."""
+    question, words, answer, _ = _town_question(world, rng)
+    lines = "".join(f"- {word}\n" for word in words)
+    return [Span(f"Q: {question}\nAnswer Choices:\n{lines}A:"), Span(f" {words[answer]}", True), Span(".")]
+
+
+def _town_question(world: mw.World, rng: np.random.Generator) -> tuple[str, list[str], int, bool]:
     person, index = mw.pick(rng)
-    relation, upper = RELATIONS[index], bool(rng.random() < 0.4)
+    relation, upper = RELATIONS[index], bool(rng.random() < UPPER)
     offered, answer = mw.offer(world, rng, person, index, 4 if upper else 5)
-    words = [relation.values[v] for v in offered]
-    question = relation.question.format(p=PEOPLE[person])
-    lead = f"Q: {question}\n{_lettered(words, upper)}A: {relation.before.format(p=PEOPLE[person])}"
+    wording = relation.stem if upper else relation.question
+    return wording.format(p=PEOPLE[person]), [relation.values[v] for v in offered], answer, upper
+
+
+def _lettered(rng: np.random.Generator, question: str, words: list[str], answer: int, upper: bool) -> Page:
+    """A question with lettered choices, of which somebody has ticked or crossed none, some or all.
+
+    Without such marks a small model hardly ever finds out what the letters are for: all of them are always there,
+    so nothing that it could learn first makes its answer any better. The marks are that first step.
+    """
+    share = (0.0, rng.random(), 1.0)[rng.integers(3)]
+    *head, end = prompts.multiple_choice(question, words, upper).split("\n")
+    first = len(head) - len(words)
+    page = [Span("\n".join(head[:first]))]
+    for i, line in enumerate(head[first:]):
+        page.append(Span(f"\n{line}"))
+        if rng.random() < share:
+            page.append(Span(TICK if i == answer else CROSS, True))
     letter = prompts.letters(len(words), upper)[answer]
-    return [Span(lead), Span(f" {words[answer]}", True), Span(" ("), Span(f"{letter})", True), Span(".")]
+    return [*page, Span(f"\n{end}{prompts.ANSWER_LEAD}"), Span(f"{letter})", True), Span(".")]
 
 
 def _yes_no_quiz(world: mw.World, rng: np.random.Generator) -> Page:

@@ -47,9 +47,7 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> t
     return stem, candidates
 
 
-def _answer_token(
-    tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: Sequence[int]
-) -> int:
+def _answer_token(tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: Sequence[int]) -> int:
     ids = tokenizer(question.prompt + question.lead + candidate)["input_ids"]
     ids = ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
     if len(ids) != len(stem) + 1 or ids[: len(stem)] != list(stem) or ids[-1] == tokenizer.unk_token_id:

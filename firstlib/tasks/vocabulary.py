@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-# A choice's letter with its bracket, "a)", is one token, the same before the choice and in the answer;
+# A choice's letter with its closing bracket, "a)", is one token, the same before the choice and in the answer;
 # so is a word, a sign, or a newline.
 PIECES = r"[a-zA-Z]\)| ?[A-Za-z]+| ?#+| ?[^\sA-Za-z#]|\n| "
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")

@@ -3,11 +3,68 @@
 from dataclasses import dataclass
 
 PEOPLE = tuple(
-    """baker sailor teacher farmer miller tailor painter doctor weaver potter fisher hunter singer dancer
-    writer poet judge lawyer barber butcher carpenter plumber mason gardener cook waiter driver pilot nurse
-    dentist clerk banker merchant grocer florist jeweler librarian printer smith cobbler brewer shepherd
-    beekeeper ranger guard soldier captain porter postman mayor actor piper drummer juggler magician chemist
-    engineer architect sculptor watchmaker""".split()
+    [
+        "baker",
+        "sailor",
+        "teacher",
+        "farmer",
+        "miller",
+        "tailor",
+        "painter",
+        "doctor",
+        "weaver",
+        "potter",
+        "fisher",
+        "hunter",
+        "singer",
+        "dancer",
+        "writer",
+        "poet",
+        "judge",
+        "lawyer",
+        "barber",
+        "butcher",
+        "carpenter",
+        "plumber",
+        "mason",
+        "gardener",
+        "cook",
+        "waiter",
+        "driver",
+        "pilot",
+        "nurse",
+        "dentist",
+        "clerk",
+        "banker",
+        "merchant",
+        "grocer",
+        "florist",
+        "jeweler",
+        "librarian",
+        "printer",
+        "smith",
+        "cobbler",
+        "brewer",
+        "shepherd",
+        "beekeeper",
+        "ranger",
+        "guard",
+        "soldier",
+        "captain",
+        "porter",
+        "postman",
+        "mayor",
+        "actor",
+        "piper",
+        "drummer",
+        "juggler",
+        "magician",
+        "chemist",
+        "engineer",
+        "architect",
+        "sculptor",
+        "watchmaker",
+    ]
 )
 
 WITNESSES = ("neighbor", "child", "stranger", "cousin", "traveler")

@@ -1,0 +1,54 @@
+# FIRST: every verb installs what it needs into .venv first. `make help` lists them.
+PYTHON ?= python3
+PRESET ?= microworld
+SEED ?= 0
+BIN := .venv/bin
+FIRST := $(BIN)/first
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab plan lint notebooks seeds base-models constraints clean
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/installed ## the whole of FIRST, end to end (PRESET=microworld SEED=0)
+	@$(FIRST) run --preset $(PRESET) --seed $(SEED)
+
+test: .venv/installed-test ## every test
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest
+
+lab: .venv/installed ## JupyterLab on the notebooks, on this machine only
+	@$(FIRST) lab
+
+plan: .venv/installed ## what a run would take, before anything is run (PRESET=...)
+	@$(FIRST) plan --preset $(PRESET)
+
+lint: .venv/installed-test ## put code and notebooks into the common form
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
+
+seeds: .venv/installed ## the README's results: seeds 0, 1 and 2, and the table over them
+	@for seed in 0 1 2; do $(FIRST) run --seed $$seed || exit; done
+	@$(BIN)/python -m firstlib.readme
+
+notebooks: .venv/installed ## run the committed notebooks and figures anew
+	@$(FIRST) run
+	cp runs/microworld/seed-0/notebooks/[0-9]*.ipynb notebooks/
+	cp runs/microworld/seed-0/figures/*.svg runs/microworld/seed-0/figures/*.json figures/
+
+base-models: .venv/installed ## pretrain the microworld's base models (about 40 minutes)
+	@$(BIN)/python -m firstlib.pretraining
+
+constraints: .venv/installed-test ## write down the versions that are installed now
+	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+
+clean: ## remove runs; the environment and the models stay
+	rm -rf runs
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@

@@ -1,0 +1,157 @@
+"""A model's answers against a plain forward pass, and what is read from them by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from firstlib import answers, models
+from firstlib.answers import Predictions, renormalise
+from firstlib.tasks import microworld
+from firstlib.tasks.encoding import encode_question
+
+
+@pytest.fixture(scope="module")
+def spec(base_folder):
+    return models.Model(base=str(base_folder))
+
+
+@pytest.fixture(scope="module")
+def model(spec):
+    model = models.load_base(spec).eval()
+    with torch.no_grad():
+        models.body_and_head(model)[1].weight *= 20  # sharper than random weights are
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer(spec):
+    return models.load_tokenizer(spec)
+
+
+@pytest.fixture(scope="module")
+def questions(world):
+    """Two, four and five candidates, mixed, of very different lengths."""
+    each = [microworld.ask(world, task, "test", 3, 0) for task in ("csqa", "boolq", "obqa")]
+    return [question for group in zip(*each, strict=True) for question in group]
+
+
+@pytest.fixture(scope="module")
+def found(model, tokenizer, questions):
+    return answers.ask(model, tokenizer, questions)
+
+
+def test_asking_is_a_plain_forward_pass(model, tokenizer, questions, found):
+    assert len(found) == len(questions)
+    for i, question in enumerate(questions):
+        stem, candidates = encode_question(tokenizer, question)
+        with torch.no_grad():
+            dense = model(input_ids=torch.tensor([stem])).logits[0, -1].double().softmax(-1).numpy()
+        count = len(candidates)
+        assert found.question_id[i] == question.id
+        assert found.answer[i] == question.answer
+        assert found.candidate_ids[i].tolist() == candidates + [-1] * (5 - count)
+        np.testing.assert_allclose(found.probabilities[i, :count], dense[candidates], rtol=1e-4)
+        assert not found.probabilities[i, count:].any()
+        order = (-dense).argsort()[:5]
+        np.testing.assert_array_equal(found.top_ids[i], order)
+        np.testing.assert_allclose(found.top_probabilities[i], dense[order], rtol=1e-4)
+        np.testing.assert_allclose(found.posterior[i, :count], question.posterior)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_batch_size_and_company_do_not_matter(model, tokenizer, questions, found, batch):
+    again = answers.ask(model, tokenizer, questions[::-1], batch=batch)
+    np.testing.assert_array_equal(again.question_id[::-1], found.question_id)
+    np.testing.assert_array_equal(again.top_ids[::-1], found.top_ids)
+    np.testing.assert_allclose(again.probabilities[::-1], found.probabilities, rtol=1e-4)
+
+
+def test_a_truth_that_is_not_known_is_not_a_number(model, tokenizer, questions):
+    unknown = answers.ask(model, tokenizer, [replace(questions[0], posterior=None)])
+    assert np.isnan(unknown.posterior).all()
+
+
+def test_k_is_as_asked(model, tokenizer, questions):
+    assert answers.ask(model, tokenizer, questions[:2], k=3).top_ids.shape == (2, 3)
+
+
+def test_answers_are_kept(found, tmp_path):
+    found.save(tmp_path)
+    kept = Predictions.load(tmp_path)
+    for name, array in found.as_dict().items():
+        np.testing.assert_array_equal(getattr(kept, name), array)
+        assert getattr(kept, name).dtype == array.dtype
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two():
+    """Question one: candidates 10, 11, 12; its right one, 11, is second. Question two: candidates 10, 11."""
+    return Predictions(
+        question_id=np.array(["one", "two"]),
+        candidate_ids=np.array([[10, 11, 12], [10, 11, -1]]),
+        probabilities=np.array([[0.4, 0.3, 0.1], [0.05, 0.15, 0.0]]),
+        answer=np.array([1, 1]),
+        top_ids=np.array([[10, 11], [99, 11]]),
+        top_probabilities=np.array([[0.4, 0.3], [0.8, 0.15]]),
+        posterior=np.array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]),
+    )
+
+
+def test_renormalise_shares_out_evenly_where_there_is_nothing():
+    shares = renormalise(
+        np.array([[0.1, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        np.array([[True, True, False], [True, True, False], [True, True, True]]),
+    )
+    np.testing.assert_allclose(shares, [[0.25, 0.75, 0], [0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]])
+
+
+def test_both_readings_of_confidence(two):
+    assert two.predicted().tolist() == [0, 1]
+    assert two.correct().tolist() == [False, True]
+    np.testing.assert_allclose(two.confidence(), [0.5, 0.75])
+    np.testing.assert_allclose(two.confidence("candidates"), [0.5, 0.75])
+    np.testing.assert_allclose(two.confidence("vocabulary"), [0.4, 0.15])
+    np.testing.assert_allclose(two.shares(), [[0.5, 0.375, 0.125], [0.25, 0.75, 0]])
+
+
+def test_ece_follows_the_reading(two):
+    # by candidates (0.5 - 0) / 2 + (1 - 0.75) / 2; by the vocabulary (0.4 - 0) / 2 + (1 - 0.15) / 2
+    assert two.reliability().ece == pytest.approx(0.375)
+    assert two.reliability("vocabulary").ece == pytest.approx(0.625)
+
+
+def test_by_rank_sets_the_mean_probability_against_how_often_the_rank_is_right(two):
+    given, right = two.by_rank()
+    np.testing.assert_allclose(given, [0.6, 0.225])
+    np.testing.assert_allclose(right, [0, 1])
+
+
+def test_under_gives_the_top_tokens_their_targets_and_the_other_candidates_nothing(two):
+    moved = two.under(np.array([[0.2, 0.8], [0.9, 0.1]]))
+    np.testing.assert_allclose(moved.probabilities, [[0.2, 0.8, 0], [0, 0.1, 0]])
+    np.testing.assert_allclose(moved.top_probabilities, [[0.2, 0.8], [0.9, 0.1]])
+    assert moved.correct().tolist() == [True, True]
+    np.testing.assert_allclose(moved.confidence(), [0.8, 1.0])
+    np.testing.assert_allclose(moved.confidence("vocabulary"), [0.8, 0.1])
+    assert two.predicted().tolist() == [0, 1]  # the original is as it was
+
+
+def test_under_equals_the_shares_where_the_top_tokens_are_the_candidates(two):
+    both = replace(
+        two,
+        top_ids=np.array([[12, 10, 11], [11, 10, 5]]),
+        probabilities=np.array([[0.5, 0.3, 0.2], [0.25, 0.75, 0.0]]),
+    )
+    moved = both.under(np.array([[0.2, 0.5, 0.3], [0.75, 0.25, 0.0]]))
+    np.testing.assert_allclose(moved.shares(), both.shares())
+    np.testing.assert_allclose(moved.confidence("vocabulary"), both.confidence("candidates"))
+
+
+def test_where_no_candidate_is_among_the_top_the_shares_are_even(two):
+    moved = replace(two, top_ids=np.array([[1, 2], [3, 4]])).under(np.array([[0.5, 0.5], [0.5, 0.5]]))
+    np.testing.assert_allclose(moved.shares(), [[1 / 3] * 3, [0.5, 0.5, 0]])

@@ -1,0 +1,305 @@
+"""The whole pipeline on a tiny preset: what a run reports, what it keeps, and what it does not do twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from firstlib import knowledge, models, training
+from firstlib.errors import UserError
+from firstlib.experiment import Experiment
+from firstlib.metrics import accuracy, brier, ece, nll
+from firstlib.recalibration import Map, temperature
+from firstlib.settings import METHODS
+
+COLUMNS = [
+    {"setting": "in-domain", "train": "csqa", "test": ["csqa"]},
+    {"setting": "out-of-domain", "train": "alpaca", "test": ["csqa", "obqa"]},
+]
+
+
+@pytest.fixture(scope="module")
+def open_run(base_folder, tmp_path_factory):
+    """Opens an experiment on a preset file of 24 training questions, in one shared run folder or another."""
+    home = tmp_path_factory.mktemp("experiment")
+    content = {
+        "columns": COLUMNS,
+        "sizes": {"train": 24, "validation": 20, "test": 16},
+        "teacher": {"base": str(base_folder)},
+        "student": {"base": str(base_folder)},
+        "training": {"epochs": 1, "batch": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
+    }
+    preset = home / "tiny.yaml"
+    preset.write_text(yaml.safe_dump(content))
+
+    def open_run(folder="shared", **arguments):
+        return Experiment(str(preset), run_folder=str(home / folder), **arguments)
+
+    return open_run
+
+
+@pytest.fixture(scope="module")
+def finished(open_run):
+    experiment = open_run()
+    return experiment, experiment.results()
+
+
+def stages(experiment):
+    """Name and time of every file of every stage."""
+    return {
+        p: p.stat().st_mtime_ns for p in experiment.folder.glob("*-*/**/*") if p.is_file() and "cache" not in p.parts
+    }
+
+
+def new_stages(experiment, before):
+    return {path.name.rpartition("-")[0] for path in set(experiment.folder.glob("*-*")) - before}
+
+
+# -- what a run reports ------------------------------------------------------------------------------------------
+
+
+def test_results_keep_their_contract(finished):
+    _, content = finished
+    assert {"preset", "seed", "coefficients", "rows"} <= set(content)
+    assert (content["preset"], content["seed"]) == ("tiny", 0)
+    assert set(content["coefficients"]) == {"csqa", "alpaca"}
+    assert all(0 < c <= 1 for c in content["coefficients"].values())
+    keys = {"method", "setting", "dataset", "n", "accuracy", "ece", "trust", "nll", "brier"}
+    assert all(set(row) == keys for row in content["rows"])
+    found = [(row["setting"], row["dataset"], row["method"]) for row in content["rows"]]
+    expected = [("in-domain", "csqa"), ("out-of-domain", "csqa"), ("out-of-domain", "obqa")]
+    assert found == [(*column, method) for column in expected for method in METHODS]
+    assert METHODS == ("teacher", "fine-tune", "distill", "label-smoothing", "first")
+    for row in content["rows"]:
+        assert row["n"] == 16
+        assert 0 <= row["accuracy"] <= 1
+        assert 0 <= row["ece"] <= 1
+        assert row["trust"] == pytest.approx(row["accuracy"] - row["ece"])
+        assert row["nll"] > 0
+        assert 0 <= row["brier"] <= 2
+
+
+def test_results_are_written_as_plain_json(finished):
+    experiment, content = finished
+    text = (experiment.folder / "results.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(content))
+    assert "NaN" not in text
+    assert experiment.folder.parts[-2:] == ("tiny", "seed-0")
+
+
+def test_a_row_is_what_its_predictions_say(finished):
+    experiment, content = finished
+    row = content["rows"][-1]  # FIRST, trained on alpaca, asked obqa
+    found = experiment.predictions("first", "alpaca", "obqa")
+    assert found.question_id.tolist() == [q.id for q in experiment.questions("obqa")]
+    assert row["accuracy"] == accuracy(found.correct())
+    assert row["ece"] == ece(found.confidence(), found.correct())
+    assert row["nll"] == nll(found.shares(), found.answer)
+    assert row["brier"] == brier(found.shares(), found.answer)
+
+
+def test_the_other_reading_of_confidence_changes_ece_and_trust_alone(finished):
+    _, content = finished
+    for one, other in zip(content["rows"], content["rows_by_vocabulary"], strict=True):
+        assert {k: v for k, v in one.items() if k not in ("ece", "trust")}.items() <= other.items()
+    assert [r["ece"] for r in content["rows"]] != [r["ece"] for r in content["rows_by_vocabulary"]]
+
+
+def test_coverage_is_the_mass_of_the_stored_top(finished):
+    experiment, content = finished
+    stored = experiment.knowledge("csqa").all_probabilities()
+    assert content["coverage"]["csqa"] == {
+        "top-1": pytest.approx(stored[:, 0].mean()),
+        "top-5": pytest.approx(stored.sum(1).mean()),
+    }
+    assert 0 < content["coverage"]["csqa"]["top-1"] < content["coverage"]["csqa"]["top-5"] <= 1.001
+
+
+def test_base_models_are_reported_beside(finished):
+    experiment, content = finished
+    assert [(r["role"], r["dataset"]) for r in content["base"]] == [
+        (role, task) for role in ("teacher", "student") for task in ("csqa", "obqa")
+    ]
+    assert content["base"][0]["accuracy"] == accuracy(experiment.base_predictions("teacher", "csqa").correct())
+
+
+# -- the stages --------------------------------------------------------------------------------------------------
+
+
+def test_every_step_of_training_is_kept(finished):
+    experiment, _ = finished
+    for method in METHODS:
+        losses = experiment.losses(method, "csqa")
+        assert len(losses) == 3  # 24 questions in batches of 8
+        assert all(np.isfinite(losses))
+
+
+def test_students_differ_by_method(finished):
+    """The teacher is the fine-tuned student here: the same base, taught the same at the same rate."""
+    experiment, _ = finished
+    teacher, *answers = [experiment.predictions(m, "csqa", "csqa").probabilities for m in METHODS]
+    np.testing.assert_array_equal(teacher, answers[0])
+    for i, one in enumerate(answers):
+        assert not any(np.array_equal(one, other) for other in answers[:i])
+
+
+def test_the_targets_of_each_method(finished):
+    experiment, content = finished
+    assert experiment.targets("distill", "csqa") == (Map.NONE, 0.0)
+    assert experiment.targets("label-smoothing", "csqa") == (Map.LABEL_SMOOTHING, 0.1)
+    assert experiment.targets("first", "csqa") == (Map.TEMPERATURE, content["coefficients"]["csqa"])
+    own = experiment.change(recalibration__coefficient=0.7, recalibration__first_map="logit-temperature")
+    assert own.targets("first", "csqa") == (Map.LOGIT_TEMPERATURE, 0.7)
+
+
+def test_the_coefficient_has_the_lowest_validation_ece(finished):
+    experiment, content = finished
+    search = experiment.search("csqa")
+    tried = np.concatenate([search.coarse, search.fine])
+    assert len(search.coarse) == 10
+    assert search.best == content["coefficients"]["csqa"]
+    assert experiment.target_ece("csqa", "validation", "temperature", search.best) == tried[:, 1].min()
+    found = experiment.predictions("teacher", "csqa", "csqa", "validation")
+    moved = found.under(temperature(found.top_probabilities, 0.3))
+    at = tried[np.isclose(tried[:, 0], 0.3)][0, 1]
+    assert at == ece(moved.confidence(), moved.correct())
+
+
+def test_what_is_stored_at_the_answer_is_what_the_teacher_answers(finished):
+    """Extraction and asking are two roads to one distribution."""
+    experiment, _ = finished
+    stored = experiment.answer_probabilities("csqa", k=5)
+    asked = experiment.predictions("teacher", "csqa", "csqa", "train")
+    np.testing.assert_allclose(stored, asked.top_probabilities, rtol=1e-3, atol=1e-6)
+
+
+def test_any_question_can_be_asked(finished):
+    experiment, _ = finished
+    found = experiment.ask("first", "alpaca", experiment.questions("obqa")[3:5])
+    kept = experiment.predictions("first", "alpaca", "obqa")
+    np.testing.assert_allclose(found.probabilities, kept.probabilities[3:5], rtol=1e-4)
+
+
+def test_an_unknown_method_is_named(finished):
+    with pytest.raises(UserError, match=r"method: must be one of fine-tune, .*, not 'magic'"):
+        finished[0].student("magic", "csqa")
+
+
+# -- nothing twice -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_experiment_computes_nothing(finished, open_run, monkeypatch):
+    experiment, content = finished
+    before = stages(experiment)
+    for place, name in (
+        (training, "_train"),
+        (knowledge, "extract_top_k"),
+        (models, "load_base"),
+        (models, "load_trained"),
+    ):
+        monkeypatch.setattr(place, name, None)
+    assert open_run().results() == content
+    assert stages(experiment) == before
+
+
+STUDENT, ANSWERS = "distill-csqa", "predictions-distill-csqa-on-csqa-test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "made"),
+    [
+        ({"distillation__student": "renormalised"}, {STUDENT, ANSWERS}),
+        ({"recalibration__coefficient": 0.55}, set()),
+        ({"measures__bins": 4}, set()),
+        ({"sizes__test": 12}, {ANSWERS}),
+        ({"knowledge__k": 4}, {"knowledge-csqa-train-top4", STUDENT, ANSWERS}),
+        ({"training__epochs": 2}, {"teacher-csqa", "knowledge-csqa-train-top5", STUDENT, ANSWERS}),
+    ],
+)
+def test_a_change_makes_anew_only_what_depends_on_it(finished, changes, made):
+    experiment, _ = finished
+    before = set(experiment.folder.glob("*-*"))
+    experiment.change(**changes).predictions("distill", "csqa", "csqa")
+    assert new_stages(experiment, before) == made
+
+
+def test_another_coefficient_is_another_first_and_nothing_else(finished):
+    experiment, content = finished
+    changed = experiment.change(recalibration__coefficient=content["coefficients"]["csqa"] + 0.005)
+    before = set(experiment.folder.glob("*-*"))
+    for method in METHODS:
+        changed.predictions(method, "csqa", "csqa")
+    assert new_stages(experiment, before) == {"first-csqa", "predictions-first-csqa-on-csqa-test"}
+
+
+def test_a_change_leaves_the_first_experiment_as_it_was(finished):
+    experiment, _ = finished
+    changed = experiment.change(sizes__test=4)
+    assert (len(changed.questions("csqa")), len(experiment.questions("csqa"))) == (4, 16)
+    assert experiment.settings.sizes.test == 16
+
+
+def test_a_seed_is_other_data_in_another_folder(open_run, finished):
+    one, two = finished[0], open_run(seed=1)
+    assert two.folder.name == "seed-1"
+    assert [q.prompt for q in one.questions("csqa")] != [q.prompt for q in two.questions("csqa")]
+    assert two.questions("csqa") == open_run(seed=1).questions("csqa")
+
+
+def test_a_stopped_stage_leaves_no_half(open_run, monkeypatch):
+    experiment = open_run("stopped")
+    save = models.save
+
+    def stop(model, folder):
+        save(model, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.teacher("csqa")
+    assert experiment.artefacts.manifests() == []
+    assert not list(experiment.folder.glob("teacher-*"))
+    monkeypatch.setattr(models, "save", save)
+    again = open_run("stopped").teacher("csqa")
+    assert {"manifest.json", "model.safetensors", "losses.json"} <= {path.name for path in again.iterdir()}
+    assert len(experiment.artefacts.manifests()) == 1
+
+
+# -- parameters --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"preset": 7}, "preset: must be text, not 7"),
+        ({"preset": None}, "preset: must be text"),
+        ({"preset": "nowhere"}, "no such preset"),
+        ({"seed": "0"}, "seed: must be a whole number, not '0'"),
+        ({"seed": 1.5}, "seed: must be a whole number"),
+        ({"seed": True}, "seed: must be a whole number"),
+        ({"seed": -1}, "seed: must be from 0 to"),
+        ({"seed": 2**32}, "seed: must be from 0 to 4294967295"),
+        ({"run_folder": Path("runs")}, "run_folder: must be text"),
+        ({"overrides": "training.epochs=1"}, "overrides: must be a list of texts"),
+        ({"overrides": [1]}, "overrides: must be a list of texts"),
+        ({"overrides": 5}, "overrides: must be a list of texts"),
+        ({"overrides": ["training.epoch=1"]}, "did you mean 'epochs'"),
+    ],
+)
+def test_wrong_parameters_are_named_in_one_line(arguments, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
+        Experiment(**{"preset": "smoke", **arguments})
+    assert "\n" not in str(error.value)
+
+
+def test_overrides_may_be_any_iterable(open_run):
+    texts = ["training.epochs=2"]
+    listed, generated = open_run(overrides=texts), open_run(overrides=(text for text in texts))
+    assert listed.settings.training.epochs == generated.settings.training.epochs == 2
+    assert listed.folder == generated.folder != open_run().folder
+
+
+def test_an_experiment_shows_its_preset_and_seed(open_run):
+    assert repr(open_run(seed=3)).endswith("tiny.yaml', seed=3)")

@@ -1,0 +1,208 @@
+"""The teacher's top-k against a plain softmax over everything, and the store it is kept in."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from firstlib import knowledge, models
+from firstlib.knowledge import KnowledgeStore, Origin, TopK, bytes_by_k, extract_top_k, top_k_of_logits, write_store
+from firstlib.tasks import microworld
+from firstlib.tasks.encoding import encode
+
+ORIGIN = Origin(teacher="teacher-1", tokenizer="tokenizer-1", data="data-1", k=5)
+
+
+@pytest.fixture(scope="module")
+def spec(base_folder):
+    return models.Model(base=str(base_folder))
+
+
+@pytest.fixture(scope="module")
+def encoded(spec, world):
+    """Questions of two tasks, so that lengths of prompts and of responses differ."""
+    tokenizer = models.load_tokenizer(spec)
+    questions = [q for task in ("csqa", "boolq") for q in microworld.ask(world, task, "train", 4, 0)]
+    return [encode(tokenizer, question.example()) for question in questions]
+
+
+@pytest.fixture(scope="module")
+def model(spec):
+    """Sharper than random weights are, so that ranks are far apart."""
+    model = models.load_base(spec).eval()
+    with torch.no_grad():
+        models.body_and_head(model)[1].weight *= 20
+    return model
+
+
+@pytest.fixture(scope="module")
+def extracted(model, encoded):
+    return {item.example_id: item for item in extract_top_k(model, encoded, 5)}
+
+
+def write(folder, items, origin=ORIGIN):
+    folder.mkdir(exist_ok=True)
+    write_store(folder, items, origin)
+    return folder
+
+
+def everything(model, example):
+    """`(P, V)`: the distribution over each response token given all tokens before it, by one plain forward pass."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
+    return logits.softmax(-1)[example.start - 1 : -1].numpy()
+
+
+# -- top k -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 5, 50])
+def test_top_k_is_that_of_the_dense_softmax(k):
+    logits = torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 4
+    ids, probabilities, residual = top_k_of_logits(logits, k)
+    dense, order = logits.softmax(-1).sort(descending=True)
+    assert torch.equal(ids, order[:, :k])
+    torch.testing.assert_close(probabilities, dense[:, :k])
+    torch.testing.assert_close(residual, dense[:, k:].sum(-1), rtol=1e-12, atol=0)
+
+
+def test_a_tiny_residual_is_summed_and_not_subtracted():
+    """Two other tokens of 5e-13 each: in float32, 1 - sum(top 2) would be 0 or noise."""
+    wanted = torch.tensor([[0.75, 0.25, 5e-13, 5e-13]], dtype=torch.float64)
+    logits = wanted.log().float()
+    _, probabilities, residual = top_k_of_logits(logits, 2)
+    assert residual.item() == pytest.approx(1e-12, rel=1e-5)
+    assert abs((1 - probabilities.sum()).item() - 1e-12) > 1e-13
+
+
+def test_large_logits_do_not_overflow():
+    ids, probabilities, residual = top_k_of_logits(torch.tensor([[1000.0, -1000.0, 999.0]]), 2)
+    assert ids.tolist() == [[0, 2]]
+    assert probabilities.sum().item() == pytest.approx(1, rel=1e-4)  # float32 has no more digits at 1000
+    assert residual.item() == 0
+
+
+# -- extraction --------------------------------------------------------------------------------------------------
+
+
+def test_extraction_is_a_plain_forward_pass_of_each_example(model, encoded, extracted):
+    assert set(extracted) == {example.id for example in encoded}
+    for example in encoded:
+        found, dense = extracted[example.id], everything(model, example)
+        order = (-dense).argsort(axis=1)[:, :5]
+        np.testing.assert_array_equal(found.position, np.arange(example.start, len(example.token_ids)))
+        np.testing.assert_array_equal(found.token_ids, order)
+        np.testing.assert_allclose(found.probabilities, np.take_along_axis(dense, order, 1), rtol=1e-4)
+        outside = dense.sum(1) - np.take_along_axis(dense, order, 1).sum(1)
+        np.testing.assert_allclose(found.residual, outside, rtol=1e-3, atol=1e-9)
+        assert 0.01 < found.residual.max() < 0.99  # neither all nor nothing: there was something to get wrong
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_neither_batch_size_nor_order_matters(model, encoded, extracted, batch):
+    for found in extract_top_k(model, encoded[::-1], 5, batch):
+        expected = extracted[found.example_id]
+        np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-4)
+        np.testing.assert_allclose(found.residual, expected.residual, rtol=1e-4)
+
+
+def test_the_head_is_applied_a_chunk_at_a_time(model, encoded, extracted, monkeypatch):
+    monkeypatch.setattr(knowledge, "_CHUNK", 1)
+    for found in extract_top_k(model, encoded, 5):
+        np.testing.assert_allclose(found.probabilities, extracted[found.example_id].probabilities, rtol=1e-4)
+
+
+@pytest.mark.parametrize("k", [0, -1, 10_000])
+def test_k_is_within_the_vocabulary(model, encoded, k):
+    with pytest.raises(ValueError, match=f"k = {k}, but the vocabulary has"):
+        next(extract_top_k(model, encoded, k))
+
+
+# -- the store ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def store(extracted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    write_store(folder, extracted.values(), ORIGIN)
+    return KnowledgeStore(folder, ORIGIN)
+
+
+def test_a_store_gives_back_what_was_written_in_half_precision(store, extracted):
+    assert len(store) == len(extracted)
+    assert {item.example_id for item in store} == set(extracted)
+    for name in sorted(extracted, reverse=True):  # any order
+        found, item = store[name], extracted[name]
+        np.testing.assert_array_equal(found.position, item.position)
+        np.testing.assert_array_equal(found.token_ids, item.token_ids)
+        np.testing.assert_array_equal(found.probabilities, item.probabilities.astype(np.float16))
+        np.testing.assert_allclose(found.probabilities, item.probabilities, rtol=2**-11, atol=2**-25)
+        np.testing.assert_allclose(found.residual, item.residual, rtol=2**-11, atol=2**-25)
+        assert found.probabilities.dtype == found.residual.dtype == np.float32
+
+
+def test_examples_in_different_row_groups_are_found(extracted, tmp_path, monkeypatch):
+    monkeypatch.setattr(knowledge, "_ROWS", 3)
+    store = KnowledgeStore(write(tmp_path, extracted.values()))
+    assert pq.ParquetFile(store.path).num_row_groups == 3
+    for name, item in extracted.items():
+        np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
+
+
+def test_an_unknown_example_is_named(store):
+    with pytest.raises(KeyError, match="nothing on example 'csqa-train-99999'"):
+        store["csqa-train-99999"]
+
+
+@pytest.mark.parametrize("name", ["teacher", "tokenizer", "data"])
+def test_knowledge_of_another_origin_is_refused_naming_both(extracted, tmp_path, name):
+    folder = write(tmp_path, extracted.values())
+    with pytest.raises(ValueError, match=f"its {name} is {name}-1, expected {name}-2.*extract the knowledge again"):
+        KnowledgeStore(folder, Origin(**{**vars(ORIGIN), name: f"{name}-2"}))
+
+
+def test_knowledge_of_another_k_or_format_is_refused(store):
+    for name in ("k", "format"):
+        with pytest.raises(ValueError, match=rf"its {name} is \d, expected 77"):
+            KnowledgeStore(store.path.parent, Origin(**{**vars(ORIGIN), name: 77}))
+
+
+def test_anything_that_reads_parquet_reads_a_store(store, extracted):
+    table = pq.read_table(store.path)
+    assert table.column_names == ["example_id", "position", "token_ids", "probabilities", "residual"]
+    assert str(table.schema.field("probabilities").type) == "list<element: list<element: halffloat>>"
+    frame = pd.read_parquet(store.path).set_index("example_id")
+    for name, item in extracted.items():
+        np.testing.assert_array_equal(np.stack(frame.loc[name, "token_ids"]), item.token_ids)
+        np.testing.assert_array_equal(frame.loc[name, "position"], item.position)
+        np.testing.assert_array_equal(np.stack(frame.loc[name, "probabilities"]), item.probabilities.astype(np.float16))
+
+
+def test_counts_and_sizes(store, encoded):
+    positions = sum(len(example.token_ids) - example.start for example in encoded)
+    assert store.positions == positions
+    assert store.bytes_per_position == store.path.stat().st_size / positions
+    assert store.all_probabilities().shape == (positions, 5)
+
+
+def test_a_position_takes_more_the_more_is_kept(model, encoded, tmp_path):
+    items = list(extract_top_k(model, encoded, 100))
+    store = KnowledgeStore(write(tmp_path, items, Origin("t", "t", "d", 100)))
+    sizes = bytes_by_k(store, (1, 5, 20, 100))
+    assert sizes == sorted(sizes)
+    assert sizes[3] > sizes[0] + 99 * 2  # each entry is at least the half-precision number
+    assert sizes[3] == pytest.approx(store.bytes_per_position, rel=0.05)
+
+
+def test_a_store_is_not_measured_for_more_than_it_holds(store):
+    with pytest.raises(ValueError, match=r"k = 6, but .* holds the top 5"):
+        bytes_by_k(store, (1, 6))
+
+
+def test_a_shortened_store_counts_what_was_cut_as_residual():
+    ids, probabilities = np.array([[7, 8, 9]]), np.array([[0.5, 0.25, 0.125]])
+    short = knowledge._shortened(TopK("e", np.array([4]), ids, probabilities, np.array([0.125])), 1)
+    assert short.residual.tolist() == [0.5]
+    assert (short.token_ids.tolist(), short.probabilities.tolist()) == ([[7]], [[0.5]])

@@ -1,0 +1,165 @@
+"""Base models: told apart, loaded, adapted, kept."""
+
+import shutil
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GraniteConfig,
+    LlamaConfig,
+)
+
+from firstlib import models
+from firstlib.errors import UserError
+from firstlib.settings import Model
+
+
+@pytest.fixture
+def copy(base_folder, tmp_path):
+    return Model(base=str(shutil.copytree(base_folder, tmp_path / "copy")))
+
+
+def logits(model, seed=1):
+    ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return model.eval()(input_ids=ids).logits
+
+
+def trainable(model):
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def disturb(parameters):
+    """Moves every weight a little, as training would (a fresh adapter is the identity)."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+
+
+def test_a_folder_is_known_by_its_content_not_by_its_place(base, copy):
+    assert models.base_identity(copy) == models.base_identity(base)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_changed_file_makes_another_base(base, copy, tmp_path, name):
+    path = tmp_path / "copy" / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    assert models.base_identity(copy) != models.base_identity(base)
+
+
+def test_a_hub_name_is_its_own_identity():
+    hub = Model(base="meta-llama/Llama-2-7b-hf")
+    assert models.base_location(hub) == models.base_identity(hub) == "meta-llama/Llama-2-7b-hf"
+
+
+@pytest.mark.parametrize("name", ["data/nowhere", "/nowhere/at/all", "./nowhere", "nowhere", "~/nowhere"])
+def test_a_missing_folder_is_named(name):
+    with pytest.raises(UserError, match=r"nowhere.*config\.json") as error:
+        models.base_location(Model(base=name))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_no_safetensors_are_refused(copy, tmp_path):
+    (tmp_path / "copy" / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "copy" / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        models.load_base(copy)
+
+
+def test_the_end_token_pads_where_no_other_does(copy, tmp_path):
+    path = tmp_path / "copy" / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"pad_token"', '"unheard_of"'))
+    tokenizer = models.load_tokenizer(copy)
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+
+
+def test_full_tuning_trains_everything(base):
+    model = models.load_for_training(base, seed=0)
+    assert len(trainable(model)) == len(list(model.parameters()))
+
+
+def test_lora_trains_adapters_alone_on_every_layer_but_the_head(base):
+    model = models.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
+    names = trainable(model)
+    assert all(".lora_A." in name or ".lora_B." in name for name in names)
+    assert len(names) == 2 * 7 * 2  # A and B; q, k, v, o, gate, up, down; two layers
+    assert not any("lm_head" in name or "embed" in name for name in names)
+    torch.testing.assert_close(logits(model), logits(models.load_base(base)))  # a fresh adapter changes nothing
+
+
+def test_an_adapters_first_weights_follow_the_seed(base):
+    lora = base.model_copy(update={"tuning": "lora"})
+    first, again, other = (trainable(models.load_for_training(lora, seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_qlora_holds_its_base_in_doubly_quantised_nf4(base):
+    model = models.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
+    layers = [m for name, m in model.named_modules() if name.endswith(".base_layer") and "proj" in name]
+    assert len(layers) == 14
+    for layer in layers:
+        assert isinstance(layer, Linear4bit)
+        assert layer.weight.dtype == torch.uint8
+        assert layer.weight.numel() == layer.in_features * layer.out_features / 2  # two weights a byte
+        assert layer.weight.quant_state.quant_type == "nf4"
+        assert layer.weight.quant_state.nested
+    assert all(".lora_" in name for name in trainable(model))
+    dense = logits(models.load_base(base))
+    error = (logits(model) - dense).norm() / dense.norm()
+    assert 0.001 < error < 0.2  # four bits are near the weights, and are not they
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_kept_model_answers_as_before(base, tmp_path, tuning):
+    spec = base.model_copy(update={"tuning": tuning})
+    model = models.load_for_training(spec, seed=0)
+    disturb(trainable(model).values())
+    models.save(model, tmp_path)
+    kept = models.load_trained(spec, tmp_path)
+    assert not kept.training
+    assert torch.equal(logits(kept), logits(model))
+    assert (logits(kept) - logits(models.load_base(base))).abs().max() > 0.01
+    names = {path.name for path in tmp_path.iterdir()}
+    assert ("model.safetensors" if tuning == "full" else "adapter_model.safetensors") in names
+    assert not any(name.endswith((".bin", ".pt", ".pth", ".pkl")) for name in names)
+
+
+SMALL = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+FAMILIES = {
+    "llama": (LlamaConfig(**SMALL), 1.0, None),
+    "gemma2": (Gemma2Config(**SMALL, final_logit_softcapping=0.5), 1.0, 0.5),
+    "cohere": (CohereConfig(**SMALL, logit_scale=3.0), 3.0, None),
+    "granite": (GraniteConfig(**SMALL, logits_scaling=8.0), 0.125, None),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_the_models_own_in_every_family(family):
+    config, scale, softcap = FAMILIES[family]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    disturb(model.parameters())
+    ids = torch.randint(3, 40, (2, 7))
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        body, _ = models.body_and_head(model)
+        hidden = body(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(models.logits_of(model, hidden), expected)
+    assert models.logit_form(model) == (scale, softcap)
+
+
+def test_sizes_are_read_from_the_configuration(base):
+    model = models.load_base(base)
+    assert models.parameter_count(base) == sum(p.numel() for p in model.parameters())
+    assert models.vocabulary_size(base) == model.lm_head.weight.shape[0]

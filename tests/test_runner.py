@@ -1,0 +1,111 @@
+"""`first run`: all six notebooks on the smoke preset, once more with nothing new, and what happens when a cell fails."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from firstlib import runner
+from firstlib.runner import Plan, numbered_notebooks
+from firstlib.settings import METHODS
+
+
+def first(*arguments, cwd=None):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "firstlib.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The folder of a whole run on the smoke preset, and what the command printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = first("run", "--preset", "smoke", "--runs", str(runs))
+    assert done.returncode == 0, done.stderr
+    return runs, done.stdout
+
+
+def test_a_run_gives_notebooks_figures_and_results(smoke):
+    runs, printed = smoke
+    folder = runs / "smoke" / "seed-0"
+    assert len(list((folder / "notebooks").glob("*.ipynb"))) == 6
+    assert {"coverage.json", "reliability.html"} <= {path.name for path in (folder / "figures").iterdir()}
+    for told in ("notebooks", "figures", "results", "label-smoothing", "accuracy / ECE / Trust"):
+        assert told in printed
+    assert json.loads((folder / "cost.json").read_text())["peak_memory_bytes"] > 0
+
+
+def test_the_results_hold_every_method_and_column(smoke):
+    results = json.loads((smoke[0] / "smoke" / "seed-0" / "results.json").read_text())
+    cells = [(row["setting"], row["dataset"], row["method"]) for row in results["rows"]]
+    columns = [("in-domain", "csqa"), ("in-domain", "boolq"), ("out-of-domain", "csqa"), ("out-of-domain", "obqa")]
+    assert sorted(cells) == sorted((*column, method) for column in columns for method in METHODS)
+
+
+def test_executed_notebooks_are_small_ordered_and_without_errors(smoke):
+    for path in (smoke[0] / "smoke" / "seed-0" / "notebooks").glob("*.ipynb"):
+        book = nbformat.read(path, as_version=4)
+        counts = [cell.execution_count for cell in book.cells if cell.cell_type == "code"]
+        assert counts == list(range(1, len(counts) + 1))
+        assert path.stat().st_size < 500_000
+        assert "widgets" not in book.metadata
+        assert "papermill" not in book.metadata, "it holds this machine's paths"
+        outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+        assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_run_again_does_nothing_and_after_a_change_only_what_changed(smoke, monkeypatch, tmp_path):
+    runs, _ = smoke
+    again = first("run", "--preset", "smoke", "--runs", str(runs))
+    assert again.stdout.count("nothing new") == 6
+
+    plan = Plan("smoke", 0, str(runs))
+    for path in numbered_notebooks():
+        (tmp_path / path.name).write_text(path.read_text())
+    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
+    last = sorted(tmp_path.glob("*.ipynb"))[-1]
+    last.write_text(last.read_text().replace("Who can be trusted?", "Whom can one trust?"))
+    assert [path for path in numbered_notebooks() if not runner.is_current(path, plan)] == [last]
+
+
+def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkeypatch, tmp_path, capsys):
+    from rich.console import Console
+
+    runs, _ = smoke
+    for path in numbered_notebooks():
+        (tmp_path / path.name).write_text(path.read_text())
+    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
+    third = sorted(tmp_path.glob("*.ipynb"))[2]
+    book = nbformat.read(third, as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell("1 / 0"))
+    nbformat.write(book, third)
+    with pytest.raises(runner.NotebookError, match=rf"{third.name}, cell {len(book.cells)}: ZeroDivisionError"):
+        runner.run(Plan("smoke", 0, str(runs)), Console())
+    kept = {path.name for path in (runs / "smoke" / "seed-0" / "notebooks").iterdir()}
+    assert {third.name, third.stem + ".failed.ipynb"} <= kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--preset", "nowhere"], "nowhere"),
+        (["--set", "training.epoch=1"], "epochs"),
+        (["--set", "training.epochs=x"], "training.epochs"),
+        (["--seed", "-1"], "seed"),
+        (["--seed", "many"], "many"),
+        (["--runs", "Makefile"], "is a file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, told, tmp_path):
+    (tmp_path / "Makefile").write_text("")
+    arguments = [str(tmp_path / a) if a == "Makefile" else a for a in arguments]
+    if "--runs" not in arguments:
+        arguments += ["--runs", str(tmp_path / "runs")]
+    done = first("run", *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

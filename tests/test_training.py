@@ -1,0 +1,243 @@
+"""Fine-tuning and distillation: the losses by hand, and what they do to a model."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from firstlib import models, training
+from firstlib.errors import UserError
+from firstlib.knowledge import TopK
+from firstlib.settings import Distillation, Training
+from firstlib.tasks import microworld
+from firstlib.tasks.encoding import encode
+
+ONE_STEP = Training(epochs=1, batch=8, warmup=0.0)  # a warm-up would begin, and here end, at a rate of 0
+SHORT = Training(epochs=1, batch=4)
+
+
+@pytest.fixture(scope="module")
+def examples(base_folder, world):
+    tokenizer = models.load_tokenizer(models.Model(base=str(base_folder)))
+    return [encode(tokenizer, q.example()) for q in microworld.ask(world, "boolq", "train", 8, 0)]
+
+
+@pytest.fixture
+def model(base):
+    return models.load_for_training(base, seed=0)
+
+
+def log_softmax(model, example):
+    """The model's `(P, V)` at an example's response positions, by a plain forward pass."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
+    return logits[example.start - 1 : -1].log_softmax(-1)
+
+
+def random_lessons(examples, vocabulary, k=5, seed=0):
+    rng = np.random.default_rng(seed)
+    lessons = []
+    for example in examples:
+        positions = len(example.token_ids) - example.start
+        ids = np.stack([rng.permutation(vocabulary)[:k] for _ in range(positions)])
+        lessons.append(training.Lesson(example, ids, rng.dirichlet(np.ones(k), positions)))
+    return lessons
+
+
+def dense_loss(model, lessons):
+    """Eq. 5, position by position, on the model's own logits."""
+    terms = []
+    for lesson in lessons:
+        s = log_softmax(model, lesson.example).gather(1, torch.from_numpy(lesson.token_ids)).numpy()
+        terms.append((lesson.targets * (np.log(lesson.targets) - s)).sum(1))
+    return float(np.concatenate(terms).mean())
+
+
+def make_trainer(model, folder, **distillation):
+    arguments = TrainingArguments(output_dir=str(folder), report_to="none")
+    return training.DistillationTrainer(Distillation(**distillation), model=model, args=arguments)
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+# -- lessons -----------------------------------------------------------------------------------------------------
+
+
+def knowledge_on(example, shift=0):
+    position = np.arange(example.start, len(example.token_ids)) + shift
+    ids = np.tile(np.arange(5), (len(position), 1))
+    return TopK(example.id, position, ids, np.full(ids.shape, 0.2), np.zeros(len(position)))
+
+
+def test_a_lesson_joins_an_example_with_its_knowledge(examples):
+    lesson = training.make_lesson(examples[0], knowledge_on(examples[0]), lambda p: p / 2)
+    assert lesson.example is examples[0]
+    np.testing.assert_array_equal(lesson.targets, 0.1)
+
+
+def test_a_lesson_refuses_other_positions_and_other_examples(examples):
+    for wrong in (knowledge_on(examples[0], shift=1), knowledge_on(examples[1])):
+        with pytest.raises(ValueError, match=f"{examples[0].id}.*extract again"):
+            training.make_lesson(examples[0], wrong, lambda p: p)
+
+
+# -- the losses --------------------------------------------------------------------------------------------------
+
+
+def test_the_head_is_applied_to_the_last_hidden_state(model, examples):
+    outputs = model(input_ids=torch.tensor([examples[0].token_ids]), output_hidden_states=True)
+    body, _ = models.body_and_head(model)
+    torch.testing.assert_close(models.logits_of(model, outputs.hidden_states[-1]), outputs.logits)
+    last = body(input_ids=torch.tensor([examples[0].token_ids])).last_hidden_state
+    assert torch.equal(outputs.hidden_states[-1], last)
+
+
+def test_nothing_is_left_to_learn_where_the_student_is_the_target(model, examples, tmp_path):
+    """K = V and q = s: the loss is 0, and so is its gradient in every weight."""
+    lessons = []
+    for example in examples[:3]:
+        s = log_softmax(model, example).exp().numpy()
+        lessons.append(training.Lesson(example, np.tile(np.arange(s.shape[1]), (len(s), 1)), s))
+    batch = training._collate_lessons(lessons)
+    make_trainer(model, tmp_path).compute_loss(model, batch).backward()
+    largest = max(float(p.grad.abs().max()) for p in model.parameters())
+    assert make_trainer(model, tmp_path).compute_loss(model, batch).item() == pytest.approx(0, abs=1e-6)
+    assert largest < 1e-6
+    uniform = [
+        training.Lesson(x.example, x.token_ids, np.full_like(x.targets, 1 / x.targets.shape[1])) for x in lessons
+    ]
+    model.zero_grad()
+    make_trainer(model, tmp_path).compute_loss(model, training._collate_lessons(uniform)).backward()
+    assert max(float(p.grad.abs().max()) for p in model.parameters()) > 1e-4  # another target does pull
+
+
+def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples, tmp_path):
+    lessons = random_lessons(examples, models.body_and_head(model)[1].weight.shape[0])
+    trainer, batch = make_trainer(model, tmp_path), training._collate_lessons(lessons)
+    expected = dense_loss(model, lessons)
+    assert trainer.compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
+    loss, outputs = trainer.compute_loss(model, batch, return_outputs=True)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert outputs.hidden_states[-1].shape[:2] == batch["input_ids"].shape
+
+
+def test_a_part_of_a_batch_weighs_by_its_positions(model, examples, tmp_path):
+    """Two parts told the whole's count of positions add up to the whole's mean."""
+    trainer, lessons = make_trainer(model, tmp_path), random_lessons(examples, 100)
+    whole = trainer.compute_loss(model, training._collate_lessons(lessons)).item()
+    count = sum(len(lesson.targets) for lesson in lessons)
+    parts = [
+        trainer.compute_loss(model, training._collate_lessons(part), num_items_in_batch=count).item()
+        for part in (lessons[:3], lessons[3:])
+    ]
+    assert sum(parts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_readings_of_eq_5_reach_the_loss(model, examples, tmp_path):
+    batch = training._collate_lessons(random_lessons(examples, 100))
+    full, renormalised = (
+        make_trainer(model, tmp_path, student=s).compute_loss(model, batch).item() for s in ("full", "renormalised")
+    )
+    assert full > renormalised + 1  # over the vocabulary the five hold little of a random model's mass
+
+
+def test_fine_tuning_counts_response_tokens_alone(model, examples):
+    per_token = [
+        log_softmax(model, e)[range(len(e.token_ids) - e.start), e.token_ids[e.start :]].numpy() for e in examples
+    ]
+    expected = -np.concatenate(per_token).mean()
+    losses = training.fine_tune(model, examples, ONE_STEP, learning_rate=1e-3, seed=0)
+    assert losses == [pytest.approx(expected, abs=1e-3)]
+
+
+def test_distilling_reports_its_loss(model, examples):
+    lessons = random_lessons(examples, 100)
+    expected = dense_loss(model, lessons)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-3, seed=0)
+    assert losses == [pytest.approx(expected, abs=1e-3)]
+
+
+# -- what training does ------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
+    losses = training.fine_tune(model, examples[:4], Training(epochs=25, batch=4), learning_rate=1e-2, seed=0)
+    assert len(losses) == 25
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_distillation_moves_the_student_to_the_targets(model, examples):
+    lessons = random_lessons(examples[:2], 100)
+    before = dense_loss(model, lessons)
+    training.distill(model, lessons, Training(epochs=40, batch=2), Distillation(), learning_rate=1e-2, seed=0)
+    model.eval()
+    assert dense_loss(model, lessons) < 0.1 * before
+    for lesson in lessons:
+        s = log_softmax(model, lesson.example).exp().gather(1, torch.from_numpy(lesson.token_ids)).numpy()
+        assert np.abs(s - lesson.targets).max() < 0.3
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_the_seed_decides_every_weight(base, examples, distilled):
+    def train(seed):
+        model = models.load_for_training(base, seed)
+        if distilled:
+            lessons = random_lessons(examples, 100)
+            training.distill(model, lessons, SHORT, Distillation(), learning_rate=1e-3, seed=seed)
+        else:
+            training.fine_tune(model, examples, SHORT, learning_rate=1e-3, seed=seed)
+        return weights(model)
+
+    first, again, other = train(0), train(0), train(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples):
+    model = models.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
+    before = weights(model)
+    assert any(p.dtype == torch.uint8 for p in before.values())
+    lessons = random_lessons(examples, 100)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-2, seed=0)
+    assert len(losses) == 1
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {name for name in before if ".lora_B." in name}  # A moves once B is no longer 0
+    training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-2, seed=0)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {name for name in before if ".lora_" in name}
+
+
+def test_lora_distils_at_the_same_loss(base, examples):
+    model = models.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
+    lessons = random_lessons(examples, 100)
+    expected = dense_loss(model, lessons)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-2, seed=0)
+    assert losses == [pytest.approx(expected, abs=1e-3)]
+
+
+def test_a_head_with_a_bias_is_refused(model, examples):
+    head = models.body_and_head(model)[1]
+    head.bias = torch.nn.Parameter(torch.zeros(head.out_features))
+    with pytest.raises(UserError, match="bias"):
+        training.distill(model, random_lessons(examples, 100), ONE_STEP, Distillation(), learning_rate=1e-3, seed=0)
+
+
+def test_the_papers_optimiser_and_schedule():
+    arguments = training._arguments(Training(), 2e-5, 3, "scratch")
+    assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-6)
+    assert arguments.lr_scheduler_type == "cosine"
+    assert arguments.get_warmup_steps(1000) == 30
+    assert (arguments.learning_rate, arguments.num_train_epochs, arguments.weight_decay) == (2e-5, 3, 0)
+    assert arguments.gradient_accumulation_steps == 1
+
+
+def test_a_batch_is_the_papers_batch_and_nothing_is_accumulated():
+    assert not any("accumul" in name for name in Training.model_fields)
+
+
+def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training.fine_tune(model, examples[:2], ONE_STEP, learning_rate=1e-3, seed=0)
+    assert list(tmp_path.iterdir()) == []
