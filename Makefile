@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan lint notebooks seeds base-models constraints clean
+.PHONY: help run test lab plan lint notebooks rates seeds base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ plan: .venv/installed ## what a run would take, before anything is run (PRESET=.
 lint: .venv/installed-test ## put code and notebooks into the common form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
+rates: .venv/installed ## validation accuracy at several learning rates, from which the preset's were chosen
+	@$(BIN)/python -m firstlib.rates
+
 seeds: .venv/installed ## the README's results: seeds 0, 1 and 2, and the table over them
 	@for seed in 0 1 2; do $(FIRST) run --seed $$seed || exit; done
 	@$(BIN)/python -m firstlib.readme
@@ -33,7 +36,7 @@ seeds: .venv/installed ## the README's results: seeds 0, 1 and 2, and the table 
 notebooks: .venv/installed ## run the committed notebooks and figures anew
 	@$(FIRST) run
 	cp runs/microworld/seed-0/notebooks/[0-9]*.ipynb notebooks/
-	cp runs/microworld/seed-0/figures/*.svg runs/microworld/seed-0/figures/*.json figures/
+	cp runs/microworld/seed-0/figures/*.png runs/microworld/seed-0/figures/*.json figures/
 
 base-models: .venv/installed ## pretrain the microworld's base models (about 40 minutes)
 	@$(BIN)/python -m firstlib.pretraining

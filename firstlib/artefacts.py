@@ -61,7 +61,7 @@ class Artefacts:
     folder: Path
 
     def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
-        """The folder of a stage: what is there, or else what `make` writes into a temporary folder, renamed when done."""
+        """The folder of a stage: the one there is, or else what `make` writes to a temporary one, renamed when done."""
         key = content_key(inputs)
         final = self.folder / f"{stage}-{key}"
         if (final / MANIFEST).is_file():

@@ -35,6 +35,9 @@ LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 FORMATS = {"tuned": 1, "predictions": 1, "knowledge": knowledge.FORMAT}
 
 
+_RATES = {"teacher_learning_rate", "student_learning_rate"}
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the results table; fractions, nats for `nll`."""
@@ -80,6 +83,7 @@ class Experiment:
         self.folder = artefacts.run_folder(run_folder, preset, seed, overrides)
         self.artefacts = Artefacts(self.folder)
         self._loaded: dict[Any, Any] = {}
+        self._changed = False
 
     def __repr__(self) -> str:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
@@ -91,9 +95,8 @@ class Experiment:
         """
         other = object.__new__(Experiment)
         other.__dict__.update(self.__dict__)
-        other.__dict__.pop("world", None)
         other.settings = self.settings.change(**changes)
-        other._loaded = {}
+        other._loaded, other._changed = {}, True
         return other
 
     # -- questions ---------------------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ class Experiment:
         k = k or self.settings.knowledge.k
         origin = Origin(
             teacher=self.teacher(task).name,
-            tokenizer=models.base_identity(self.settings.teacher),
+            tokenizer=self._identity("teacher"),
             data=self._data_key(task, split),
             k=k,
         )
@@ -197,7 +200,7 @@ class Experiment:
 
     def base_predictions(self, role: Role, test: Task, split: str = "test") -> Predictions:
         """A base model's answers, before any fine-tuning."""
-        identity = models.base_identity(self._model(role))
+        identity = self._identity(role)
         return self._predicted(f"{role}-base", role, test, split, {"model": identity}, None)
 
     def rows(self, reading: Reading | None = None) -> list[Row]:
@@ -231,7 +234,10 @@ class Experiment:
         return models.vocabulary_size(self.settings.teacher)
 
     def results(self) -> dict[str, Any]:
-        """Everything a run reports; also written to `results.json` in the run's folder."""
+        """Everything a run reports; also written to `results.json` in the run's folder.
+
+        A changed experiment (`change`) shares that folder, and leaves its results as they are.
+        """
         content = {
             "preset": Path(self.preset).stem,
             "seed": self.seed,
@@ -241,7 +247,8 @@ class Experiment:
             "base": self._base_rows(),
             "coverage": {task: self._coverage(task) for task in self.training_tasks()},
         }
-        write_json(self.folder / "results.json", content)
+        if not self._changed:
+            write_json(self.folder / "results.json", content)
         return content
 
     # -- how stages are made -----------------------------------------------------------------------------------
@@ -271,14 +278,23 @@ class Experiment:
         model = self._model(role)
         inputs = {
             "format": FORMATS["tuned"],
-            "base": models.base_identity(model),
-            "model": model.model_dump(mode="json"),
-            "training": self.settings.training.model_dump(mode="json"),
+            "base": self._identity(role),
+            "model": model.model_dump(mode="json", exclude={"base"} | ({"lora"} if model.tuning == "full" else set())),
+            "training": self.settings.training.model_dump(mode="json", exclude=_RATES),
+            "learning_rate": self._learning_rate(role),
             "data": self._data_key(task, "train"),
             "seed": self.seed,
             **lesson,
         }
         return self.artefacts.get(f"{stage}-{task}", inputs, lambda to: self._train(role, stage, task, to))
+
+    def _identity(self, role: Role) -> str:
+        return self._once(("identity", role), lambda: models.base_identity(self._model(role)))
+
+    def _learning_rate(self, role: Role) -> float:
+        model, rates = self._model(role), self.settings.training
+        full = rates.teacher_learning_rate if role == "teacher" else rates.student_learning_rate
+        return full if model.tuning == "full" else model.lora.learning_rate
 
     def _lesson_inputs(self, method: Method, task: Task) -> dict[str, Any]:
         kind, coefficient = self.targets(method, task)
@@ -290,9 +306,7 @@ class Experiment:
         }
 
     def _train(self, role: Role, stage: str, task: Task, to: Path) -> None:
-        settings, spec = self.settings, self._model(role)
-        full_rate = getattr(settings.training, f"{role}_learning_rate")
-        rate = full_rate if spec.tuning == "full" else spec.lora.learning_rate
+        settings, spec, rate = self.settings, self._model(role), self._learning_rate(role)
         examples = self.encoded(task, "train", role)
         lessons = [] if stage in ("teacher", "fine-tune") else self._lessons(stage, task, examples)
         torch.manual_seed(self.seed)

@@ -58,7 +58,8 @@ def blank_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=shape.width, intermediate_size=2 * shape.width,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
-        max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.06, bos_token_id=tokenizer.bos_token_id,
+        max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.06,
+        bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -140,7 +141,7 @@ def pretrain(role: str, folder: Path, seed: int = 1) -> None:
         data_collator=collate,
     )  # fmt: skip
     trainer.train()
-    model.to(torch.float16).save_pretrained(folder)
+    model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -101,7 +101,13 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
     started = time.monotonic()
     try:
         papermill.execute_notebook(
-            path, partial, plan.parameters, progress_bar=False, cwd=NOTEBOOKS, kernel_name="python3"
+            path,
+            partial,
+            plan.parameters,
+            progress_bar=False,
+            cwd=NOTEBOOKS,
+            kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except papermill.exceptions.PapermillExecutionError as error:
         final.with_suffix(".failed.ipynb").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`first run`: all six notebooks on the smoke preset, once more with nothing new, and what happens when a cell fails."""
+"""`first run`: six notebooks on the smoke preset, again with nothing new, and with a cell that fails."""
 
 import json
 import os

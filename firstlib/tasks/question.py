@@ -19,7 +19,7 @@ class Question:
     The response reads `lead + candidates[answer] + closing`; a model is asked at the position after
     `prompt + lead`, where the next token is the answer.
 
-    >>> q = Question("q1", "Q: Is it so?\\nA:", " The answer is", (" (a)", " (b)"), ".", 1, ("yes", "no"))
+    >>> q = Question("q1", "Q: Is it so? A:", " The answer is (", ("a", "b"), ").", 1, ("yes", "no"))
     >>> q.response
     ' The answer is (b).'
 
