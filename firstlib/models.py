@@ -13,12 +13,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from firstlib.artefacts import files_key, project_path
 from firstlib.errors import UserError
 from firstlib.settings import Model
 
 LanguageModel = PreTrainedModel | PeftModel
+
+logging.disable_progress_bar()  # a bar for every file that is read would bury ours
 
 
 def device() -> torch.device:
