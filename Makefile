@@ -29,8 +29,7 @@ lint: .venv/installed-test ## put code and notebooks into the common form
 rates: .venv/installed ## validation accuracy at several learning rates, from which the preset's were chosen
 	@$(BIN)/python -m firstlib.rates
 
-seeds: .venv/installed ## the README's results: seeds 0, 1 and 2, and the table over them
-	@for seed in 0 1 2; do $(FIRST) run --seed $$seed || exit; done
+seeds: .venv/installed ## the README's results over three seeds
 	@$(BIN)/python -m firstlib.readme
 
 notebooks: .venv/installed ## run the committed notebooks and figures anew

@@ -98,7 +98,7 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
 
     final = plan.folder / "notebooks" / path.name
     partial = final.with_suffix(".partial.ipynb")
-    started = time.monotonic()
+    started, key = time.monotonic(), _key(path, plan)  # of the library as it is now, should it change meanwhile
     try:
         papermill.execute_notebook(
             path,
@@ -118,15 +118,15 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
             "and the next run goes on from here."
         ) from None
     seconds = time.monotonic() - started
-    _finish(path, partial, final, plan)
+    _finish(partial, final, key)
     _record_cost(plan, path.stem, seconds)
     console.print(f"{path.stem}: {seconds:.0f} s", highlight=False)
 
 
-def _finish(path: Path, partial: Path, final: Path, plan: Plan) -> None:
+def _finish(partial: Path, final: Path, key: str) -> None:
     """Stamps the executed notebook with what it came from, and only then gives it its name."""
     book = json.loads(partial.read_text(encoding="utf-8"))
-    book["metadata"]["first"] = {"key": _key(path, plan)}
+    book["metadata"]["first"] = {"key": key}
     write_json(partial, without_machine(book))
     final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
     partial.replace(final)

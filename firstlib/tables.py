@@ -140,7 +140,7 @@ def compare(found: Mapping[str, Predictions], posterior: bool = True) -> pd.Data
         lines[name] = outcome(predictions)
         if posterior:
             lines[name]["KL from truth"] = round(divergence_from_truth(predictions), 3)
-    return pd.DataFrame(lines).T
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def divergence_from_truth(found: Predictions) -> float:
@@ -166,7 +166,7 @@ def stores(found: Mapping[str, KnowledgeStore]) -> pd.DataFrame:
             "kB": round(store.path.stat().st_size / 1000, 1),
             "bytes a position": round(store.bytes_per_position, 1),
         }
-    return pd.DataFrame(lines).T
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def mapped(probabilities: Sequence[Sequence[float]] | np.ndarray, coefficients: Sequence[float]) -> pd.DataFrame:
@@ -189,7 +189,7 @@ def searches(experiment: Experiment) -> pd.DataFrame:
                 f"{split}, as stored": round(100 * raw, 2),
                 f"{split}, recalibrated": round(100 * new, 2),
             }
-    return pd.DataFrame(lines).T
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def maps(experiment: Experiment, task: Task) -> pd.DataFrame:
@@ -200,7 +200,7 @@ def maps(experiment: Experiment, task: Task) -> pd.DataFrame:
         lines[kind.value] = {"coefficient": "" if kind is Map.NONE else f"{coefficient:g}"}
         for split in ("validation", "test"):
             lines[kind.value][split] = f"{100 * experiment.target_ece(task, split, kind, coefficient):.2f}"
-    return pd.DataFrame(lines).T
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def _coefficient_of(experiment: Experiment, task: Task, kind: Map) -> float:
@@ -223,7 +223,7 @@ def smoothing_side_effects(experiment: Experiment) -> pd.DataFrame:
             "first rank swapped": int(done.swapped.sum()),
             "less than d to move": int(done.limited.sum()),
         }
-    return pd.DataFrame(lines).T
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def readings(experiment: Experiment) -> dict[str, Experiment]:
@@ -264,4 +264,4 @@ def hopeless(shares: Mapping[str, np.ndarray]) -> pd.DataFrame:
         method: {"questions": len(s), "mean confidence": 100 * s.max(1).mean(), "honest": 100 / s.shape[1]}
         for method, s in shares.items()
     }
-    return pd.DataFrame(lines).T.round(1)
+    return pd.DataFrame.from_dict(lines, orient="index").round(1)
