@@ -75,12 +75,16 @@ def claims_table(results: Sequence[Results]) -> str:
         found = [result["coefficients"][task] for result in results]
         lines.append([f"coefficient c chosen on validation, {task}", "near 0.3", ", ".join(f"{c:g}" for c in found)])
     for task in ("csqa", "boolq"):
-        base = [_base(result, task, "ece") for result in results]
-        tuned = [_tuned(result, task, "ece") for result in results]
+        base = [_base(result, "teacher", task, "ece") for result in results]
+        tuned = [_tuned(result, "teacher", task, "ece") for result in results]
         lines.append([f"teacher's ECE before fine-tuning, {task}", "-", _spread(base)])
         lines.append([f"teacher's ECE after fine-tuning, {task}", _paper_teacher_ece(task), _spread(tuned)])
-        gain = [_tuned(result, task, "accuracy") - _base(result, task, "accuracy") for result in results]
-        lines.append([f"teacher's gain in accuracy, {task}, points", "-", _spread(gain)])
+        for role, method in (("teacher", "teacher"), ("student", "fine-tune")):
+            pairs = [(_base(r, role, task, "accuracy"), _tuned(r, method, task, "accuracy")) for r in results]
+            lines.append(
+                [f"{role}'s accuracy before fine-tuning, {task}", "-", _spread([before for before, _ in pairs])]
+            )
+            lines.append([f"{role}'s gain by fine-tuning, {task}, points", "-", _spread([b - a for a, b in pairs])])
     return _markdown(["", "the paper", "here"], lines)
 
 
@@ -90,12 +94,12 @@ def _paper_teacher_ece(task: str) -> str:
     return ", ".join(row["ece"] for row in rows if row["method"].startswith("Teacher"))
 
 
-def _base(result: Results, task: str, name: str) -> float:
-    return next(r[name] for r in result["base"] if (r["role"], r["dataset"]) == ("teacher", task))
+def _base(result: Results, role: str, task: str, name: str) -> float:
+    return next(r[name] for r in result["base"] if (r["role"], r["dataset"]) == (role, task))
 
 
-def _tuned(result: Results, task: str, name: str) -> float:
-    wanted = ("teacher", "in-domain", task)
+def _tuned(result: Results, method: str, task: str, name: str) -> float:
+    wanted = (method, "in-domain", task)
     return next(r[name] for r in result["rows"] if (r["method"], r["setting"], r["dataset"]) == wanted)
 
 
