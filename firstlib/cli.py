@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from firstlib.errors import UserError
 from firstlib.runner import NOTEBOOKS, NotebookError, Plan, results_table
 from firstlib.runner import run as run_notebooks
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="FIRST, the laboratory for honest language models.")
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="FIRST, the laboratory for honest language models.")
 console = Console()
 
 Preset = Annotated[str, typer.Option(help="a preset's name, or a YAML file")]
@@ -21,6 +22,12 @@ Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")
 ]
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        console.print(context.get_help(), markup=False, highlight=False)
 
 
 @app.command()
@@ -57,11 +64,19 @@ def _short(path: os.PathLike[str]) -> str:
     return relative if not relative.startswith("..") else str(path)
 
 
+def _one_line(error: TyperException) -> str:
+    message = getattr(error, "format_message", error.__str__)()  # which names the option, where there is one
+    return f"{' '.join(message.split())} See `first --help`."
+
+
 def main() -> None:
     """The entry point: a user's mistake is one line and exit status 2, a failed notebook exit status 1."""
     error_console = Console(stderr=True)
     try:
-        app()
+        app(standalone_mode=False)
+    except TyperException as error:
+        error_console.print(f"first: {_one_line(error)}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
     except UserError as error:
         error_console.print(f"first: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)

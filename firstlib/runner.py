@@ -225,10 +225,10 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     columns = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
-    table = Table(title="accuracy / ECE / Trust, in percent")
-    table.add_column("method")
+    table = Table(title="accuracy, ECE and Trust, in percent", box=None, padding=(0, 1), title_justify="left")
+    table.add_column("method", no_wrap=True)
     for setting, dataset in columns:
-        table.add_column(f"{setting}\n{dataset}", justify="right")
+        table.add_column(f"{setting}\n{dataset}", justify="right", no_wrap=True)
     for method in dict.fromkeys(row["method"] for row in rows):
         found = {(row["setting"], row["dataset"]): row for row in rows if row["method"] == method}
         table.add_row(method, *[_cell(found[column]) for column in columns])
@@ -236,4 +236,4 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def _cell(row: dict[str, Any]) -> str:
-    return " / ".join(f"{100 * row[name]:.1f}" for name in ("accuracy", "ece", "trust"))
+    return " ".join(f"{100 * row[name]:4.1f}" for name in ("accuracy", "ece", "trust"))
