@@ -225,7 +225,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     columns = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
-    table = Table(title="accuracy, ECE and Trust, in percent", box=None, padding=(0, 1), title_justify="left")
+    table = Table(title="accuracy, ECE and Trust, in percent", box=None, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("method", no_wrap=True)
     for setting, dataset in columns:
         table.add_column(f"{setting}\n{dataset}", justify="right", no_wrap=True)
