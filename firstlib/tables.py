@@ -8,7 +8,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from firstlib.answers import Predictions
-from firstlib.artefacts import PROJECT
+from firstlib.artefacts import PAPER_TABLE
 from firstlib.experiment import Experiment, Row
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.metrics import bootstrap_ece, ece, noise_floor
@@ -18,7 +18,6 @@ from firstlib.settings import METHODS, Task
 
 Pairs = dict[str, tuple[float, float]]
 
-PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
 PAPER_METHODS = {
     "Teacher": "teacher",
     "Fine-tune": "fine-tune",
