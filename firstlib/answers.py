@@ -140,7 +140,8 @@ def _ask_batch(
     hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
     last = hidden[torch.arange(len(encoded)), mask.sum(1).to(device) - 1]
     logits = logits_of(model, last)
-    top_ids, top, _ = (part.cpu().numpy() for part in top_k_of_logits(logits, k))
+    found = top_k_of_logits(logits, k, ())
+    top_ids, top = found.token_ids.cpu().numpy(), found.probabilities.cpu().numpy()
     probabilities = logits.softmax(-1).cpu().numpy()
     return [(probabilities[i, candidates], top_ids[i], top[i]) for i, (_, candidates) in enumerate(encoded)]
 

@@ -299,7 +299,7 @@ class Experiment:
     def _lesson_inputs(self, method: Method, task: Task) -> dict[str, Any]:
         kind, coefficient = self.targets(method, task)
         return {
-            "knowledge": self.knowledge(task).path.parent.name,
+            "knowledge": Path(self.knowledge(task).path).parent.name,
             "map": kind,
             "coefficient": coefficient,
             "distillation": self.settings.distillation.model_dump(mode="json"),

@@ -20,12 +20,12 @@ from firstlib.tasks.microworld import make_world
 from firstlib.tasks.vocabulary import build_tokenizer
 
 MIX = {
-    "facts": 0.18,
-    "reports": 0.07,
+    "facts": 0.184,
+    "reports": 0.115,
     "binding": 0.26,
     "letter quiz": 0.24,
     "word quiz": 0.06,
-    "yes-no quiz": 0.05,
+    "yes-no quiz": 0.001,
     "instructions": 0.14,
 }
 Encoded = dict[str, list[int]]
@@ -47,8 +47,8 @@ class Shape:
 
 
 SHAPES = {
-    "teacher": Shape(width=192, layers=3, heads=6, first_pages=30_000, pages=105_000, learning_rate=2.5e-3),
-    "student": Shape(width=128, layers=3, heads=4, first_pages=30_000, pages=80_000, learning_rate=3e-3),
+    "teacher": Shape(width=192, layers=3, heads=6, first_pages=30_000, pages=112_000, learning_rate=2.5e-3),
+    "student": Shape(width=128, layers=3, heads=4, first_pages=30_000, pages=120_000, learning_rate=3e-3),
 }
 
 

@@ -66,6 +66,33 @@ def logit_temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarr
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
+def exact_temperature(
+    probabilities: np.ndarray, coefficient: float, log_normaliser: np.ndarray, tempered: np.ndarray
+) -> np.ndarray:
+    """A logit temperature as the teacher itself would have applied it, its whole vocabulary included.
+
+    What softer logits give to tokens outside the top-k is left over, for the loss's tail to deal with: rows sum to
+    less than 1.
+
+    >>> dense = np.array([[0.8, 0.1, 0.1]])  # logits log p: the log normaliser is 0, at T = 2 log sum sqrt(p)
+    >>> exact_temperature(dense[:, :2], 2.0, np.zeros(1), np.log(np.sqrt(dense).sum(1))).round(3)
+    array([[0.586, 0.207]])
+
+    Args:
+        probabilities: `(N, K)`, as stored.
+        coefficient: T.
+        log_normaliser: `(N,)`, log sum_j exp(z_j), in nats.
+        tempered: `(N,)`, log sum_j exp(z_j / T).
+
+    Raises:
+        ValueError: The coefficient is not positive.
+    """
+    _require_positive(coefficient)
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities.astype(np.float64)) + log_normaliser[:, None]
+    return np.exp(logits / coefficient - tempered[:, None])
+
+
 @dataclass(frozen=True)
 class Smoothed:
     """Label smoothing's targets, and what it did to them that a reader should know.

@@ -162,7 +162,7 @@ def stores(found: Mapping[str, KnowledgeStore]) -> pd.DataFrame:
             "positions": store.positions,
             "mean mass kept, %": round(100 * float(mass.mean()), 2),
             "least mass kept, %": round(100 * float(mass.min()), 1),
-            "kB": round(store.path.stat().st_size / 1000, 1),
+            "kB": round(store.size / 1000, 1),
             "bytes a position": round(store.bytes_per_position, 1),
         }
     return pd.DataFrame.from_dict(lines, orient="index")

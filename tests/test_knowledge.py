@@ -1,15 +1,30 @@
 """The teacher's top-k against a plain softmax over everything, and the store it is kept in."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from firstlib import knowledge, models
-from firstlib.knowledge import KnowledgeStore, Origin, TopK, bytes_by_k, extract_top_k, top_k_of_logits, write_store
+from firstlib import models
+from firstlib.knowledge import (
+    KnowledgeStore,
+    Origin,
+    TopK,
+    bytes_by_k,
+    extract_top_k,
+    extraction,
+    top_k_of_logits,
+    write_store,
+)
+from firstlib.knowledge import (
+    store as stores,
+)
+from firstlib.recalibration import exact_temperature
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import encode
+from firstlib.tasks.encoding import Encoded, encode
 
 ORIGIN = Origin(teacher="teacher-1", tokenizer="tokenizer-1", data="data-1", k=5)
 
@@ -60,7 +75,7 @@ def everything(model, example):
 @pytest.mark.parametrize("k", [1, 5, 50])
 def test_top_k_is_that_of_the_dense_softmax(k):
     logits = torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 4
-    ids, probabilities, residual = top_k_of_logits(logits, k)
+    ids, probabilities, residual, _ = top_k_of_logits(logits, k)
     dense, order = logits.softmax(-1).sort(descending=True)
     assert torch.equal(ids, order[:, :k])
     torch.testing.assert_close(probabilities, dense[:, :k])
@@ -71,13 +86,30 @@ def test_a_tiny_residual_is_summed_and_not_subtracted():
     """Two other tokens of 5e-13 each: in float32, 1 - sum(top 2) would be 0 or noise."""
     wanted = torch.tensor([[0.75, 0.25, 5e-13, 5e-13]], dtype=torch.float64)
     logits = wanted.log().float()
-    _, probabilities, residual = top_k_of_logits(logits, 2)
+    _, probabilities, residual, _ = top_k_of_logits(logits, 2)
     assert residual.item() == pytest.approx(1e-12, rel=1e-5)
     assert abs((1 - probabilities.sum()).item() - 1e-12) > 1e-13
 
 
+def test_the_top_of_a_large_vocabulary_is_found_by_tiles():
+    logits = torch.randn(20, 10_007, generator=torch.Generator().manual_seed(1))
+    logits[0, -1] = logits[1, -5] = 9  # beyond the last whole tile
+    values, ids = extraction.top_of_tiles(logits, 5)
+    expected = logits.topk(5)
+    assert torch.equal(values, expected.values)
+    assert torch.equal(ids, expected.indices)
+
+
+def test_log_normalisers_are_those_of_the_tempered_logits():
+    logits = 4 * torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    temperatures = (0.5, 1.0, 2.5)
+    found = top_k_of_logits(logits, 5, temperatures).log_normalisers
+    expected = torch.stack([(logits / t).logsumexp(1) for t in temperatures], 1)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
 def test_large_logits_do_not_overflow():
-    ids, probabilities, residual = top_k_of_logits(torch.tensor([[1000.0, -1000.0, 999.0]]), 2)
+    ids, probabilities, residual, _ = top_k_of_logits(torch.tensor([[1000.0, -1000.0, 999.0]]), 2)
     assert ids.tolist() == [[0, 2]]
     assert probabilities.sum().item() == pytest.approx(1, rel=1e-4)  # float32 has no more digits at 1000
     assert residual.item() == 0
@@ -109,9 +141,34 @@ def test_neither_batch_size_nor_order_matters(model, encoded, extracted, batch):
 
 
 def test_the_head_is_applied_a_chunk_at_a_time(model, encoded, extracted, monkeypatch):
-    monkeypatch.setattr(knowledge, "_CHUNK", 1)
+    monkeypatch.setattr(extraction, "CHUNK", 1)
     for found in extract_top_k(model, encoded, 5):
         np.testing.assert_allclose(found.probabilities, extracted[found.example_id].probabilities, rtol=1e-4)
+
+
+def test_padding_of_the_vocabulary_gets_no_mass(model, encoded):
+    for item in extract_top_k(model, encoded, 5, vocabulary=40):
+        assert item.token_ids.max() < 40
+        np.testing.assert_allclose(item.probabilities.sum(1) + item.residual, 1, rtol=1e-5)
+
+
+def test_under_autocast_probabilities_are_still_float32(model, encoded, extracted):
+    for item in extract_top_k(model, encoded, 5, autocast=torch.bfloat16):
+        assert item.probabilities.dtype == np.float32
+        np.testing.assert_allclose(item.probabilities.sum(1) + item.residual, 1, rtol=1e-5)
+        np.testing.assert_allclose(item.probabilities[:, 0], extracted[item.example_id].probabilities[:, 0], rtol=0.2)
+
+
+def test_a_batch_holds_examples_of_about_the_same_length():
+    lengths = [100, 10, 95, 89, 11, 100, 50]
+    encoded = [Encoded(str(i), [1] * length, 1) for i, length in enumerate(lengths)]
+    found = [[len(e.token_ids) for e in batch] for batch in extraction.batches_by_length(encoded, 3)]
+    assert found == [[100, 100, 95], [89], [50], [11, 10]]
+
+
+def test_a_temperature_is_positive(model, encoded):
+    with pytest.raises(ValueError, match="temperatures must be above 0"):
+        next(extract_top_k(model, encoded, 5, temperatures=(1.0, 0.0)))
 
 
 @pytest.mark.parametrize("k", [0, -1, 10_000])
@@ -144,11 +201,33 @@ def test_a_store_gives_back_what_was_written_in_half_precision(store, extracted)
 
 
 def test_examples_in_different_row_groups_are_found(extracted, tmp_path, monkeypatch):
-    monkeypatch.setattr(knowledge, "_ROWS", 3)
+    monkeypatch.setattr(stores, "ROWS", 9)
     store = KnowledgeStore(write(tmp_path, extracted.values()))
-    assert pq.ParquetFile(store.path).num_row_groups == 3
+    assert pq.ParquetFile(store.path).num_row_groups > 2
     for name, item in extracted.items():
         np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
+
+
+def test_a_store_may_lie_at_any_url(extracted):
+    write_store("memory://somewhere", extracted.values(), ORIGIN)
+    store = KnowledgeStore("memory://somewhere", ORIGIN)
+    for name, item in extracted.items():
+        np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
+
+
+def test_with_its_log_normalisers_a_store_gives_any_temperature_exactly(model, encoded, tmp_path):
+    temperatures = (1.0, 0.5, 2.0)
+    origin = Origin("t", "t", "d", 5, temperatures)
+    store = KnowledgeStore(write(tmp_path, extract_top_k(model, encoded, 5, temperatures=temperatures), origin), origin)
+    for example in encoded:
+        item, dense = store[example.id], everything(model, example)
+        for column in (1, 2):
+            tempered = dense ** (1 / temperatures[column])
+            expected = np.take_along_axis(tempered / tempered.sum(1, keepdims=True), item.token_ids, 1)
+            normalisers = item.log_normalisers[:, [0, column]].T
+            found = exact_temperature(item.probabilities, temperatures[column], *normalisers)
+            np.testing.assert_allclose(found, expected, rtol=3e-3)
+            assert found.sum(1).max() <= 1.001  # half precision
 
 
 def test_an_unknown_example_is_named(store):
@@ -166,24 +245,25 @@ def test_knowledge_of_another_origin_is_refused_naming_both(extracted, tmp_path,
 def test_knowledge_of_another_k_or_format_is_refused(store):
     for name in ("k", "format"):
         with pytest.raises(ValueError, match=rf"its {name} is \d, expected 77"):
-            KnowledgeStore(store.path.parent, Origin(**{**vars(ORIGIN), name: 77}))
+            KnowledgeStore(Path(store.path).parent, Origin(**{**vars(ORIGIN), name: 77}))
 
 
 def test_anything_that_reads_parquet_reads_a_store(store, extracted):
     table = pq.read_table(store.path)
     assert table.column_names == ["example_id", "position", "token_ids", "probabilities", "residual"]
-    assert str(table.schema.field("probabilities").type) == "list<element: list<element: halffloat>>"
+    assert str(table.schema.field("probabilities").type) == "fixed_size_list<element: halffloat>[5]"
     frame = pd.read_parquet(store.path).set_index("example_id")
     for name, item in extracted.items():
-        np.testing.assert_array_equal(np.stack(frame.loc[name, "token_ids"]), item.token_ids)
-        np.testing.assert_array_equal(frame.loc[name, "position"], item.position)
-        np.testing.assert_array_equal(np.stack(frame.loc[name, "probabilities"]), item.probabilities.astype(np.float16))
+        np.testing.assert_array_equal(np.stack(frame.loc[[name], "token_ids"]), item.token_ids)
+        np.testing.assert_array_equal(frame.loc[[name], "position"], item.position)
+        half = item.probabilities.astype(np.float16)
+        np.testing.assert_array_equal(np.stack(frame.loc[[name], "probabilities"]), half)
 
 
 def test_counts_and_sizes(store, encoded):
     positions = sum(len(example.token_ids) - example.start for example in encoded)
     assert store.positions == positions
-    assert store.bytes_per_position == store.path.stat().st_size / positions
+    assert store.bytes_per_position == Path(store.path).stat().st_size / positions
     assert store.all_probabilities().shape == (positions, 5)
 
 
@@ -203,6 +283,6 @@ def test_a_store_is_not_measured_for_more_than_it_holds(store):
 
 def test_a_shortened_store_counts_what_was_cut_as_residual():
     ids, probabilities = np.array([[7, 8, 9]]), np.array([[0.5, 0.25, 0.125]])
-    short = knowledge._shortened(TopK("e", np.array([4]), ids, probabilities, np.array([0.125])), 1)
+    short = stores._shortened(TopK("e", np.array([4]), ids, probabilities, np.array([0.125]), np.zeros((1, 0))), 1)
     assert short.residual.tolist() == [0.5]
     assert (short.token_ids.tolist(), short.probabilities.tolist()) == ([[7]], [[0.5]])

@@ -144,7 +144,14 @@ def test_a_stored_example_is_shown_position_by_position(base):
     tokenizer = models.load_tokenizer(base)
     ids = tokenizer("Q: Where")["input_ids"]
     last = len(ids) - 1
-    item = TopK("e", np.array([last]), np.array([[ids[last], ids[1]]]), np.array([[0.75, 0.2]]), np.array([0.05]))
+    item = TopK(
+        "e",
+        np.array([last]),
+        np.array([[ids[last], ids[1]]]),
+        np.array([[0.75, 0.2]]),
+        np.array([0.05]),
+        np.zeros((1, 0)),
+    )
     frame = tables.stored(item, tokenizer, ids)
     word, other = (repr(tokenizer.decode([i])) for i in (ids[last], ids[1]))
     assert frame.loc[last].to_dict() == {
@@ -153,13 +160,20 @@ def test_a_stored_example_is_shown_position_by_position(base):
 
 
 def test_stores_by_hand(tmp_path):
-    item = TopK("e", np.array([3, 4]), np.array([[7, 8], [8, 7]]), np.array([[0.5, 0.25], [0.75, 0.25]]), np.zeros(2))
+    item = TopK(
+        "e",
+        np.array([3, 4]),
+        np.array([[7, 8], [8, 7]]),
+        np.array([[0.5, 0.25], [0.75, 0.25]]),
+        np.zeros(2),
+        np.zeros((2, 0)),
+    )
     write_store(tmp_path, [item], Origin("t", "t", "d", 2))
     store = KnowledgeStore(tmp_path)
     line = tables.stores({"csqa": store}).loc["csqa"]
     assert (line["examples"], line["positions"]) == (1, 2)
     assert (line["mean mass kept, %"], line["least mass kept, %"]) == (87.5, 75.0)
-    assert line["bytes a position"] == round(store.path.stat().st_size / 2, 1)
+    assert line["bytes a position"] == round(store.size / 2, 1)
 
 
 # -- of an experiment --------------------------------------------------------------------------------------------

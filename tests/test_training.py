@@ -68,7 +68,9 @@ def weights(model):
 def knowledge_on(example, shift=0):
     position = np.arange(example.start, len(example.token_ids)) + shift
     ids = np.tile(np.arange(5), (len(position), 1))
-    return TopK(example.id, position, ids, np.full(ids.shape, 0.2), np.zeros(len(position)))
+    return TopK(
+        example.id, position, ids, np.full(ids.shape, 0.2), np.zeros(len(position)), np.zeros((len(position), 0))
+    )
 
 
 def test_a_lesson_joins_an_example_with_its_knowledge(examples):

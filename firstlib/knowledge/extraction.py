@@ -1,0 +1,160 @@
+"""Taking a teacher's top-k: one forward pass, the output head on response positions only, a few of them at a time.
+
+The logits of a chunk are worked on a block of rows at a time, small enough to stay in the processor's cache: then the
+exponentials cost little beside the product that made the logits, even at several temperatures.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstlib.knowledge.top_k import TopK
+from firstlib.models import LanguageModel, body_and_head, logits_of
+from firstlib.progress import steps
+from firstlib.tasks.encoding import Encoded, pad
+
+CHUNK = 2**24  # logits held at once, in numbers: enough rows that reading the head does not dominate
+BLOCK = 2**19  # logits worked on at once: 2 MiB, about a core's cache
+TILE = 256  # columns of which only the highest is looked at first, in the search for the top k
+PADDING = 0.9  # a batch's shortest example is at least this share of its longest
+
+
+class Found(NamedTuple):
+    """The top k of N positions: a `TopK` in tensors, without its names."""
+
+    token_ids: Tensor  # (N, K)
+    probabilities: Tensor  # (N, K)
+    residual: Tensor  # (N,)
+    log_normalisers: Tensor  # (N, G)
+
+
+def extract_top_k(
+    model: LanguageModel,
+    encoded: Sequence[Encoded],
+    k: int,
+    batch: int = 64,
+    *,
+    temperatures: Sequence[float] = (1.0,),
+    vocabulary: int | None = None,
+    autocast: torch.dtype | None = None,
+) -> Iterator[TopK]:
+    """The model's top-k at every response position, teacher-forced, longest examples first.
+
+    Args:
+        model: teacher; its own scaling and soft-capping of logits are respected.
+        encoded: examples; only the positions of their responses are kept.
+        k: tokens to keep at a position.
+        batch: examples at a time, at most; those of one batch are of about the same length.
+        temperatures: where the log of the normaliser is kept too, G of them.
+        vocabulary: rows of the head that are tokens (default: all); the padding after them gets no mass.
+        autocast: type of the matrix products, where it is not the model's own.
+
+    Raises:
+        ValueError: k is larger than the vocabulary, or a temperature is not positive.
+    """
+    rows = body_and_head(model)[1].weight.shape[0] if vocabulary is None else vocabulary
+    if not 0 < k <= rows:
+        raise ValueError(f"k = {k}, but the vocabulary has {rows} tokens")
+    if not all(t > 0 for t in temperatures):
+        raise ValueError(f"temperatures must be above 0, not {list(temperatures)}")
+    with steps("extracting", len(encoded)) as at:
+        done = 0
+        for examples in batches_by_length(encoded, batch):
+            with _precision(model, autocast):
+                found = _of_batch(model, examples, k, temperatures, rows)
+            yield from _split(examples, *(part.cpu().numpy() for part in found))
+            done += len(examples)
+            at(done)
+
+
+def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[list[Encoded]]:
+    """Longest first; a batch ends where padding would begin to cost (the order never depends on the input's)."""
+    group: list[Encoded] = []
+    for example in sorted(encoded, key=lambda example: (-len(example.token_ids), example.id)):
+        if group and (len(group) == largest or len(example.token_ids) < PADDING * len(group[0].token_ids)):
+            yield group
+            group = []
+        group.append(example)
+    if group:
+        yield group
+
+
+def _precision(model: LanguageModel, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    return nullcontext() if dtype is None else torch.autocast(model.device.type, dtype=dtype)
+
+
+@torch.inference_mode()
+def _of_batch(
+    model: LanguageModel, examples: Sequence[Encoded], k: int, temperatures: Sequence[float], vocabulary: int
+) -> Found:
+    body, head = body_and_head(model)
+    ids, mask = pad([example.token_ids for example in examples])
+    device = head.weight.device
+    hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
+    kept = torch.zeros_like(ids, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        kept[row, example.start - 1 : len(example.token_ids) - 1] = True
+    chunks = hidden[kept.to(device)].split(max(1, CHUNK // head.weight.shape[0]))
+    return _joined([top_k_of_logits(logits_of(model, chunk)[:, :vocabulary], k, temperatures) for chunk in chunks])
+
+
+def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0,)) -> Found:
+    """The top k of logits `(N, V)`, with the mass of the others and the log normaliser at each temperature.
+
+    >>> top_k_of_logits(torch.tensor([[0.5, 0.3, 0.2]]).log(), 2).probabilities
+    tensor([[0.5000, 0.3000]])
+    """
+    rows = max(1, BLOCK // logits.shape[1])
+    scratch = torch.empty_like(logits[:rows])
+    return _joined([_of_block(block, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)])
+
+
+def _of_block(logits: Tensor, k: int, temperatures: Sequence[float], scratch: Tensor) -> Found:
+    values, ids = top_of_tiles(logits, k)
+    highest = values[:, :1]
+    weights = torch.sub(logits, highest, out=scratch).exp_()
+    others = weights.scatter_(1, ids, 0).sum(1, keepdim=True)
+    top = (values - highest).exp()
+    total = others + top.sum(1, keepdim=True)
+    normalisers = [total.log() + highest if t == 1 else _normaliser(logits, highest, t, scratch) for t in temperatures]
+    return Found(ids, top / total, (others / total).squeeze(1), torch.cat([*normalisers, highest[:, :0]], 1))
+
+
+def _normaliser(logits: Tensor, highest: Tensor, temperature: float, scratch: Tensor) -> Tensor:
+    torch.sub(logits, highest, out=scratch).mul_(1 / temperature).exp_()
+    return scratch.sum(1, keepdim=True).log() + highest / temperature
+
+
+def top_of_tiles(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What `logits.topk(k)` gives, for a small k much sooner: the top k lie in the k tiles with the highest maxima.
+
+    >>> top_of_tiles(torch.tensor([[3.0, 1.0, 2.0]]), 2)[1]
+    tensor([[0, 2]])
+    """
+    n, vocabulary = logits.shape
+    tiles = vocabulary // TILE
+    if tiles < 4 * k:
+        top = logits.topk(k, dim=1)
+        return top.values, top.indices
+    whole, rest = logits[:, : tiles * TILE].unflatten(1, (tiles, TILE)), logits[:, tiles * TILE :]
+    best = whole.amax(2).topk(k, dim=1).indices
+    columns = (best[:, :, None] * TILE + torch.arange(TILE, device=logits.device)).flatten(1)
+    columns = torch.cat([columns, torch.arange(tiles * TILE, vocabulary, device=logits.device).expand(n, -1)], 1)
+    top = torch.cat([logits.gather(1, columns[:, : k * TILE]), rest], 1).topk(k, dim=1)
+    return top.values, columns.gather(1, top.indices)
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    return parts[0] if len(parts) == 1 else Found(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _split(examples: Sequence[Encoded], *parts: np.ndarray) -> Iterator[TopK]:
+    end = 0
+    for example in examples:
+        position = np.arange(example.start, len(example.token_ids))
+        rows = slice(end, end := end + len(position))
+        yield TopK(example.id, position, *(part[rows] for part in parts))

@@ -1,0 +1,244 @@
+"""The store: one Parquet file, a row a position, readable by anything that reads Parquet.
+
+Columns and their encodings are chosen by measurement (`make bench`): lists of the K ranks side by side, because
+neighbouring ranks and positions repeat each other; half-precision bytes split into streams, because only the
+high ones can be compressed; Brotli, because it shrinks what is left further than zstd does and still writes
+faster than any model reads.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from firstlib.knowledge.top_k import TopK
+
+FORMAT = 2
+FILE = "knowledge.parquet"
+ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
+_ENCODINGS = {
+    "position": "DELTA_BINARY_PACKED",
+    "token_ids.list.element": "PLAIN",
+    "probabilities.list.element": "BYTE_STREAM_SPLIT",
+    "residual": "BYTE_STREAM_SPLIT",
+    "log_normalisers.list.element": "BYTE_STREAM_SPLIT",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose knowledge it is: a store is refused where any of these differs from what is expected.
+
+    Attributes:
+        temperatures: At which the log normalisers are kept too; none by default, because they take 4 bytes each.
+    """
+
+    teacher: str
+    tokenizer: str
+    data: str
+    k: int
+    temperatures: tuple[float, ...] = ()
+    format: int = FORMAT
+
+
+def write_store(folder: Path | str, knowledge: Iterable[TopK], origin: Origin) -> None:
+    """Writes a store as it comes, a row group at a time, to a local folder or any fsspec URL."""
+    schema = _schema(origin)
+    options: dict[str, Any] = {"compression": "brotli", "compression_level": 6, "use_dictionary": ["example_id"]}
+    encodings = {name: how for name, how in _ENCODINGS.items() if name.partition(".")[0] in schema.names}
+    with (
+        fsspec.open(_file(folder), "wb") as file,
+        pq.ParquetWriter(file, schema, column_encoding=encodings, **options) as writer,
+    ):
+        for group in _groups(knowledge):
+            writer.write_table(_table(group, schema))
+
+
+def _schema(origin: Origin) -> pa.Schema:
+    fields = [
+        ("example_id", pa.string()),
+        ("position", pa.int32()),
+        ("token_ids", pa.list_(pa.int32(), origin.k)),
+        ("probabilities", pa.list_(pa.float16(), origin.k)),
+        ("residual", pa.float16()),
+    ]
+    if origin.temperatures:
+        fields.append(("log_normalisers", pa.list_(pa.float32(), len(origin.temperatures))))
+    return pa.schema(fields, {"first": json.dumps(asdict(origin))})
+
+
+def _file(folder: Path | str) -> str:
+    return f"{str(folder).rstrip('/')}/{FILE}"
+
+
+def _groups(items: Iterable[TopK]) -> Iterator[list[TopK]]:
+    group: list[TopK] = []
+    rows = 0
+    for item in items:
+        group.append(item)
+        rows += len(item.position)
+        if rows >= ROWS:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
+
+
+def _table(group: Sequence[TopK], schema: pa.Schema) -> pa.Table:
+    names = np.repeat(np.arange(len(group), dtype=np.int32), [len(item.position) for item in group])
+    columns: list[pa.Array] = [
+        pa.DictionaryArray.from_arrays(names, [item.example_id for item in group]).cast(pa.string())
+    ]
+    for field in list(schema)[1:]:
+        values = np.concatenate([getattr(item, field.name) for item in group])
+        columns.append(_column(values, field.type))
+    return pa.table(columns, schema)
+
+
+def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Numbers `(N,)`, or `(N, K)` as lists of K."""
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values.astype(kind.to_pandas_dtype()))
+    flat = pa.array(values.astype(kind.value_type.to_pandas_dtype()).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+
+
+class KnowledgeStore:
+    """A written store: found by example id, never by order.
+
+    It is unpacked once into memory-mapped arrays in a temporary folder, so that any example is a slice away and memory
+    stays flat however large the store is.
+    """
+
+    def __init__(self, folder: Path | str, expected: Origin | None = None) -> None:
+        """Opens the store in a local folder or at any fsspec URL.
+
+        Raises:
+            ValueError: Its origin differs from the expected one; the message names both.
+        """
+        self.path = _file(folder)
+        with fsspec.open(self.path, "rb") as file:
+            parquet = pq.ParquetFile(file)
+            self.origin = _origin(parquet.schema_arrow)
+            if expected is not None and self.origin != expected:
+                raise ValueError(f"{self.path}: {_difference(self.origin, expected)}; extract the knowledge again")
+            self.size = file.seek(0, os.SEEK_END)
+            self._unpack(parquet)
+
+    def _unpack(self, parquet: pq.ParquetFile) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="first-store-")
+        rows, k, temperatures = parquet.metadata.num_rows, self.origin.k, len(self.origin.temperatures)
+        self._arrays = {
+            "position": self._blank("position", np.int32, (rows,)),
+            "token_ids": self._blank("token_ids", np.int32, (rows, k)),
+            "probabilities": self._blank("probabilities", np.float16, (rows, k)),
+            "residual": self._blank("residual", np.float16, (rows,)),
+            "log_normalisers": self._blank("log_normalisers", np.float32, (rows, temperatures)),
+        }
+        self._rows: dict[str, slice] = {}
+        start = 0
+        for batch in parquet.iter_batches(ROWS):
+            part = slice(start, start := start + len(batch))
+            for name, array in self._arrays.items():
+                if name in batch.schema.names:
+                    array[part] = _numbers(batch.column(name)).reshape(array[part].shape)
+            self._note(batch.column("example_id"), part.start)
+
+    def _blank(self, name: str, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
+        if not np.prod(shape):
+            return np.empty(shape, kind)
+        return np.memmap(Path(self._scratch.name) / name, kind, "w+", shape=shape)
+
+    def _note(self, names: pa.Array, start: int) -> None:
+        """Where each example's rows are; those of one example follow each other."""
+        runs = pc.run_end_encode(names)
+        begin = start
+        for name, end in zip(runs.values.to_pylist(), (runs.run_ends.to_numpy() + start).tolist(), strict=True):
+            known = self._rows.get(name)
+            self._rows[name] = slice(known.start if known else begin, end)
+            begin = end
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[TopK]:
+        return (self[name] for name in self._rows)
+
+    def __getitem__(self, example_id: str) -> TopK:
+        """The knowledge on one example.
+
+        Raises:
+            KeyError: The store has nothing on it.
+        """
+        rows = self._rows.get(example_id)
+        if rows is None:
+            raise KeyError(f"{self.path} has nothing on example {example_id!r}; extract the knowledge again")
+        found = {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
+        for name in ("probabilities", "residual"):
+            found[name] = found[name].astype(np.float32)
+        return TopK(example_id, **found)
+
+    @property
+    def positions(self) -> int:
+        """How many positions the store holds."""
+        return len(self._arrays["position"])
+
+    @property
+    def bytes_per_position(self) -> float:
+        """The file's size over the positions in it."""
+        return self.size / self.positions
+
+    def all_probabilities(self) -> np.ndarray:
+        """Every position's top-k probabilities, `(positions, K)`."""
+        return self._arrays["probabilities"].astype(np.float32)
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    return flat.to_numpy(zero_copy_only=False)
+
+
+def _origin(schema: pa.Schema) -> Origin:
+    content = json.loads(schema.metadata[b"first"])
+    return Origin(**{**content, "temperatures": tuple(content.get("temperatures", ()))})
+
+
+def bytes_by_k(store: KnowledgeStore, ks: Sequence[int]) -> list[float]:
+    """What a position would take with only the top k kept, measured by writing such a store; one number to each k.
+
+    Raises:
+        ValueError: A k is larger than the store's own.
+    """
+    if max(ks) > store.origin.k:
+        raise ValueError(f"k = {max(ks)}, but {store.path} holds the top {store.origin.k}")
+    return [_bytes_with(store, k) for k in ks]
+
+
+def _bytes_with(store: KnowledgeStore, k: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        write_store(folder, (_shortened(item, k) for item in store), replace(store.origin, k=k))
+        return Path(_file(folder)).stat().st_size / store.positions
+
+
+def _shortened(item: TopK, k: int) -> TopK:
+    cut = item.probabilities[:, k:].sum(axis=1)
+    return replace(
+        item,
+        token_ids=item.token_ids[:, :k],
+        probabilities=item.probabilities[:, :k],
+        residual=item.residual + cut,
+    )
+
+
+def _difference(found: Origin, expected: Origin) -> str:
+    pairs = [(name, value, getattr(expected, name)) for name, value in asdict(found).items()]
+    return ", ".join(f"its {name} is {has}, expected {wants}" for name, has, wants in pairs if has != wants)
