@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan lint notebooks rates seeds base-models constraints clean
+.PHONY: help run test lab plan lint bench notebooks rates seeds base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +32,17 @@ rates: .venv/installed ## validation accuracy at several learning rates, from wh
 seeds: .venv/installed ## the README's results over three seeds
 	@$(BIN)/python -m firstlib.readme
 
+bench: .venv-bench/installed ## ours against the peers' released packages (15 minutes)
+	@.venv-bench/bin/python -m benchmarks
+
 notebooks: .venv/installed ## run the committed notebooks and figures anew
 	@$(FIRST) run
 	cp runs/microworld/seed-0/notebooks/[0-9]*.ipynb notebooks/
 	cp runs/microworld/seed-0/figures/*.png runs/microworld/seed-0/figures/*.json figures/
 
-base-models: .venv/installed ## pretrain the microworld's base models (about 40 minutes)
-	@$(BIN)/python -m firstlib.pretraining
+base-models: .venv/installed ## pretrain the microworld's base models, one on each of two cores (about 15 minutes)
+	@$(BIN)/python -m firstlib.pretraining student & student=$$!; \
+	$(BIN)/python -m firstlib.pretraining teacher && wait $$student
 
 constraints: .venv/installed-test ## write down the versions that are installed now
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
@@ -49,6 +53,12 @@ clean: ## remove runs; the environment and the models stay
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv-bench/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/without-dependencies.txt
 	@touch $@
 
 .venv/installed-test: .venv/installed

@@ -12,7 +12,7 @@ from rich.table import Table
 from firstlib.experiment import Experiment
 from firstlib.settings import Method, Task
 
-CANDIDATES = (3e-4, 1e-3, 3e-3)
+CANDIDATES = (5e-4, 1e-3, 2e-3)
 
 
 def accuracies(experiment: Experiment, rate: float, method: Method) -> dict[Task, float]:

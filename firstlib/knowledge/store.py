@@ -1,9 +1,10 @@
 """The store: one Parquet file, a row a position, readable by anything that reads Parquet.
 
-Columns and their encodings are chosen by measurement (`make bench`): lists of the K ranks side by side, because
-neighbouring ranks and positions repeat each other; half-precision bytes split into streams, because only the
-high ones can be compressed; Brotli, because it shrinks what is left further than zstd does and still writes
-faster than any model reads.
+Types and encodings are chosen by measurement (`make bench`). Probabilities are float32 with the 11 significant bits
+of half precision but not its narrow range: a residual of 1e-9 stays what it is. Parquet splits their bytes
+into streams, so that the empty ones vanish (DuckDB reads that of float32, but not of float16). Ranks lie side by
+side in lists, because neighbours repeat each other. Brotli leaves less than zstd does, and still writes and reads
+faster than any model computes.
 """
 
 import json
@@ -25,6 +26,8 @@ from firstlib.knowledge.top_k import TopK
 FORMAT = 2
 FILE = "knowledge.parquet"
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
+_HALF = ("probabilities", "residual")
+_DROPPED = np.uint32(13)  # of float32's 24 significant bits
 _ENCODINGS = {
     "position": "DELTA_BINARY_PACKED",
     "token_ids.list.element": "PLAIN",
@@ -53,7 +56,7 @@ class Origin:
 def write_store(folder: Path | str, knowledge: Iterable[TopK], origin: Origin) -> None:
     """Writes a store as it comes, a row group at a time, to a local folder or any fsspec URL."""
     schema = _schema(origin)
-    options: dict[str, Any] = {"compression": "brotli", "compression_level": 6, "use_dictionary": ["example_id"]}
+    options: dict[str, Any] = {"compression": "brotli", "compression_level": 5, "use_dictionary": ["example_id"]}
     encodings = {name: how for name, how in _ENCODINGS.items() if name.partition(".")[0] in schema.names}
     with (
         fsspec.open(_file(folder), "wb") as file,
@@ -68,8 +71,8 @@ def _schema(origin: Origin) -> pa.Schema:
         ("example_id", pa.string()),
         ("position", pa.int32()),
         ("token_ids", pa.list_(pa.int32(), origin.k)),
-        ("probabilities", pa.list_(pa.float16(), origin.k)),
-        ("residual", pa.float16()),
+        ("probabilities", pa.list_(pa.float32(), origin.k)),
+        ("residual", pa.float32()),
     ]
     if origin.temperatures:
         fields.append(("log_normalisers", pa.list_(pa.float32(), len(origin.temperatures))))
@@ -94,14 +97,26 @@ def _groups(items: Iterable[TopK]) -> Iterator[list[TopK]]:
 
 
 def _table(group: Sequence[TopK], schema: pa.Schema) -> pa.Table:
-    names = np.repeat(np.arange(len(group), dtype=np.int32), [len(item.position) for item in group])
-    columns: list[pa.Array] = [
-        pa.DictionaryArray.from_arrays(names, [item.example_id for item in group]).cast(pa.string())
-    ]
+    names = np.array([item.example_id for item in group], dtype=object)
+    columns = [pa.array(names.repeat([len(item.position) for item in group]), pa.string())]
     for field in list(schema)[1:]:
         values = np.concatenate([getattr(item, field.name) for item in group])
-        columns.append(_column(values, field.type))
+        columns.append(_column(half_precision(values) if field.name in _HALF else values, field.type))
     return pa.table(columns, schema)
+
+
+def half_precision(values: np.ndarray) -> np.ndarray:
+    """Float32 rounded to 11 significant bits, as float16 has them, at any magnitude.
+
+    >>> float(half_precision(np.array([1 / 3]))[0]) == float(np.float16(1 / 3))
+    True
+    >>> half_precision(np.array([1e-9])) > 0
+    array([ True])
+    """
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    odd = (bits >> _DROPPED) & 1  # ties go to the even neighbour
+    half = np.uint32(2**12 - 1) + odd
+    return ((bits + half) & np.uint32(2**32 - 2**13)).view(np.float32)
 
 
 def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -140,8 +155,8 @@ class KnowledgeStore:
         self._arrays = {
             "position": self._blank("position", np.int32, (rows,)),
             "token_ids": self._blank("token_ids", np.int32, (rows, k)),
-            "probabilities": self._blank("probabilities", np.float16, (rows, k)),
-            "residual": self._blank("residual", np.float16, (rows,)),
+            "probabilities": self._blank("probabilities", np.float32, (rows, k)),
+            "residual": self._blank("residual", np.float32, (rows,)),
             "log_normalisers": self._blank("log_normalisers", np.float32, (rows, temperatures)),
         }
         self._rows: dict[str, slice] = {}
@@ -183,8 +198,6 @@ class KnowledgeStore:
         if rows is None:
             raise KeyError(f"{self.path} has nothing on example {example_id!r}; extract the knowledge again")
         found = {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
-        for name in ("probabilities", "residual"):
-            found[name] = found[name].astype(np.float32)
         return TopK(example_id, **found)
 
     @property
@@ -199,7 +212,7 @@ class KnowledgeStore:
 
     def all_probabilities(self) -> np.ndarray:
         """Every position's top-k probabilities, `(positions, K)`."""
-        return self._arrays["probabilities"].astype(np.float32)
+        return np.asarray(self._arrays["probabilities"])
 
 
 def _numbers(column: pa.Array) -> np.ndarray:

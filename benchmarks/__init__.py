@@ -1,0 +1,1 @@
+"""Ours against the peers' released packages, in one run: `make bench`."""

@@ -1,0 +1,101 @@
+"""Runs every comparison: parity first, then variants interleaved, each in a process of its own; writes medians.
+
+`python -m benchmarks [module ...]`; results of modules that are not named are kept.
+"""
+
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+
+HERE = Path(__file__).parent
+MODULES = ("loss", "extraction", "store", "calibration", "answering", "step")
+ROUNDS = 3
+BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: which figure of which two variants, and the goal it is held against."""
+
+    name: str
+    figure: str
+    unit: str
+    ours: str
+    theirs: str
+    peer: str
+    goal: str
+
+
+def child(module: str, variant: str) -> dict[str, Any]:
+    """A variant's report, from a process of its own."""
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "benchmarks.measure", module, variant]
+    done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{module}, {variant}:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def medians(module: str, variants: list[str]) -> dict[str, dict[str, float]]:
+    """Each variant's figures, the median over interleaved rounds."""
+    reports: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
+    for turn in range(ROUNDS):
+        for variant in variants:
+            reports[variant].append(child(module, variant))
+            console.print(f"{module} {turn + 1}/{ROUNDS} {variant}: {reports[variant][-1]}", highlight=False)
+    return {v: {name: median(r[name] for r in found) for name in found[0]} for v, found in reports.items()}
+
+
+def results(module: str) -> list[dict[str, Any]]:
+    """A module's rows, once its parity holds."""
+    console.print(f"[bold]{module}[/]: parity", child(module, "parity"))
+    source = importlib.import_module(f"benchmarks.{module}")
+    found = medians(module, list(source.VARIANTS))
+    lines = []
+    for row in (Row(*fields) for fields in source.ROWS):
+        ours, theirs = found[row.ours][row.figure], found[row.theirs][row.figure]
+        line = {"name": f"{module}: {row.name}", "ours": ours, "theirs": theirs, "peer": row.peer, "unit": row.unit}
+        lines.append({**line, "ratio": ours / theirs, "goal": row.goal})
+    return lines
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    head = "| what | unit | ours | theirs | ours / theirs | beside | goal |\n|---|---|---:|---:|---:|---|---|\n"
+    return head + "\n".join(_cells(line) for line in lines)
+
+
+def _cells(line: dict[str, Any]) -> str:
+    ours, theirs = (f"{line[side]:,.4g}" for side in ("ours", "theirs"))
+    cells = (line["name"], line["unit"], ours, theirs, f"{line['ratio']:.3g}", line["peer"], line["goal"])
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Writes `results.json` and the table in `README.md`."""
+    started, chosen = time.monotonic(), sys.argv[1:] or list(MODULES)
+    file, page = HERE / "results.json", HERE / "README.md"
+    old = json.loads(file.read_text()) if file.is_file() else []
+    new = {module: results(module) for module in chosen}
+    lines = [line for m in MODULES for line in new.get(m, [x for x in old if x["name"].startswith(f"{m}:")])]
+    file.write_text(json.dumps(lines, indent=1) + "\n")
+    text = page.read_text()
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    took = f"{time.monotonic() - started:.0f} s for {', '.join(chosen)}"
+    stamp = f"{os.cpu_count()} CPU cores, {platform.machine()}; {took}."
+    page.write_text(f"{before}{BEGIN}\n\n{table(lines)}\n\n{stamp}\n\n{after}")
+
+
+if __name__ == "__main__":
+    main()
