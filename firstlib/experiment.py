@@ -308,10 +308,10 @@ class Experiment:
     def _train(self, role: Role, stage: str, task: Task, to: Path) -> None:
         settings, spec, rate = self.settings, self._model(role), self._learning_rate(role)
         examples = self.encoded(task, "train", role)
-        lessons = [] if stage in ("teacher", "fine-tune") else self._lessons(stage, task, examples)
+        lessons = None if stage in ("teacher", "fine-tune") else self._lessons(stage, task, examples)
         torch.manual_seed(self.seed)
         model = models.load_for_training(spec, self.seed)
-        if lessons:
+        if lessons is not None:
             losses = training.distill(
                 model, lessons, settings.training, settings.distillation, learning_rate=rate, seed=self.seed
             )
@@ -320,12 +320,11 @@ class Experiment:
         models.save(model, to)
         write_json(to / "losses.json", losses)
 
-    def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> list[training.Lesson]:
-        store, (kind, coefficient) = self.knowledge(task), self.targets(method, task)
-        return [
-            training.make_lesson(example, store[example.id], lambda p: recalibration.recalibrate(p, kind, coefficient))
-            for example in examples
-        ]
+    def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> training.Lessons:
+        kind, coefficient = self.targets(method, task)
+        return training.Lessons(
+            examples, self.knowledge(task), lambda p: recalibration.recalibrate(p, kind, coefficient)
+        )
 
     def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
         model = self._load("teacher", self.teacher(task))

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from firstlib.errors import UserError
-from firstlib.knowledge import TopK
+from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.losses import top_k_kl
 from firstlib.models import LanguageModel, body_and_head, logit_form
 from firstlib.progress import steps
@@ -50,6 +51,28 @@ def make_lesson(example: Encoded, knowledge: TopK, recalibrate: Callable[[np.nda
     return Lesson(example, knowledge.token_ids, recalibrate(knowledge.probabilities))
 
 
+class Lessons(Dataset[Lesson]):
+    """Every example's lesson, made when it is asked for: memory stays flat however large the store is."""
+
+    def __init__(
+        self, examples: Sequence[Encoded], store: KnowledgeStore, recalibrate: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self.examples, self.store, self.recalibrate = examples, store, recalibrate
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Lesson:
+        """The lesson of one example.
+
+        Raises:
+            KeyError: The store has nothing on it.
+            ValueError: What it has is on other positions.
+        """
+        example = self.examples[index]
+        return make_lesson(example, self.store[example.id], self.recalibrate)
+
+
 def fine_tune(
     model: LanguageModel,
     examples: Sequence[Encoded],
@@ -64,7 +87,7 @@ def fine_tune(
 
 def distill(
     model: LanguageModel,
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Lesson] | Lessons,
     training: Training,
     distillation: Distillation,
     *,
@@ -140,7 +163,7 @@ def _train(
     trainer_class: Callable[..., Trainer],
     collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
     model: LanguageModel,
-    data: Sequence[Any],
+    data: Sequence[Any] | Lessons,
     training: Training,
     learning_rate: float,
     seed: int,

@@ -207,6 +207,18 @@ def test_examples_in_different_row_groups_are_found(extracted, tmp_path, monkeyp
         np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
 
 
+def test_duckdb_and_datasets_read_a_store(store, extracted, tmp_path):
+    duckdb, datasets = pytest.importorskip("duckdb"), pytest.importorskip("datasets")
+    rows = duckdb.sql(f"select example_id, position, token_ids, probabilities[1] from '{store.path}'").fetchall()
+    frame = datasets.Dataset.from_parquet(store.path, cache_dir=str(tmp_path))
+    assert len(rows) == len(frame) == store.positions
+    for (name, position, ids, first), row in zip(rows, frame, strict=True):
+        item = extracted[name]
+        at = position - item.position[0]
+        assert list(ids) == row["token_ids"] == item.token_ids[at].tolist()
+        assert first == row["probabilities"][0] == pytest.approx(item.probabilities[at, 0], rel=2**-11)
+
+
 def test_a_store_may_lie_at_any_url(extracted):
     write_store("memory://somewhere", extracted.values(), ORIGIN)
     store = KnowledgeStore("memory://somewhere", ORIGIN)
