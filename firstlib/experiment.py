@@ -129,6 +129,7 @@ class Experiment:
             tokenizer=self._identity("teacher"),
             data=self._data_key(task, split),
             k=k,
+            temperatures=self.settings.knowledge.temperatures,
         )
         folder = self.artefacts.get(
             f"knowledge-{task}-{split}-top{k}",
@@ -329,7 +330,10 @@ class Experiment:
     def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
         model = self._load("teacher", self.teacher(task))
         encoded = self.encoded(task, split, "teacher")
-        found = knowledge.extract_top_k(model, encoded, k, self.settings.knowledge.batch)
+        batch, words = self.settings.knowledge.batch, len(self.tokenizer("teacher"))
+        found = knowledge.extract_top_k(
+            model, encoded, k, batch, temperatures=origin.temperatures, vocabulary=min(words, self.vocabulary_size)
+        )
         knowledge.write_store(to, found, origin)
 
     def _load(self, role: Role, trained: Path | None) -> LanguageModel:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from firstlib.errors import UserError
 
@@ -74,6 +74,9 @@ class Knowledge(_Part):
 
     k: int = Field(default=5, gt=1)
     batch: int = Field(default=64, gt=0)
+    temperatures: tuple[PositiveFloat, ...] = Field(
+        default=(), description="keep log normalisers there, so that a logit temperature can be applied exactly later"
+    )
 
 
 class Recalibration(_Part):

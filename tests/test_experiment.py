@@ -204,6 +204,13 @@ def test_a_second_experiment_computes_nothing(finished, open_run, monkeypatch):
     assert stages(experiment) == before
 
 
+def test_log_normalisers_are_kept_where_the_settings_ask(finished):
+    experiment, _ = finished
+    store = experiment.change(knowledge__temperatures=(1.0, 2.0)).knowledge("csqa")
+    assert store.origin.temperatures == (1.0, 2.0)
+    assert all(item.log_normalisers.shape == (len(item.position), 2) for item in store)
+
+
 STUDENT, ANSWERS = "distill-csqa", "predictions-distill-csqa-on-csqa-test"
 
 
