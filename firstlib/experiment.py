@@ -108,7 +108,7 @@ class Experiment:
 
     def questions(self, task: Task, split: str = "test") -> list[Question]:
         """The questions of one task and split: `train`, `validation` or `test`."""
-        count = getattr(self.settings.sizes, split)
+        count = self.settings.count(task, split)
         return self._once(("questions", task, split), lambda: microworld.ask(self.world, task, split, count, self.seed))
 
     def training_tasks(self) -> list[Task]:

@@ -25,7 +25,7 @@ class TaskPlan:
 def plan_task(settings: Settings, task: Task, sample: int = 200) -> TaskPlan:
     """Counts a task's tokens on a sample of its examples."""
     tokenizer = models.load_tokenizer(settings.student)
-    count = settings.sizes.train
+    count = settings.count(task, "train")
     questions = microworld.ask(microworld.make_world(), task, "train", min(sample, count), seed=0)
     encoded = [encode(tokenizer, question.example()) for question in questions]
     scale = count / len(encoded)

@@ -28,6 +28,7 @@ class Column(_Part):
     setting: Literal["in-domain", "out-of-domain"]
     train: Task
     test: tuple[Task, ...] = Field(min_length=1)
+    at_most: int | None = Field(default=None, gt=0, description="training questions, where fewer than `sizes.train`")
 
 
 class Sizes(_Part):
@@ -115,6 +116,11 @@ class Settings(_Part):
     recalibration: Recalibration = Recalibration()
     distillation: Distillation = Distillation()
     measures: Measures = Measures()
+
+    def count(self, task: Task, split: str) -> int:
+        """How many questions a task's split holds: `train`, `validation` or `test`."""
+        own = [column.at_most for column in self.columns if split == "train" and column.train == task]
+        return min([getattr(self.sizes, split), *(most for most in own if most)])
 
     def change(self, **changes: Any) -> "Settings":
         """A copy with some values changed; a dotted key is written with two underscores.

@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from firstlib import models, training
 from firstlib.errors import UserError
-from firstlib.knowledge import TopK
+from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
 from firstlib.settings import Distillation, Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
@@ -83,6 +83,17 @@ def test_a_lesson_refuses_other_positions_and_other_examples(examples):
     for wrong in (knowledge_on(examples[0], shift=1), knowledge_on(examples[1])):
         with pytest.raises(ValueError, match=f"{examples[0].id}.*extract again"):
             training.make_lesson(examples[0], wrong, lambda p: p)
+
+
+def test_lessons_are_made_from_the_store_when_asked_for(examples, tmp_path):
+    items = [knowledge_on(example) for example in examples]
+    write_store(tmp_path, items[::-1], Origin("t", "t", "d", items[0].token_ids.shape[1]))
+    lessons = training.Lessons(examples, KnowledgeStore(tmp_path), lambda p: 2 * p)
+    assert len(lessons) == len(examples)
+    for example, item, lesson in zip(examples, items, lessons, strict=True):
+        assert lesson.example is example
+        np.testing.assert_array_equal(lesson.token_ids, item.token_ids)
+        np.testing.assert_allclose(lesson.targets, 2 * item.probabilities, rtol=2**-11)
 
 
 # -- the losses --------------------------------------------------------------------------------------------------

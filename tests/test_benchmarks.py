@@ -1,0 +1,45 @@
+"""The benchmarks' own parity, where no peer beyond the test dependencies is needed, and their table."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.__main__ import MODULES, Row, table
+from benchmarks.measure import measured
+from firstlib.artefacts import PROJECT
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_row_compares_two_variants_that_exist(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+    for row in (Row(*fields) for fields in module.ROWS):
+        assert {row.ours, row.theirs} <= set(module.VARIANTS)
+        assert row.ours != row.theirs
+
+
+@pytest.mark.parametrize("name", ["calibration", "step"])
+def test_parity_holds(name):
+    """In a process of its own: the peers set the number of threads."""
+    command = [sys.executable, "-m", "benchmarks.measure", name, "parity"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_works_peak_and_time_are_measured():
+    report = measured(lambda: {"size": len(bytearray(64 * 2**20))})
+    assert report["size"] == 64 * 2**20
+    assert 60 < report["MiB"] < 80
+    assert 0 < report["seconds"] < 10
+
+
+def test_what_a_work_measures_itself_is_believed():
+    assert measured(lambda: {"seconds": 7.0})["seconds"] == 7
+
+
+def test_the_table_has_a_line_a_row():
+    line = {
+        "name": "loss: peak", "unit": "MiB", "ours": 1.0, "theirs": 4.0, "ratio": 0.25, "peer": "plain", "goal": "less",
+    }  # fmt: skip
+    assert table([line]).splitlines()[-1] == "| loss: peak | MiB | 1 | 4 | 0.25 | plain | less |"
