@@ -13,7 +13,7 @@ from firstlib.knowledge import top_k_of_logits
 from firstlib.metrics import Reliability, reliability
 from firstlib.models import LanguageModel, body_and_head, logits_of
 from firstlib.progress import steps
-from firstlib.tasks.encoding import encode_question, pad
+from firstlib.tasks.encoding import encode_questions, pad
 from firstlib.tasks.question import Question
 
 Reading = Literal["candidates", "vocabulary"]
@@ -119,7 +119,7 @@ def ask(
     Raises:
         ValueError: A candidate is not a single token of this tokenizer.
     """
-    encoded = [encode_question(tokenizer, question) for question in questions]
+    encoded = encode_questions(tokenizer, questions)
     order = sorted(range(len(questions)), key=lambda i: -len(encoded[i][0]))
     rows: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     with steps("asking", len(order)) as at:

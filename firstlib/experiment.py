@@ -24,7 +24,7 @@ from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
 from firstlib.settings import METHODS, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import Encoded, encode, encode_question
+from firstlib.tasks.encoding import Encoded, encode, encode_questions
 from firstlib.tasks.question import Question
 
 Role = Literal["teacher", "student"]
@@ -141,9 +141,8 @@ class Experiment:
     def answer_probabilities(self, task: Task, k: int = 100) -> np.ndarray:
         """The teacher's top-k on the training set at answer positions alone, `(N, k)`."""
         store = self.knowledge(task, k)
-        examples = zip(self.questions(task, "train"), self.encoded(task, "train", "teacher"), strict=True)
-        tokenizer = self.tokenizer("teacher")
-        rows = [(e, len(encode_question(tokenizer, q)[0])) for q, e in examples]
+        stems = encode_questions(self.tokenizer("teacher"), self.questions(task, "train"))
+        rows = [(e, len(stem)) for e, (stem, _) in zip(self.encoded(task, "train", "teacher"), stems, strict=True)]
         return np.stack([store[e.id].probabilities[at - e.start] for e, at in rows])
 
     def search(self, task: Task) -> Search:

@@ -1,6 +1,6 @@
 """From text to token ids: where a response begins, and which token answers a question."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,24 +33,43 @@ def encode(tokenizer: PreTrainedTokenizerBase, example: Example) -> Encoded:
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> tuple[list[int], list[int]]:
-    """Token ids up to the answer, and the token id of each candidate.
+    """Token ids up to the answer, and the token id of each candidate: `encode_questions` for one."""
+    return encode_questions(tokenizer, [question])[0]
+
+
+def encode_questions(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]
+) -> list[tuple[list[int], list[int]]]:
+    """Each question's token ids up to the answer, and the token id of each candidate, from two calls in all.
 
     Raises:
         ValueError: A candidate is not one token there, or two candidates are the same token.
     """
-    stem = tokenizer(question.prompt + question.lead)["input_ids"]
-    if stem[-1] == tokenizer.eos_token_id:
-        stem = stem[:-1]
-    candidates = [_answer_token(tokenizer, question, text, stem) for text in question.candidates]
-    if len(set(candidates)) < len(candidates):
+    stems = _open_ended(tokenizer, [q.prompt + q.lead for q in questions])
+    texts = [q.prompt + q.lead + candidate for q in questions for candidate in q.candidates]
+    answered = iter(_open_ended(tokenizer, texts))
+    return [(stem, _candidates(tokenizer, q, stem, answered)) for q, stem in zip(questions, stems, strict=True)]
+
+
+def _open_ended(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without the end token that some tokenizers append."""
+    found = tokenizer(texts)["input_ids"] if texts else []
+    return [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in found]
+
+
+def _candidates(
+    tokenizer: PreTrainedTokenizerBase, question: Question, stem: list[int], answered: Iterator[list[int]]
+) -> list[int]:
+    found = [_answer_token(tokenizer, question, text, stem, next(answered)) for text in question.candidates]
+    if len(set(found)) < len(found):
         raise ValueError(f"question {question.id}: two of the candidates {question.candidates} are the same token")
-    return stem, candidates
+    return found
 
 
-def _answer_token(tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: Sequence[int]) -> int:
-    ids = tokenizer(question.prompt + question.lead + candidate)["input_ids"]
-    ids = ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
-    if len(ids) != len(stem) + 1 or ids[: len(stem)] != list(stem) or ids[-1] == tokenizer.unk_token_id:
+def _answer_token(
+    tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: list[int], ids: list[int]
+) -> int:
+    if len(ids) != len(stem) + 1 or ids[: len(stem)] != stem or ids[-1] == tokenizer.unk_token_id:
         raise ValueError(
             f"question {question.id}: the candidate {candidate!r} is not a single token after "
             f"{(question.prompt + question.lead)[-20:]!r}; word it so that it is"
