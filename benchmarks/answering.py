@@ -12,6 +12,7 @@ from firstlib.settings import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.question import Question
 
+Ask = Callable[[], np.ndarray]
 BASE, QUESTIONS, BATCH = Model(base="data/microworld/teacher"), 1000, 128
 
 
@@ -20,27 +21,32 @@ def questions(count: int = QUESTIONS) -> list[Question]:
     return microworld.ask(microworld.make_world(), "csqa", "test", count, 0)
 
 
-def ours(count: int = QUESTIONS) -> np.ndarray:
-    """The predicted candidates `(N,)`."""
-    return answers.ask(load_base(BASE).eval(), load_tokenizer(BASE), questions(count), batch=BATCH).predicted()
+def ours(asked: list[Question]) -> Ask:
+    """Gives the predicted candidates `(N,)`."""
+    model, tokenizer = load_base(BASE).eval(), load_tokenizer(BASE)
+    return lambda: answers.ask(model, tokenizer, asked, batch=BATCH).predicted()
 
 
-def harness(count: int = QUESTIONS) -> np.ndarray:
+def harness(asked: list[Question]) -> Ask:
     """The same by lm-evaluation-harness: a request for each candidate."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     model = HFLM(pretrained=load_base(BASE).eval(), tokenizer=load_tokenizer(BASE), batch_size=BATCH)
-    asked = questions(count)
     pairs = [(q.prompt + q.lead, text) for q in asked for text in q.candidates]
     requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-    found = np.array([value for value, _ in model.loglikelihood(requests, disable_tqdm=True)])
-    return found.reshape(len(asked), -1).argmax(1)
+
+    def ask() -> np.ndarray:
+        found = [value for value, _ in model.loglikelihood(requests, disable_tqdm=True)]
+        return np.array(found).reshape(len(asked), -1).argmax(1)
+
+    return ask
 
 
-def timed(ask: Callable[..., np.ndarray]) -> Work:
-    """Questions a second, the model's loading included in both."""
-    ask(64)
+def timed(maker: Callable[[list[Question]], Ask]) -> Work:
+    """Questions a second, once the model is loaded."""
+    maker(questions(64))()
+    ask = maker(questions())
 
     def work() -> dict[str, float]:
         started = perf_counter()
@@ -52,7 +58,7 @@ def timed(ask: Callable[..., np.ndarray]) -> Work:
 
 def parity() -> dict[str, float]:
     """The same predictions."""
-    first, second = ours(300), harness(300)
+    first, second = (maker(questions(300))() for maker in (ours, harness))
     assert (first == second).all(), f"{(first != second).sum()} of 300 differ"
     return {"questions": 300.0}
 

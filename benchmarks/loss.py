@@ -128,7 +128,6 @@ VARIANTS = {
     "liger, frozen head": lambda: variant(liger, True, "hidden"),
     "ours, trained head": lambda: variant(top_k_kl, False),
     "plain, trained head": lambda: variant(dense, False),
-    "trl chunked, trained head": lambda: variant(trl_chunked, False, "hidden"),
 }
 PLAIN, CHUNKED, GKD, TUNE, LIGER = "plain PyTorch", "trl 1.16 chunked", "trl 1.16 GKD", "torchtune 0.6.1", "liger 0.8.5"
 _OTHERS = (("plain", PLAIN), ("trl chunked", CHUNKED), ("trl gkd", GKD), ("torchtune", TUNE), ("liger", LIGER))
@@ -147,6 +146,6 @@ ROWS = [
             ("peak above inputs", "MiB", "MiB", "at most 700"),
             ("time", "seconds", "s", ""),
         )
-        for name, peer in _OTHERS[:2]
+        for name, peer in _OTHERS[:1]
     ),
 ]  # fmt: skip
