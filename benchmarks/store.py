@@ -29,7 +29,8 @@ from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
 K, VOCABULARY, POSITIONS, BATCH = 5, 32_000, 200_000, 32
-CACHE = Path(tempfile.gettempdir()) / "first-bench-knowledge.npz"
+SOURCE = "alpaca" if os.environ.get("FIRST_REAL_DATA") else "docstrings"
+CACHE = Path(tempfile.gettempdir()) / f"first-bench-{SOURCE}.npz"  # one process makes it, the others read it
 ORIGIN = Origin(teacher="bench", tokenizer="bench", data="bench", k=K)
 
 

@@ -27,7 +27,7 @@ FORMAT = 2
 FILE = "knowledge.parquet"
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
 _HALF = ("probabilities", "residual")
-_DROPPED = np.uint32(13)  # of float32's 24 significant bits
+_DROPPED = 13  # of float32's 24 significant bits
 _ENCODINGS = {
     "position": "DELTA_BINARY_PACKED",
     "token_ids.list.element": "PLAIN",
@@ -115,8 +115,8 @@ def half_precision(values: np.ndarray) -> np.ndarray:
     """
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     odd = (bits >> _DROPPED) & 1  # ties go to the even neighbour
-    half = np.uint32(2**12 - 1) + odd
-    return ((bits + half) & np.uint32(2**32 - 2**13)).view(np.float32)
+    half = np.uint32(2 ** (_DROPPED - 1) - 1) + odd
+    return ((bits + half) >> _DROPPED << _DROPPED).view(np.float32)
 
 
 def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
