@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from firstlib.knowledge import top_k_of_logits
+from firstlib.knowledge import TopK, extract_top_k, top_k_of_logits
 from firstlib.metrics import Reliability, reliability
 from firstlib.models import LanguageModel, body_and_head, logits_of
 from firstlib.progress import steps
-from firstlib.tasks.encoding import encode_questions, pad
+from firstlib.tasks.encoding import Encoded, encode_questions, pad
 from firstlib.tasks.question import Question
 
 Reading = Literal["candidates", "vocabulary"]
@@ -128,6 +128,33 @@ def ask(
             rows.update(zip(chosen, _ask_batch(model, [encoded[i] for i in chosen], k), strict=True))
             at(first + len(chosen))
     return _gather(questions, [encoded[i][1] for i in range(len(questions))], [rows[i] for i in range(len(questions))])
+
+
+def follow(model: LanguageModel, encoded: Sequence[Encoded], k: int = 5, batch: int = 64) -> Predictions:
+    """The model's answers to free text: a question at every position of the right response, teacher-forced.
+
+    The candidates are the model's own top k and the right token, which counts as 0 where it is not among them.
+    """
+    found = {item.example_id: item for item in extract_top_k(model, encoded, k, batch, temperatures=())}
+    return of_knowledge([(example, found[example.id]) for example in encoded])
+
+
+def of_knowledge(pairs: Sequence[tuple[Encoded, TopK]]) -> Predictions:
+    """Kept knowledge as answers, one to each position of a response; `follow` says what the candidates are."""
+    top_ids = np.concatenate([item.token_ids for _, item in pairs])
+    top = np.concatenate([item.probabilities for _, item in pairs])
+    right = np.concatenate([np.array(example.token_ids)[item.position] for example, item in pairs])[:, None]
+    among = top_ids == right
+    known = among.any(axis=1)
+    return Predictions(
+        question_id=np.array([f"{item.example_id}:{at}" for _, item in pairs for at in item.position]),
+        candidate_ids=np.concatenate([top_ids, np.where(known[:, None], -1, right)], axis=1),
+        probabilities=np.concatenate([top, np.zeros_like(top[:, :1])], axis=1),
+        answer=np.where(known, among.argmax(axis=1), top_ids.shape[1]),
+        top_ids=top_ids,
+        top_probabilities=top,
+        posterior=np.full((len(right), top_ids.shape[1] + 1), np.nan),
+    )
 
 
 @torch.inference_mode()

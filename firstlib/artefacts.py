@@ -1,18 +1,22 @@
 """Where results live: one folder a stage, named by the hash of all that went into it, complete or absent."""
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from firstlib import processes
 from firstlib.errors import UserError
+from firstlib.progress import steps
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
@@ -60,24 +64,67 @@ class Artefacts:
 
     folder: Path
 
-    def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None]) -> Path:
-        """The folder of a stage: the one there is, or else what `make` writes to a temporary one, renamed when done."""
+    def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
+        """The folder of a stage: the one there is, or else what `make` writes to a temporary one, renamed when done.
+
+        Who finds that another run is making the same stage waits for it. Of several processes of one run
+        the first makes it while the others wait, or, `together`, all of them do, in the same temporary folder.
+        """
         key = content_key(inputs)
         final = self.folder / f"{stage}-{key}"
-        if (final / MANIFEST).is_file():
+        if processes.agree((final / MANIFEST).is_file()):
             return final
-        temporary = self.folder / f".{stage}-{key}-{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        started = time.monotonic()
-        make(temporary)
-        write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
-        return _publish(temporary, final)
+        with self._alone(final.name):
+            if not processes.agree((final / MANIFEST).is_file()):
+                self._make(stage, key, inputs, make, final, together)
+        return final
+
+    def _make(
+        self, stage: str, key: str, inputs: dict[str, Any], make: Callable[[Path], None], final: Path, together: bool
+    ) -> None:
+        first, started = processes.rank() == 0, time.monotonic()
+        temporary = self.folder / f".{final.name}.making"
+        if first:
+            shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed: we hold the lock
+            temporary.mkdir(parents=True)
+        processes.wait()
+        if first or together:
+            make(temporary)
+        processes.wait()
+        if first:
+            write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
+            temporary.rename(final)
+        processes.wait()
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Only one run at a time comes past here; one that is killed lets go by itself."""
+        if processes.rank() > 0:
+            yield
+            return
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / name).open("a+") as lock:
+            _lock(lock, name)
+            yield
 
     def manifests(self) -> list[dict[str, Any]]:
         """The manifests of all finished stages, oldest first, each with the bytes that its folder takes."""
         found = [json.loads(path.read_text()) for path in self.folder.glob(f"*-*/{MANIFEST}")]
         return sorted(found, key=lambda manifest: manifest["finished"])
+
+
+def _lock(file: TextIO, name: str) -> None:
+    """Takes a file's lock, and says whom it waits for."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        with steps(f"waiting for {name}, made by process {file.read()}", 1):
+            fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
 
 
 def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any], seconds: float) -> None:
@@ -101,16 +148,6 @@ def write_json(path: Path, content: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
-
-
-def _publish(temporary: Path, final: Path) -> Path:
-    try:
-        temporary.rename(final)
-    except OSError:  # another process finished the same stage first: its result is the same
-        if not (final / MANIFEST).is_file():
-            raise
-        shutil.rmtree(temporary)
-    return final
 
 
 def _sha256(path: Path) -> str:

@@ -6,7 +6,6 @@ Each stage is computed when it is first asked for and kept under the hash of all
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from firstlib import answers, artefacts, knowledge, models, recalibration, training
+from firstlib import answers, artefacts, knowledge, models, processes, recalibration, training
 from firstlib.answers import Predictions, Reading
 from firstlib.artefacts import Artefacts, content_key, write_json
 from firstlib.errors import UserError
@@ -24,17 +23,19 @@ from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
 from firstlib.settings import METHODS, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import Encoded, encode, encode_questions
-from firstlib.tasks.question import Question
+from firstlib.tasks.encoding import Encoded, encode_examples, encode_questions
+from firstlib.tasks.question import Item, Question, as_example
+from firstlib.tasks.source import Source
 
 Role = Literal["teacher", "student"]
 
 LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 
 # What a folder holds may change its meaning between versions of the library: then its number goes up.
-FORMATS = {"tuned": 1, "predictions": 1, "knowledge": knowledge.FORMAT}
+FORMATS = {"tuned": 2, "predictions": 1, "knowledge": knowledge.FORMAT}
 
-
+# Settings of training that do not decide what is learnt, only how a batch is divided and what is watched.
+_MEANS = {"device_batch", "gradient_checkpointing", "evaluate_every", "report_to"}
 _RATES = {"teacher_learning_rate", "student_learning_rate"}
 
 
@@ -82,8 +83,11 @@ class Experiment:
         self.settings: Settings = load_preset(preset, overrides)
         self.folder = artefacts.run_folder(run_folder, preset, seed, overrides)
         self.artefacts = Artefacts(self.folder)
+        self.source = Source(self.settings, seed, self.tokenizer)
         self._loaded: dict[Any, Any] = {}
         self._changed = False
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
 
     def __repr__(self) -> str:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
@@ -97,23 +101,44 @@ class Experiment:
         other.__dict__.update(self.__dict__)
         other.settings = self.settings.change(**changes)
         other._loaded, other._changed = {}, True
+        if any(getattr(other.settings, part) != getattr(self.settings, part) for part in ("data", "sizes", "columns")):
+            other.source = Source(other.settings, self.seed, other.tokenizer)
         return other
 
     # -- questions ---------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def world(self) -> microworld.World:
         """The microworld, with its truth."""
-        return microworld.make_world()
+        return self.source.world
+
+    def items(self, task: Task, split: str = "test") -> Sequence[Item]:
+        """What one task and split holds: questions, or plain examples where answers are free text."""
+        return self.source.items(task, split)
 
     def questions(self, task: Task, split: str = "test") -> list[Question]:
-        """The questions of one task and split: `train`, `validation` or `test`."""
-        count = self.settings.count(task, split)
-        return self._once(("questions", task, split), lambda: microworld.ask(self.world, task, split, count, self.seed))
+        """The questions of one task and split: `train`, `validation` or `test`.
+
+        Raises:
+            UserError: The task's answers are free text.
+        """
+        found = [item for item in self.items(task, split) if isinstance(item, Question)]
+        if not found:
+            raise UserError(f"{task}: its answers are free text, so it has no questions with candidates")
+        return found
+
+    def asks(self, task: Task, split: str = "test") -> bool:
+        """Whether the task's items are questions with candidates, and not free text."""
+        return isinstance(self.items(task, split)[0], Question)
 
     def training_tasks(self) -> list[Task]:
         """Every task that a model is trained on."""
         return list(dict.fromkeys(column.train for column in self.settings.columns))
+
+    @property
+    def main(self) -> Task:
+        """The task that notebooks look at closely: the first column's."""
+        return self.settings.columns[0].train
 
     # -- the teacher -------------------------------------------------------------------------------------------
 
@@ -124,6 +149,9 @@ class Experiment:
     def knowledge(self, task: Task, k: int | None = None, split: str = "train") -> KnowledgeStore:
         """Stage 2, the fine-tuned teacher's top-k at every response position."""
         k = k or self.settings.knowledge.k
+        self._check_tokens()
+        if self.settings.knowledge.imported:
+            return self._once(("imported", task, split), lambda: self._imported(task, split))
         origin = Origin(
             teacher=self.teacher(task).name,
             tokenizer=self._identity("teacher"),
@@ -135,12 +163,15 @@ class Experiment:
             f"knowledge-{task}-{split}-top{k}",
             asdict(origin),
             lambda to: self._extract(task, split, k, origin, to),
+            together=True,
         )
         return self._once(("store", folder), lambda: KnowledgeStore(folder, origin))
 
     def answer_probabilities(self, task: Task, k: int = 100) -> np.ndarray:
-        """The teacher's top-k on the training set at answer positions alone, `(N, k)`."""
+        """The teacher's top-k on the training set at answer positions alone, `(N, k)`; in free text that is all."""
         store = self.knowledge(task, k)
+        if not self.asks(task, "train"):
+            return store.all_probabilities()
         stems = encode_questions(self.tokenizer("teacher"), self.questions(task, "train"))
         rows = [(e, len(stem)) for e, (stem, _) in zip(self.encoded(task, "train", "teacher"), stems, strict=True)]
         return np.stack([store[e.id].probabilities[at - e.start] for e, at in rows])
@@ -246,6 +277,7 @@ class Experiment:
             "rows_by_vocabulary": [asdict(row) for row in self.rows("vocabulary")],
             "base": self._base_rows(),
             "coverage": {task: self._coverage(task) for task in self.training_tasks()},
+            "unusable": {task: self.source.unusable(task) for task in self._all_tasks()},
         }
         if not self._changed:
             write_json(self.folder / "results.json", content)
@@ -266,13 +298,20 @@ class Experiment:
         return self._once(("tokenizer", role), lambda: models.load_tokenizer(self._model(role)))
 
     def encoded(self, task: Task, split: str, role: Role = "student") -> list[Encoded]:
-        """A split's questions with their right responses, as token ids."""
-        tokenizer = self.tokenizer(role)
-        return [encode(tokenizer, question.example()) for question in self.questions(task, split)]
+        """A split's items with their right responses, as token ids."""
+        return encode_examples(self.tokenizer(role), [as_example(item) for item in self.items(task, split)])
+
+    def _all_tasks(self) -> list[Task]:
+        tests = [test for column in self.settings.columns for test in column.test]
+        return list(dict.fromkeys([*self.training_tasks(), *tests]))
 
     def _data_key(self, task: Task, split: str) -> str:
-        make = lambda: content_key([asdict(question) for question in self.questions(task, split)])  # noqa: E731
+        make = lambda: content_key([asdict(item) for item in self.items(task, split)])  # noqa: E731
         return self._once(("data", task, split), make)
+
+    def _check_tokens(self) -> None:
+        """Before anything costly is made: the student must understand the teacher's token ids."""
+        self._once("tokens", lambda: models.check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
 
     def _tuned(self, stage: str, role: Role, task: Task, lesson: dict[str, Any]) -> Path:
         model = self._model(role)
@@ -280,13 +319,15 @@ class Experiment:
             "format": FORMATS["tuned"],
             "base": self._identity(role),
             "model": model.model_dump(mode="json", exclude={"base"} | ({"lora"} if model.tuning == "full" else set())),
-            "training": self.settings.training.model_dump(mode="json", exclude=_RATES),
+            "training": self.settings.training.model_dump(mode="json", exclude=_RATES | _MEANS),
+            "threads": self.settings.threads,
             "learning_rate": self._learning_rate(role),
             "data": self._data_key(task, "train"),
             "seed": self.seed,
             **lesson,
         }
-        return self.artefacts.get(f"{stage}-{task}", inputs, lambda to: self._train(role, stage, task, to))
+        make = lambda to: self._train(role, stage, task, to)  # noqa: E731
+        return self.artefacts.get(f"{stage}-{task}", inputs, make, together=True)
 
     def _identity(self, role: Role) -> str:
         return self._once(("identity", role), lambda: models.base_identity(self._model(role)))
@@ -306,34 +347,67 @@ class Experiment:
         }
 
     def _train(self, role: Role, stage: str, task: Task, to: Path) -> None:
-        settings, spec, rate = self.settings, self._model(role), self._learning_rate(role)
+        self._check_tokens()
+        settings = self.settings
         examples = self.encoded(task, "train", role)
         lessons = None if stage in ("teacher", "fine-tune") else self._lessons(stage, task, examples)
         torch.manual_seed(self.seed)
-        model = models.load_for_training(spec, self.seed)
+        model = models.load_for_training(self._model(role), self.seed)
+        course = training.Course(
+            self._learning_rate(role), self.seed, save_to=to, logs=self._logs(stage, task),
+            measure=lambda learner: self._measure(learner, role, task),
+        )  # fmt: skip
         if lessons is not None:
-            losses = training.distill(
-                model, lessons, settings.training, settings.distillation, learning_rate=rate, seed=self.seed
-            )
+            losses = training.distill(model, lessons, settings.training, settings.distillation, course)
         else:
-            losses = training.fine_tune(model, examples, settings.training, learning_rate=rate, seed=self.seed)
-        models.save(model, to)
-        write_json(to / "losses.json", losses)
+            losses = training.fine_tune(model, examples, settings.training, course)
+        if processes.rank() == 0:
+            write_json(to / "losses.json", losses)
+
+    def _logs(self, stage: str, task: Task) -> Path | None:
+        return self.folder / "logs" / f"{stage}-{task}" if self.settings.training.report_to else None
+
+    def _measure(self, learner: LanguageModel, role: Role, task: Task) -> dict[str, float]:
+        """Accuracy, ECE and Trust on validation, while a model learns."""
+        found = self._answers(learner, role, task, "validation")
+        scores = self._scores(found, self.settings.measures.confidence)
+        return {name: scores[name] for name in ("accuracy", "ece", "trust")}
 
     def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> training.Lessons:
         kind, coefficient = self.targets(method, task)
-        return training.Lessons(
-            examples, self.knowledge(task), lambda p: recalibration.recalibrate(p, kind, coefficient)
-        )
+        store = self.knowledge(task)
+        known = [example for example in examples if example.id in store]  # an imported store may lack some, and said so
+        return training.Lessons(known, store, lambda p: recalibration.recalibrate(p, kind, coefficient))
 
     def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
-        model = self._load("teacher", self.teacher(task))
         encoded = self.encoded(task, split, "teacher")
-        batch, words = self.settings.knowledge.batch, len(self.tokenizer("teacher"))
+        ours = knowledge.shard(encoded, processes.rank(), processes.count())
+        words = min(len(self.tokenizer("teacher")), self.vocabulary_size)
         found = knowledge.extract_top_k(
-            model, encoded, k, batch, temperatures=origin.temperatures, vocabulary=min(words, self.vocabulary_size)
-        )
-        knowledge.write_store(to, found, origin)
+            self._load("teacher", self.teacher(task)), ours, k, self.settings.knowledge.batch,
+            temperatures=origin.temperatures, vocabulary=words,
+        )  # fmt: skip
+        knowledge.write_store(to, found, origin, processes.rank(), processes.count())
+        processes.wait()
+        if processes.rank() == 0:
+            knowledge.check_complete(KnowledgeStore(to, origin), encoded)
+
+    def _imported(self, task: Task, split: str) -> KnowledgeStore:
+        place = artefacts.project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
+        if not place.is_dir():
+            raise UserError(f"knowledge.imported: there is no {place}; write it with `first import-logprobs`")
+        found = KnowledgeStore(place)
+        wanted = {
+            "tokenizer": self._identity("student"),
+            "data": self._data_key(task, split),
+            "k": self.settings.knowledge.k,
+        }
+        for name, value in wanted.items():
+            if getattr(found.origin, name) != value:
+                raise UserError(
+                    f"{place}: its {name} is {getattr(found.origin, name)}, expected {value}; import it again"
+                )
+        return found
 
     def _load(self, role: Role, trained: Path | None) -> LanguageModel:
         spec = self._model(role)
@@ -346,11 +420,17 @@ class Experiment:
         inputs = {"format": FORMATS["predictions"], **inputs, "data": self._data_key(test, split), "k": k}
 
         def make(to: Path) -> None:
-            model, tokenizer = self._load(role, trained), self.tokenizer(role)
-            answers.ask(model, tokenizer, self.questions(test, split), k).save(to)
+            self._answers(self._load(role, trained), role, test, split).save(to)
 
         folder = self.artefacts.get(f"predictions-{name}-on-{test}-{split}", inputs, make)
         return self._once(("predictions", folder), lambda: Predictions.load(folder))
+
+    def _answers(self, model: LanguageModel, role: Role, task: Task, split: str) -> Predictions:
+        """A model's answers to questions, or, where answers are free text, to every position of the right ones."""
+        k = self.settings.knowledge.k
+        if self.asks(task, split):
+            return answers.ask(model, self.tokenizer(role), self.questions(task, split), k)
+        return answers.follow(model, self.encoded(task, split, role), k, self.settings.knowledge.batch)
 
     def _row(self, method: Method, setting: str, train: Task, test: Task, reading: Reading) -> Row:
         found = self.predictions(method, train, test)

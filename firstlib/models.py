@@ -1,9 +1,11 @@
 """Causal language models: loaded from a folder or the hub, tuned in full, by LoRA or by QLoRA. Safetensors only."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     AutoConfig,
@@ -25,8 +27,14 @@ logging.disable_progress_bar()  # a bar for every file that is read would bury o
 
 
 def device() -> torch.device:
-    """The accelerator if there is one, else the processor."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    """This process's accelerator if there is one, else the processor."""
+    return PartialState().device
+
+
+def _placement() -> dict[str, torch.device] | None:
+    """All of a model on this process's device, unless accelerate divides it between devices itself."""
+    divided = any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+    return None if divided else {"": device()}
 
 
 def base_location(model: Model) -> str:
@@ -59,6 +67,21 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def check_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
+    """Makes sure that teacher and student mean the same by a token id; only the padding of their heads may differ.
+
+    Raises:
+        UserError: They do not; the first differing token is named.
+    """
+    ours, theirs = ({i: token for token, i in each.get_vocab().items()} for each in (teacher, student))
+    for i in sorted(ours.keys() | theirs.keys()):
+        if ours.get(i) != theirs.get(i):
+            raise UserError(
+                f"teacher and student: token {i} is {ours.get(i)!r} to the teacher ({teacher.name_or_path}) and "
+                f"{theirs.get(i)!r} to the student ({student.name_or_path}); choose a pair with one vocabulary"
+            )
+
+
 def load_base(model: Model) -> PreTrainedModel:
     """The base model as it comes; for QLoRA with its weights in 4-bit NF4, doubly quantised."""
     dtype = getattr(torch, model.dtype)
@@ -73,7 +96,7 @@ def load_base(model: Model) -> PreTrainedModel:
         dtype=dtype,
         use_safetensors=True,
         quantization_config=four_bit if model.tuning == "qlora" else None,
-        device_map={"": device()},
+        device_map=_placement(),
     )
 
 
@@ -88,25 +111,23 @@ def load_for_training(model: Model, seed: int) -> LanguageModel:
     return get_peft_model(base, _adapter(model))
 
 
-def save(model: LanguageModel, folder: Path) -> None:
-    """Writes the tuned weights: the whole model, or only its adapter."""
-    model.save_pretrained(str(folder))
-
-
 def load_trained(model: Model, folder: Path) -> LanguageModel:
-    """A model that `save` wrote, ready to be asked."""
+    """A model that was tuned, or the base with the adapter that was, ready to be asked."""
     if not (folder / "adapter_config.json").is_file():
         dtype = getattr(torch, model.dtype)
-        tuned = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}
-        )
+        tuned = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, device_map=_placement())
         return tuned.eval()
     return PeftModel.from_pretrained(load_base(model), folder).eval()
 
 
+def causal_model(model: LanguageModel) -> Any:
+    """The model itself, without the adapter around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def body_and_head(model: LanguageModel) -> tuple[torch.nn.Module, torch.nn.Linear]:
     """The part that gives hidden states, and the output head over the vocabulary."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner = causal_model(model)
     return inner.get_decoder(), inner.get_output_embeddings()
 
 

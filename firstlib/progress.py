@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from firstlib import processes
+
 # Set by `first run`: the file through which a notebook's kernel tells the runner how far it is.
 PROGRESS_FILE = "FIRST_PROGRESS_FILE"
 _PAUSE = 0.2  # seconds between two reports, so that reporting costs nothing
@@ -22,7 +24,9 @@ def steps(label: str, total: int) -> Iterator[Callable[[int], None]]:
     ...     at(2)
     """
     target = os.environ.get(PROGRESS_FILE)
-    if target:
+    if processes.rank() > 0:
+        yield lambda done: None
+    elif target:
         yield _file_reporter(Path(target), label, total)
     else:
         with tqdm(total=total, desc=label, leave=False) as bar:

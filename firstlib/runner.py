@@ -2,17 +2,18 @@
 
 import json
 import os
-import resource
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -74,11 +75,30 @@ def run(plan: Plan, console: Console) -> list[Path]:
     for path in notebooks:
         if path not in todo:
             console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
-    with _shown(console, len(todo)) as shown:
+    with _shown(console, len(todo)) as shown, _ahead(plan, todo):
         for path in todo:
             shown(path.stem)
             _execute(path, plan, console)
     return [target / path.name for path in notebooks]
+
+
+@contextmanager
+def _ahead(plan: Plan, todo: Sequence[Path]) -> Iterator[None]:
+    """Meanwhile, where a second core is free, a process that makes what the later notebooks will ask for."""
+    threads = load_preset(plan.preset, plan.overrides).threads
+    if len(todo) < 2 or threads is None or (os.cpu_count() or 1) < 2 * threads:
+        yield
+        return
+    command = [sys.executable, "-m", "firstlib.ahead", plan.preset, str(plan.seed), plan.runs, *plan.overrides]
+    quiet = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+    quiet.pop(PROGRESS_FILE, None)
+    with (plan.folder / "ahead.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def numbered_notebooks() -> list[Path]:
@@ -100,15 +120,11 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
     partial = final.with_suffix(".partial.ipynb")
     started, key = time.monotonic(), _key(path, plan)  # of the library as it is now, should it change meanwhile
     try:
-        papermill.execute_notebook(
-            path,
-            partial,
-            plan.parameters,
-            progress_bar=False,
-            cwd=NOTEBOOKS,
-            kernel_name="python3",
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        )
+        with _Memory() as memory:
+            papermill.execute_notebook(
+                path, partial, plan.parameters, progress_bar=False, cwd=NOTEBOOKS, kernel_name="python3",
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )  # fmt: skip
     except papermill.exceptions.PapermillExecutionError as error:
         final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
         partial.rename(final.with_suffix(".failed.ipynb"))
@@ -119,7 +135,7 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
         ) from None
     seconds = time.monotonic() - started
     _finish(partial, final, key)
-    _record_cost(plan, path.stem, seconds)
+    _record_cost(plan, path.stem, seconds, memory.peak)
     console.print(f"{path.stem}: {seconds:.0f} s", highlight=False)
 
 
@@ -164,20 +180,43 @@ def _key(path: Path, plan: Plan) -> str:
     return content_key([cells, plan.parameters, settings, library])
 
 
-def _record_cost(plan: Plan, name: str, seconds: float) -> None:
+def _record_cost(plan: Plan, name: str, seconds: float, peak: int) -> None:
     path = plan.folder / "cost.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
     cost = {
         "seconds": {**before.get("seconds", {}), name: round(seconds, 1)},
-        "peak_memory_bytes": max(before.get("peak_memory_bytes", 0), _peak_memory()),
+        "peak_memory_bytes": max(before.get("peak_memory_bytes", 0), peak),
     }
     write_json(path, cost)
 
 
-def _peak_memory() -> int:
-    """The largest kernel that has ended, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+class _Memory(threading.Thread):
+    """Watches what this process and all below it take together; what they share is counted for each."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self._ended = 0, threading.Event()
+
+    def run(self) -> None:
+        """Looks twice a second."""
+        while not self._ended.wait(0.5):
+            self.peak = max(self.peak, _memory())
+
+    def __enter__(self) -> "_Memory":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+
+def _memory() -> int:
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
 
 
 @contextmanager

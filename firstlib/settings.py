@@ -3,16 +3,17 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from firstlib.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 
-Task = Literal["csqa", "boolq", "obqa", "alpaca"]
+Task = Literal["csqa", "boolq", "obqa", "alpaca", "own"]
+Tuning = Literal["full", "lora", "qlora"]
 Method = Literal["teacher", "fine-tune", "distill", "label-smoothing", "first"]
 METHODS: tuple[Method, ...] = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
 STUDENT_METHODS: tuple[Method, ...] = METHODS[1:]
@@ -34,9 +35,22 @@ class Column(_Part):
 class Sizes(_Part):
     """How many questions a split holds."""
 
-    train: int = Field(gt=0)
+    train: int | None = Field(default=None, gt=0, description="None: all that the data set has")
     validation: int = Field(gt=0)
-    test: int = Field(gt=0)
+    test: int | None = Field(default=None, gt=0, description="None: all that the data set has")
+
+
+class Data(_Part):
+    """Where questions come from, and which of them can be used."""
+
+    source: Literal["microworld", "hub"] = "microworld"
+    folder: str | None = Field(
+        default=None, description="files instead of the hub: a folder a data set, in the hub's or the original layout"
+    )
+    own: str | None = Field(default=None, description="the task `own`: a user's file or folder of multiple choice")
+    chat_template: bool = Field(default=False, description="ask in the model's own chat format")
+    longest: int = Field(default=1024, gt=0, description="tokens of prompt and response together")
+    unusable: float = Field(default=0.01, ge=0, le=1, description="share of a split that may be left out")
 
 
 class Lora(_Part):
@@ -52,7 +66,7 @@ class Model(_Part):
     """A base model and how it is tuned."""
 
     base: str = Field(description="a local folder or a hub name of a causal language model")
-    tuning: Literal["full", "lora", "qlora"] = "full"
+    tuning: Tuning = "full"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     lora: Lora = Lora()
 
@@ -61,13 +75,20 @@ class Training(_Part):
     """How teacher and student are trained: the paper's optimiser and schedule (its section 4)."""
 
     epochs: int = Field(default=3, gt=0)
-    batch: int = Field(default=32, gt=0)
+    batch: int = Field(default=32, gt=0, description="examples a step, over all devices")
+    device_batch: int | None = Field(
+        default=None, gt=0, description="examples that a device takes at once; the rest is accumulated. None: its share"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False
     teacher_learning_rate: float = Field(default=2e-5, gt=0)
     student_learning_rate: float = Field(default=2e-5, gt=0)
     warmup: float = Field(default=0.03, ge=0, lt=1, description="share of all steps")
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-6
+    evaluate_every: int | None = Field(default=None, gt=0, description="steps between validations (ECE and Trust)")
+    report_to: tuple[str, ...] = Field(default=(), description="the Trainer's loggers, for example tensorboard")
 
 
 class Knowledge(_Part):
@@ -75,6 +96,10 @@ class Knowledge(_Part):
 
     k: int = Field(default=5, gt=1)
     batch: int = Field(default=64, gt=0)
+    engine: Literal["transformers", "vllm"] = "transformers"
+    imported: str | None = Field(
+        default=None, description="a folder that `first import-logprobs` wrote, instead of a teacher of one's own"
+    )
     temperatures: tuple[PositiveFloat, ...] = Field(
         default=(), description="keep log normalisers there, so that a logit temperature can be applied exactly later"
     )
@@ -106,7 +131,7 @@ class Settings(_Part):
     """A whole experiment."""
 
     description: str = ""
-    world: Literal["microworld"] = "microworld"
+    data: Data = Data()
     columns: tuple[Column, ...] = Field(min_length=1)
     sizes: Sizes
     teacher: Model
@@ -116,11 +141,33 @@ class Settings(_Part):
     recalibration: Recalibration = Recalibration()
     distillation: Distillation = Distillation()
     measures: Measures = Measures()
+    threads: int | None = Field(
+        default=None,
+        gt=0,
+        description="of the processor, for each process; sums depend on it. None: torch's own choice",
+    )
 
-    def count(self, task: Task, split: str) -> int:
-        """How many questions a task's split holds: `train`, `validation` or `test`."""
+    @model_validator(mode="after")
+    def _fits_its_data(self) -> Self:
+        tests = {test for column in self.columns for test in column.test}
+        invented = self.data.source == "microworld"
+        if invented and (self.sizes.train is None or self.sizes.test is None):
+            raise ValueError("sizes.train and sizes.test: the microworld has no end, so give numbers")
+        if not invented and "alpaca" in tests:
+            raise ValueError("columns: alpaca has free answers and cannot be a test set")
+        if self.uses("own") and (invented or not self.data.own):
+            raise ValueError("columns: the task `own` needs data.source: hub, and data.own")
+        return self
+
+    def uses(self, task: Task) -> bool:
+        """Whether a column trains or tests on the task."""
+        return any(task == column.train or task in column.test for column in self.columns)
+
+    def count(self, task: Task, split: str) -> int | None:
+        """How many questions a task's split holds at most: `train`, `validation` or `test`; None: all there are."""
         own = [column.at_most for column in self.columns if split == "train" and column.train == task]
-        return min([getattr(self.sizes, split), *(most for most in own if most)])
+        limits = [most for most in (getattr(self.sizes, split), *own) if most]
+        return min(limits, default=None)
 
     def change(self, **changes: Any) -> "Settings":
         """A copy with some values changed; a dotted key is written with two underscores.
@@ -197,6 +244,8 @@ def _validated(content: dict[str, Any], source: str) -> Settings:
 
 def _complaint(source: str, item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
+    if not key:  # a rule on several settings together, which names them itself
+        return f"settings of {source}: {item['msg'].removeprefix('Value error, ')}"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(_known_keys(item['loc'][:-1]))}"

@@ -7,9 +7,10 @@ import numpy as np
 
 from firstlib.experiment import Experiment
 from firstlib.metrics import ece
-from firstlib.settings import METHODS, Task
-from firstlib.tasks.microworld import without_right_choice
-from firstlib.tasks.question import Question
+from firstlib.settings import METHODS, Task, Tuning
+from firstlib.tasks.question import Question, without_right_choice
+
+TUNINGS: tuple[Tuning, ...] = ("full", "lora", "qlora")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,33 @@ class Case:
 
     question: Question
     shares: dict[str, np.ndarray]
+
+
+def tunings(experiment: Experiment) -> dict[str, Experiment]:
+    """The experiment with its student tuned in each way that there is; the preset's own way is the first."""
+    own = experiment.settings.student.tuning
+    ways = [own, *(way for way in TUNINGS if way != own)]
+    return {way: experiment if way == own else experiment.change(student__tuning=way) for way in ways}
+
+
+def readings(experiment: Experiment) -> dict[str, Experiment]:
+    """The experiment under each reading of what the paper leaves open; the first is the default."""
+    return {
+        "Eq. 4, full vocabulary": experiment,
+        "Eq. 4, renormalised over the top k": experiment.change(distillation__student="renormalised"),
+        "logit temperature, full vocabulary": experiment.change(recalibration__first_map="logit-temperature"),
+    }
+
+
+def coefficients(experiment: Experiment, task: Task) -> tuple[float, ...]:
+    """Those of Figure 6, right: the ends of the grid, and the one chosen between them."""
+    return (0.1, experiment.coefficient(task), 1.0)
+
+
+def variants(experiment: Experiment, task: Task) -> list[Experiment]:
+    """Every changed experiment whose student notebooks 05 and 06 show, in their order."""
+    others = [experiment.change(recalibration__coefficient=c) for c in coefficients(experiment, task)]
+    return [*tunings(experiment).values(), *readings(experiment).values(), *others]
 
 
 def coefficient_effect(experiment: Experiment, task: Task, coefficients: Sequence[float]) -> np.ndarray:
@@ -39,7 +67,10 @@ def case(experiment: Experiment, task: Task, number: int = 0) -> Case:
 def hopeless_questions(experiment: Experiment, task: Task, count: int = 200) -> list[Question]:
     """Test questions whose choices have been replaced by words that answer something else."""
     rng = np.random.default_rng(experiment.seed)
-    return [without_right_choice(question, rng) for question in experiment.questions(task)[:count]]
+    return [
+        without_right_choice(question, experiment.source.foreign_choices(task, question), rng)
+        for question in experiment.questions(task)[:count]
+    ]
 
 
 def hopeless_shares(experiment: Experiment, task: Task, questions: Sequence[Question]) -> dict[str, np.ndarray]:

@@ -225,15 +225,6 @@ def smoothing_side_effects(experiment: Experiment) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
-def readings(experiment: Experiment) -> dict[str, Experiment]:
-    """The experiment under each reading of what the paper leaves open; the first is the default."""
-    return {
-        "Eq. 4, full vocabulary": experiment,
-        "Eq. 4, renormalised over the top k": experiment.change(distillation__student="renormalised"),
-        "logit temperature, full vocabulary": experiment.change(recalibration__first_map="logit-temperature"),
-    }
-
-
 def uncertainty(experiment: Experiment) -> pd.DataFrame:
     """ECE of every method and column with its bootstrap interval and its noise floor, in percent."""
     lines = []

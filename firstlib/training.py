@@ -1,54 +1,70 @@
 """Teaching a model: on the right tokens (fine-tuning), or on a teacher's distributions (distillation, Eq. 5).
 
-Both go through `transformers.Trainer`, with the paper's optimiser and schedule; they differ in the loss alone.
+Both go through `transformers.Trainer`, with the paper's optimiser and schedule, and through one loss: fine-tuning is
+distillation from a teacher who is sure of the right token, for then Eq. 5 is the cross-entropy. They differ in the
+lessons alone.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.modeling_outputs import CausalLMOutput
 from transformers.trainer_callback import PrinterCallback
 
+from firstlib import processes
 from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.losses import top_k_kl
-from firstlib.models import LanguageModel, body_and_head, logit_form
+from firstlib.models import LanguageModel, body_and_head, causal_model, logit_form
 from firstlib.progress import steps
 from firstlib.settings import Distillation, Training
 from firstlib.tasks.encoding import Encoded, pad
 
-IGNORE = -100  # what the Trainer's cross-entropy leaves out
+IGNORE = -100  # what the Trainer does not count as an item of the loss
+Measure = Callable[[LanguageModel], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """An example with the distribution that a student is to match at each response position.
+    """An example with the distribution that a student is to match at P positions of its response.
 
     Attributes:
+        position: `(P,)`, places in the example's token ids.
         token_ids: `(P, K)`.
         targets: `(P, K)` recalibrated probabilities.
     """
 
     example: Encoded
+    position: np.ndarray
     token_ids: np.ndarray
     targets: np.ndarray
 
 
+def right_answers(example: Encoded) -> Lesson:
+    """What fine-tuning teaches: at each position of the response the right token, with certainty."""
+    position = np.arange(example.start, len(example.token_ids))
+    token_ids = np.array(example.token_ids[example.start :])[:, None]
+    return Lesson(example, position, token_ids, np.ones(token_ids.shape))
+
+
 def make_lesson(example: Encoded, knowledge: TopK, recalibrate: Callable[[np.ndarray], np.ndarray]) -> Lesson:
-    """Joins an example with what the teacher said on it.
+    """Joins an example with what the teacher said on it, on all of its response or (behind an interface) on a part.
 
     Raises:
-        ValueError: The knowledge is on other positions than the example's response.
+        ValueError: The knowledge is on another example, or on positions outside its response.
     """
-    expected = np.arange(example.start, len(example.token_ids))
-    if example.id != knowledge.example_id or not np.array_equal(knowledge.position, expected):
+    inside = (knowledge.position >= example.start) & (knowledge.position < len(example.token_ids))
+    if example.id != knowledge.example_id or not inside.all():
         raise ValueError(f"example {example.id}: the store's positions are not its response's; extract again")
-    return Lesson(example, knowledge.token_ids, recalibrate(knowledge.probabilities))
+    return Lesson(example, knowledge.position, knowledge.token_ids, recalibrate(knowledge.probabilities))
 
 
 class Lessons(Dataset[Lesson]):
@@ -73,16 +89,29 @@ class Lessons(Dataset[Lesson]):
         return make_lesson(example, self.store[example.id], self.recalibrate)
 
 
-def fine_tune(
-    model: LanguageModel,
-    examples: Sequence[Encoded],
-    training: Training,
-    *,
-    learning_rate: float,
-    seed: int,
-) -> list[float]:
+@dataclass(frozen=True)
+class Course:
+    """How a training goes, beside its settings.
+
+    Attributes:
+        learning_rate: Of the schedule's top.
+        seed: Of the order of examples.
+        save_to: The folder that the trained model is written to, by the first process; None: it is not.
+        measure: What to log of the model every `Training.evaluate_every` steps.
+        logs: The folder that the Trainer's loggers write to.
+    """
+
+    learning_rate: float
+    seed: int
+    save_to: Path | None = None
+    measure: Measure | None = None
+    logs: Path | None = None
+
+
+def fine_tune(model: LanguageModel, examples: Sequence[Encoded], training: Training, course: Course) -> list[float]:
     """Cross-entropy on the response tokens. Tunes the model in place and returns the loss of each step, in nats."""
-    return _train(Trainer, _collate_examples, model, examples, training, learning_rate, seed, "fine-tuning")
+    lessons = [right_answers(example) for example in examples]
+    return _train(model, lessons, training, Distillation(), course, "fine-tuning")
 
 
 def distill(
@@ -90,31 +119,28 @@ def distill(
     lessons: Sequence[Lesson] | Lessons,
     training: Training,
     distillation: Distillation,
-    *,
-    learning_rate: float,
-    seed: int,
+    course: Course,
 ) -> list[float]:
-    """Knowledge matching (Eq. 5), without any hard-label loss. Returns the loss of each step, in nats.
-
-    Raises:
-        UserError: The model's output head has a bias, which the fused loss does not know.
-    """
-    if body_and_head(model)[1].bias is not None:
-        raise UserError("student: its output head has a bias, which distillation does not support; choose another base")
-
-    def trainer(**arguments: Any) -> Trainer:
-        return DistillationTrainer(distillation, **arguments)
-
-    return _train(trainer, _collate_lessons, model, lessons, training, learning_rate, seed, "distilling")
+    """Knowledge matching (Eq. 5), without any hard-label loss. Returns the loss of each step, in nats."""
+    return _train(model, lessons, training, distillation, course, "distilling")
 
 
 class DistillationTrainer(Trainer):
-    """The Trainer with the sparse distillation loss, which never holds logits for the whole vocabulary."""
+    """The Trainer on a model whose forward pass gives the sparse loss, and never logits for the whole vocabulary.
 
-    def __init__(self, distillation: Distillation, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.distillation = distillation
+    The loss is taken inside the forward pass, because only there do DDP and FSDP have the output head at hand.
+    """
+
+    def __init__(self, distillation: Distillation, model: LanguageModel, **arguments: Any) -> None:
+        super().__init__(model=model, **arguments)
         self.model_accepts_loss_kwargs = True  # so that accumulated batches are weighed by their positions
+        self.learner = model
+        inner = causal_model(model)
+        inner.forward = partial(_loss_of, inner, distillation)
+
+    def release(self) -> None:
+        """Gives the model its own forward pass back."""
+        causal_model(self.learner).__dict__.pop("forward", None)
 
     def compute_loss(
         self,
@@ -123,25 +149,40 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Eq. 5 over the batch's response positions, in nats."""
-        outputs = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False,
-            output_hidden_states=True, logits_to_keep=1,
-        )  # fmt: skip
-        kept = inputs["labels"][:, 1:] != IGNORE
-        hidden = outputs.hidden_states[-1][:, :-1][kept]
-        gold = inputs["labels"][:, 1:][kept]
-        inner = self.accelerator.unwrap_model(model)
-        scale, softcap = logit_form(inner)
-        loss = top_k_kl(
-            hidden, body_and_head(inner)[1].weight, inputs["token_ids"], inputs["targets"],
-            tail=self.distillation.tail, student=self.distillation.student, gold=gold, softcap=softcap, scale=scale,
-        )  # fmt: skip
+        """Eq. 5 over the batch's positions, in nats."""
+        outputs = model(**inputs)
+        loss = outputs["loss"]
         if num_items_in_batch is not None:
-            loss = loss * len(hidden) / num_items_in_batch
+            loss = loss * len(inputs["targets"]) / num_items_in_batch
             if self.args.average_tokens_across_devices:  # processes' gradients are averaged, the count is their sum
                 loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+
+def _loss_of(
+    inner: Any,
+    distillation: Distillation,
+    *,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    labels: torch.Tensor,
+    token_ids: torch.Tensor,
+    targets: torch.Tensor,
+    **_: Any,
+) -> CausalLMOutput:
+    body, head = body_and_head(inner)
+    states = body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    kept = labels[:, 1:] != IGNORE
+    hidden, weight = states[:, :-1][kept], head.weight
+    if head.bias is not None:  # one more column, of which every state has 1
+        hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
+        weight = torch.cat([weight, head.bias[:, None]], 1)
+    scale, softcap = logit_form(inner)
+    loss = top_k_kl(
+        hidden, weight, token_ids, targets, tail=distillation.tail, student=distillation.student,
+        gold=labels[:, 1:][kept], softcap=softcap, scale=scale,
+    )  # fmt: skip
+    return CausalLMOutput(loss=loss)
 
 
 class _Watch(TrainerCallback):
@@ -159,50 +200,98 @@ class _Watch(TrainerCallback):
             self.losses.append(float(kwargs["logs"]["loss"]))
 
 
+class _Examiner(TrainerCallback):
+    """Measures the model while it learns: what it logs goes wherever the Trainer reports to."""
+
+    def __init__(self, trainer: DistillationTrainer, measure: Measure, every: int) -> None:
+        self.trainer, self.measure, self.every = trainer, measure, every
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step % self.every and state.global_step < state.max_steps:
+            return
+        learner = self.trainer.learner
+        learner.eval()
+        self.trainer.log({f"eval_{name}": value for name, value in self.measure(learner).items()})
+        learner.train()
+
+
 def _train(
-    trainer_class: Callable[..., Trainer],
-    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
     model: LanguageModel,
-    data: Sequence[Any] | Lessons,
+    lessons: Sequence[Lesson] | Lessons,
     training: Training,
-    learning_rate: float,
-    seed: int,
+    distillation: Distillation,
+    course: Course,
     label: str,
 ) -> list[float]:
-    total = training.epochs * -(-len(data) // training.batch)
+    total = training.epochs * -(-len(lessons) // training.batch)
     with steps(label, total) as at, tempfile.TemporaryDirectory() as scratch:  # the Trainer insists on a folder
         watch = _Watch(at)
-        trainer = trainer_class(
-            model=model, args=_arguments(training, learning_rate, seed, scratch), train_dataset=data,
-            data_collator=collate, callbacks=[watch],
+        trainer = DistillationTrainer(
+            distillation, model=model, args=_arguments(training, course, scratch), train_dataset=lessons,
+            data_collator=_collate, callbacks=[watch],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
+        if training.evaluate_every and course.measure:
+            trainer.add_callback(_Examiner(trainer, course.measure, training.evaluate_every))
         trainer.train()
+        trainer.release()
+        if course.save_to:
+            trainer.save_model(str(course.save_to))
+            (course.save_to / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the preset says it all
     return watch.losses
 
 
-def _arguments(training: Training, learning_rate: float, seed: int, scratch: str) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=scratch, save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
-        per_device_train_batch_size=training.batch, num_train_epochs=training.epochs,
-        learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=training.warmup,
+def _arguments(training: Training, course: Course, scratch: str) -> TrainingArguments:
+    device_batch, accumulation = shares(training, processes.count())
+    arguments = TrainingArguments(
+        output_dir=str(course.logs or scratch), save_strategy="no", disable_tqdm=True, logging_steps=1,
+        report_to=list(training.report_to) or "none",
+        per_device_train_batch_size=device_batch, gradient_accumulation_steps=accumulation,
+        num_train_epochs=training.epochs, learning_rate=course.learning_rate,
+        lr_scheduler_type="cosine", warmup_steps=training.warmup,
         adam_beta1=training.adam_beta1, adam_beta2=training.adam_beta2, adam_epsilon=training.adam_epsilon,
-        seed=seed, remove_unused_columns=False, dataloader_pin_memory=False,
+        bf16=training.mixed_precision == "bf16", fp16=training.mixed_precision == "fp16",
+        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=course.seed, remove_unused_columns=False, dataloader_pin_memory=False,
     )  # fmt: skip
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one device a process; several go through `accelerate launch`
+    return arguments
 
 
-def _collate_examples(examples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask`, `labels`, each `(B, T)`; labels are -100 outside the response."""
-    ids, mask = pad([example.token_ids for example in examples])
+def shares(training: Training, devices: int) -> tuple[int, int]:
+    """Examples that a device takes at once, and how often it does so before a step.
+
+    >>> shares(Training(batch=256, device_batch=4), devices=8)
+    (4, 8)
+
+    Raises:
+        UserError: The batch cannot be divided so.
+    """
+    at_once = training.device_batch or training.batch // devices
+    if not at_once or training.batch % (at_once * devices):
+        raise UserError(
+            f"training.batch: {training.batch} examples a step cannot be shared by {devices} devices that take "
+            f"{at_once} at once; change training.batch or training.device_batch"
+        )
+    return at_once, training.batch // (at_once * devices)
+
+
+def _collate(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
+    """One batch of B examples with M taught positions in all.
+
+    `input_ids`, `attention_mask`, `labels`, each `(B, T)`, labels -100 where nothing is taught; `token_ids` and
+    `targets` `(M, K)`, in the order of those positions.
+    """
+    ids, mask = pad([lesson.example.token_ids for lesson in lessons])
     labels = torch.full_like(ids, IGNORE)
-    for row, example in enumerate(examples):
-        labels[row, example.start : len(example.token_ids)] = ids[row, example.start : len(example.token_ids)]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def _collate_lessons(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
-    """The same, and `token_ids` and `targets` `(M, K)` for the batch's M response positions, in their order."""
-    batch = _collate_examples([lesson.example for lesson in lessons])
-    batch["token_ids"] = torch.from_numpy(np.concatenate([lesson.token_ids for lesson in lessons])).long()
-    batch["targets"] = torch.from_numpy(np.concatenate([lesson.targets for lesson in lessons])).float()
-    return batch
+    for row, lesson in enumerate(lessons):
+        labels[row, lesson.position] = ids[row, lesson.position]
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": labels,
+        "token_ids": torch.from_numpy(np.concatenate([lesson.token_ids for lesson in lessons])).long(),
+        "targets": torch.from_numpy(np.concatenate([lesson.targets for lesson in lessons])).float(),
+    }

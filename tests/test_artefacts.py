@@ -1,6 +1,9 @@
 """A stage is complete or absent, and made once."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -41,14 +44,31 @@ def test_a_failed_stage_leaves_nothing_that_looks_finished(tmp_path):
     assert Artefacts(tmp_path).get("stage", {}, lambda folder: None).is_dir()
 
 
-def test_two_at_once_end_with_one_result(tmp_path):
-    def slow(folder):
-        Artefacts(tmp_path).get("stage", {}, lambda other: (other / "by").write_text("the faster"))
-        folder.mkdir(exist_ok=True)
-        (folder / "by").write_text("the slower")
+def test_of_two_at_once_the_second_waits_for_the_firsts_result(tmp_path):
+    started, made = threading.Event(), []
 
-    finished = Artefacts(tmp_path).get("stage", {}, slow)
-    assert (finished / "by").read_text() == "the faster"
+    def make(folder):
+        made.append(folder)
+        started.set()
+        time.sleep(0.3)
+        (folder / "by").write_text("the first")
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(lambda: Artefacts(tmp_path).get("stage", {}, make))
+        started.wait()
+        second = pool.submit(lambda: Artefacts(tmp_path).get("stage", {}, make))
+        assert first.result() == second.result()
+    assert len(made) == 1
+    assert (first.result() / "by").read_text() == "the first"
+
+
+def test_what_a_killed_run_left_is_swept_away(tmp_path):
+    left = tmp_path / f".stage-{content_key({})}.making"
+    left.mkdir()
+    (left / "half").write_text("")
+    finished = Artefacts(tmp_path).get("stage", {}, lambda folder: (folder / "whole").write_text(""))
+    assert sorted(path.name for path in finished.iterdir()) == ["manifest.json", "whole"]
+    assert not left.exists()
 
 
 def test_a_key_does_not_depend_on_the_order_of_names():

@@ -257,18 +257,18 @@ def test_a_seed_is_other_data_in_another_folder(open_run, finished):
 
 def test_a_stopped_stage_leaves_no_half(open_run, monkeypatch):
     experiment = open_run("stopped")
-    save = models.save
+    tune = training.fine_tune
 
-    def stop(model, folder):
-        save(model, folder)
+    def stop(*arguments):
+        tune(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "save", stop)
+    monkeypatch.setattr(training, "fine_tune", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.teacher("csqa")
     assert experiment.artefacts.manifests() == []
     assert not list(experiment.folder.glob("teacher-*"))
-    monkeypatch.setattr(models, "save", save)
+    monkeypatch.setattr(training, "fine_tune", tune)
     again = open_run("stopped").teacher("csqa")
     assert {"manifest.json", "model.safetensors", "losses.json"} <= {path.name for path in again.iterdir()}
     assert len(experiment.artefacts.manifests()) == 1

@@ -122,7 +122,7 @@ def test_a_kept_model_answers_as_before(base, tmp_path, tuning):
     spec = base.model_copy(update={"tuning": tuning})
     model = models.load_for_training(spec, seed=0)
     disturb(trainable(model).values())
-    models.save(model, tmp_path)
+    model.save_pretrained(tmp_path)
     kept = models.load_trained(spec, tmp_path)
     assert not kept.training
     assert torch.equal(logits(kept), logits(model))

@@ -66,3 +66,23 @@ def test_every_model_is_asked_the_hopeless(experiment):
         assert found.shape == (5, 5)
         np.testing.assert_allclose(found.sum(1), 1)
         np.testing.assert_allclose(found, experiment.ask(method, "csqa", questions).shares(), rtol=1e-5)
+
+
+def test_readings_begin_with_the_default(experiment):
+    found = studies.readings(experiment)
+    assert next(iter(found.values())) is experiment
+    settings = [(e.settings.distillation.student, e.settings.recalibration.first_map) for e in found.values()]
+    assert settings == [("full", "temperature"), ("renormalised", "temperature"), ("full", "logit-temperature")]
+
+
+def test_tunings_begin_with_the_presets_own(experiment):
+    found = studies.tunings(experiment.change(student__tuning="lora"))
+    assert {way: other.settings.student.tuning for way, other in found.items()} == {w: w for w in found}
+    assert list(found) == ["lora", "full", "qlora"]
+
+
+def test_variants_are_all_that_the_notebooks_train_beside_the_table(experiment):
+    found = studies.variants(experiment, "csqa")
+    assert len(found) == 3 + 3 + 3
+    coefficients = [v.settings.recalibration.coefficient for v in found[6:]]
+    assert coefficients == [0.1, experiment.coefficient("csqa"), 1.0]

@@ -217,13 +217,6 @@ def test_side_effects_of_smoothing_are_counted(experiment):
     assert line["less than d to move"] == (stored[:, 0] < 0.1).sum()
 
 
-def test_readings_begin_with_the_default(experiment):
-    found = tables.readings(experiment)
-    assert next(iter(found.values())) is experiment
-    settings = [(e.settings.distillation.student, e.settings.recalibration.first_map) for e in found.values()]
-    assert settings == [("full", "temperature"), ("renormalised", "temperature"), ("full", "logit-temperature")]
-
-
 def test_uncertainty_has_a_line_a_method_and_column(experiment):
     frame = tables.uncertainty(experiment)
     assert list(frame.columns) == ["setting", "dataset", "method", "ECE", "95 % interval", "floor"]

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from firstlib.errors import UserError
 from firstlib.models import load_tokenizer
 from firstlib.tasks import corpus, microworld, prompts
 from firstlib.tasks.encoding import encode, encode_question
-from firstlib.tasks.question import Example, Question
+from firstlib.tasks.question import Example, Question, without_right_choice
 from firstlib.tasks.words import PEOPLE, RELATIONS
 
 
@@ -87,13 +88,13 @@ def test_decoding_gives_the_text_back(base, world):
 )
 def test_a_candidate_must_be_one_token_and_distinct(base, candidates, complaint):
     question = Question("q7", "Q: What does the baker drink?\nA:", "", candidates, ".", 0, candidates)
-    with pytest.raises(ValueError, match=f"question q7.*{complaint}"):
+    with pytest.raises(UserError, match=f"question q7.*{complaint}"):
         encode_question(load_tokenizer(base), question)
 
 
 def test_questions_without_a_right_choice_offer_nothing_that_fits(world):
     question = microworld.ask(world, "csqa", "test", 1, 0)[0]
-    changed = microworld.without_right_choice(question, np.random.default_rng(0))
+    changed = without_right_choice(question, microworld.foreign_values(question), np.random.default_rng(0))
     assert not set(changed.choices) & set(question.choices)
     assert all(f") {choice}\n" in changed.prompt for choice in changed.choices)
     assert changed.posterior == (0.2,) * 5

@@ -1,5 +1,7 @@
 """Fine-tuning and distillation: the losses by hand, and what they do to a model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,8 +42,12 @@ def random_lessons(examples, vocabulary, k=5, seed=0):
     for example in examples:
         positions = len(example.token_ids) - example.start
         ids = np.stack([rng.permutation(vocabulary)[:k] for _ in range(positions)])
-        lessons.append(training.Lesson(example, ids, rng.dirichlet(np.ones(k), positions)))
+        lessons.append(lesson_on(example, ids, rng.dirichlet(np.ones(k), positions)))
     return lessons
+
+
+def lesson_on(example, token_ids, targets):
+    return training.Lesson(example, np.arange(example.start, len(example.token_ids)), token_ids, targets)
 
 
 def dense_loss(model, lessons):
@@ -112,44 +118,42 @@ def test_nothing_is_left_to_learn_where_the_student_is_the_target(model, example
     lessons = []
     for example in examples[:3]:
         s = log_softmax(model, example).exp().numpy()
-        lessons.append(training.Lesson(example, np.tile(np.arange(s.shape[1]), (len(s), 1)), s))
-    batch = training._collate_lessons(lessons)
+        lessons.append(lesson_on(example, np.tile(np.arange(s.shape[1]), (len(s), 1)), s))
+    batch = training._collate(lessons)
     make_trainer(model, tmp_path).compute_loss(model, batch).backward()
     largest = max(float(p.grad.abs().max()) for p in model.parameters())
     assert make_trainer(model, tmp_path).compute_loss(model, batch).item() == pytest.approx(0, abs=1e-6)
     assert largest < 1e-6
-    uniform = [
-        training.Lesson(x.example, x.token_ids, np.full_like(x.targets, 1 / x.targets.shape[1])) for x in lessons
-    ]
+    uniform = [replace(x, targets=np.full_like(x.targets, 1 / x.targets.shape[1])) for x in lessons]
     model.zero_grad()
-    make_trainer(model, tmp_path).compute_loss(model, training._collate_lessons(uniform)).backward()
+    make_trainer(model, tmp_path).compute_loss(model, training._collate(uniform)).backward()
     assert max(float(p.grad.abs().max()) for p in model.parameters()) > 1e-4  # another target does pull
 
 
 def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples, tmp_path):
     lessons = random_lessons(examples, models.body_and_head(model)[1].weight.shape[0])
-    trainer, batch = make_trainer(model, tmp_path), training._collate_lessons(lessons)
     expected = dense_loss(model, lessons)
+    trainer, batch = make_trainer(model, tmp_path), training._collate(lessons)
     assert trainer.compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
-    loss, outputs = trainer.compute_loss(model, batch, return_outputs=True)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
-    assert outputs.hidden_states[-1].shape[:2] == batch["input_ids"].shape
+    assert trainer.compute_loss(model, batch, return_outputs=True)[0].item() == pytest.approx(expected, rel=1e-5)
+    trainer.release()
+    assert dense_loss(model, lessons) == expected  # the model has its own forward pass back
 
 
 def test_a_part_of_a_batch_weighs_by_its_positions(model, examples, tmp_path):
     """Two parts told the whole's count of positions add up to the whole's mean."""
     trainer, lessons = make_trainer(model, tmp_path), random_lessons(examples, 100)
-    whole = trainer.compute_loss(model, training._collate_lessons(lessons)).item()
+    whole = trainer.compute_loss(model, training._collate(lessons)).item()
     count = sum(len(lesson.targets) for lesson in lessons)
     parts = [
-        trainer.compute_loss(model, training._collate_lessons(part), num_items_in_batch=count).item()
+        trainer.compute_loss(model, training._collate(part), num_items_in_batch=count).item()
         for part in (lessons[:3], lessons[3:])
     ]
     assert sum(parts) == pytest.approx(whole, rel=1e-5)
 
 
 def test_readings_of_eq_5_reach_the_loss(model, examples, tmp_path):
-    batch = training._collate_lessons(random_lessons(examples, 100))
+    batch = training._collate(random_lessons(examples, 100))
     full, renormalised = (
         make_trainer(model, tmp_path, student=s).compute_loss(model, batch).item() for s in ("full", "renormalised")
     )
@@ -161,14 +165,14 @@ def test_fine_tuning_counts_response_tokens_alone(model, examples):
         log_softmax(model, e)[range(len(e.token_ids) - e.start), e.token_ids[e.start :]].numpy() for e in examples
     ]
     expected = -np.concatenate(per_token).mean()
-    losses = training.fine_tune(model, examples, ONE_STEP, learning_rate=1e-3, seed=0)
+    losses = training.fine_tune(model, examples, ONE_STEP, training.Course(1e-3, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
 def test_distilling_reports_its_loss(model, examples):
     lessons = random_lessons(examples, 100)
     expected = dense_loss(model, lessons)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-3, seed=0)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-3, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
@@ -176,7 +180,7 @@ def test_distilling_reports_its_loss(model, examples):
 
 
 def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
-    losses = training.fine_tune(model, examples[:4], Training(epochs=25, batch=4), learning_rate=1e-2, seed=0)
+    losses = training.fine_tune(model, examples[:4], Training(epochs=25, batch=4), training.Course(1e-2, 0))
     assert len(losses) == 25
     assert losses[-1] < 0.1 * losses[0]
 
@@ -184,7 +188,7 @@ def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
 def test_distillation_moves_the_student_to_the_targets(model, examples):
     lessons = random_lessons(examples[:2], 100)
     before = dense_loss(model, lessons)
-    training.distill(model, lessons, Training(epochs=40, batch=2), Distillation(), learning_rate=1e-2, seed=0)
+    training.distill(model, lessons, Training(epochs=40, batch=2), Distillation(), training.Course(1e-2, 0))
     model.eval()
     assert dense_loss(model, lessons) < 0.1 * before
     for lesson in lessons:
@@ -198,9 +202,9 @@ def test_the_seed_decides_every_weight(base, examples, distilled):
         model = models.load_for_training(base, seed)
         if distilled:
             lessons = random_lessons(examples, 100)
-            training.distill(model, lessons, SHORT, Distillation(), learning_rate=1e-3, seed=seed)
+            training.distill(model, lessons, SHORT, Distillation(), training.Course(1e-3, seed))
         else:
-            training.fine_tune(model, examples, SHORT, learning_rate=1e-3, seed=seed)
+            training.fine_tune(model, examples, SHORT, training.Course(1e-3, seed))
         return weights(model)
 
     first, again, other = train(0), train(0), train(1)
@@ -213,11 +217,11 @@ def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples)
     before = weights(model)
     assert any(p.dtype == torch.uint8 for p in before.values())
     lessons = random_lessons(examples, 100)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-2, seed=0)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
     assert len(losses) == 1
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_B." in name}  # A moves once B is no longer 0
-    training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-2, seed=0)
+    training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_" in name}
 
@@ -226,19 +230,63 @@ def test_lora_distils_at_the_same_loss(base, examples):
     model = models.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
     lessons = random_lessons(examples, 100)
     expected = dense_loss(model, lessons)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), learning_rate=1e-2, seed=0)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
-def test_a_head_with_a_bias_is_refused(model, examples):
+def test_a_bias_of_the_head_is_part_of_the_logits(model, examples):
     head = models.body_and_head(model)[1]
-    head.bias = torch.nn.Parameter(torch.zeros(head.out_features))
-    with pytest.raises(UserError, match="bias"):
-        training.distill(model, random_lessons(examples, 100), ONE_STEP, Distillation(), learning_rate=1e-3, seed=0)
+    head.bias = torch.nn.Parameter(torch.linspace(-3, 3, head.out_features))
+    lessons = random_lessons(examples, 100)
+    expected = dense_loss(model, lessons)
+    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
+    assert losses == [pytest.approx(expected, abs=1e-3)]
+    assert not torch.equal(head.bias.detach(), torch.linspace(-3, 3, head.out_features))  # it learns too
+
+
+def test_a_lesson_on_a_part_of_the_response_teaches_that_part(model, examples, tmp_path):
+    lessons = random_lessons(examples, 100)
+    part = [replace(x, position=x.position[1:], token_ids=x.token_ids[1:], targets=x.targets[1:]) for x in lessons]
+    terms = []
+    for x in part:
+        s = log_softmax(model, x.example)[1:].gather(1, torch.from_numpy(x.token_ids)).numpy()
+        terms.append((x.targets * (np.log(x.targets) - s)).sum(1))
+    loss = make_trainer(model, tmp_path).compute_loss(model, training._collate(part)).item()
+    assert loss == pytest.approx(float(np.concatenate(terms).mean()), rel=1e-5)
+
+
+def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
+    trained = []
+    for device_batch in (None, 2):
+        model = models.load_for_training(base, seed=0)
+        settings = Training(epochs=1, batch=8, warmup=0.0, device_batch=device_batch)
+        training.distill(model, random_lessons(examples, 100), settings, Distillation(), training.Course(1e-2, 0))
+        trained.append(weights(model))
+    for name, whole in trained[0].items():
+        torch.testing.assert_close(trained[1][name], whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("device_batch", "devices"), [(3, 1), (None, 64), (8, 8)])
+def test_a_batch_that_cannot_be_shared_is_refused(device_batch, devices):
+    with pytest.raises(UserError, match=r"training\.batch: 32 examples"):
+        training.shares(Training(batch=32, device_batch=device_batch), devices)
+
+
+def test_a_model_is_measured_while_it_learns(model, examples):
+    seen = []
+
+    def measure(learner):
+        seen.append(learner.training)
+        return {"ece": 0.5}
+
+    settings = Training(epochs=1, batch=2, evaluate_every=3)
+    training.fine_tune(model, examples, settings, training.Course(1e-3, 0, measure=measure))
+    assert seen == [False, False]  # after steps 3 and 4, the last
+    assert model.training
 
 
 def test_the_papers_optimiser_and_schedule():
-    arguments = training._arguments(Training(), 2e-5, 3, "scratch")
+    arguments = training._arguments(Training(), training.Course(2e-5, 3), "scratch")
     assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-6)
     assert arguments.lr_scheduler_type == "cosine"
     assert arguments.get_warmup_steps(1000) == 30
@@ -246,11 +294,7 @@ def test_the_papers_optimiser_and_schedule():
     assert arguments.gradient_accumulation_steps == 1
 
 
-def test_a_batch_is_the_papers_batch_and_nothing_is_accumulated():
-    assert not any("accumul" in name for name in Training.model_fields)
-
-
 def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    training.fine_tune(model, examples[:2], ONE_STEP, learning_rate=1e-3, seed=0)
+    training.fine_tune(model, examples[:2], ONE_STEP, training.Course(1e-3, 0))
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ position t is the one over token t given the tokens before it.
 """
 
 from firstlib.knowledge.extraction import extract_top_k, top_k_of_logits
+from firstlib.knowledge.shards import check_complete, shard
 from firstlib.knowledge.store import FORMAT, KnowledgeStore, Origin, bytes_by_k, write_store
 from firstlib.knowledge.top_k import TopK
 
@@ -14,7 +15,9 @@ __all__ = [
     "Origin",
     "TopK",
     "bytes_by_k",
+    "check_complete",
     "extract_top_k",
+    "shard",
     "top_k_of_logits",
     "write_store",
 ]

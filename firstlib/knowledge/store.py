@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
 
 FORMAT = 2
-FILE = "knowledge.parquet"
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
 _HALF = ("probabilities", "residual")
 _DROPPED = 13  # of float32's 24 significant bits
@@ -53,13 +54,18 @@ class Origin:
     format: int = FORMAT
 
 
-def write_store(folder: Path | str, knowledge: Iterable[TopK], origin: Origin) -> None:
-    """Writes a store as it comes, a row group at a time, to a local folder or any fsspec URL."""
+def write_store(
+    folder: Path | str, knowledge: Iterable[TopK], origin: Origin, rank: int = 0, processes: int = 1
+) -> None:
+    """Writes a store as it comes, a row group at a time, to a local folder or any fsspec URL.
+
+    Of several processes each writes its part.
+    """
     schema = _schema(origin)
     options: dict[str, Any] = {"compression": "brotli", "compression_level": 5, "use_dictionary": ["example_id"]}
     encodings = {name: how for name, how in _ENCODINGS.items() if name.partition(".")[0] in schema.names}
     with (
-        fsspec.open(_file(folder), "wb") as file,
+        fsspec.open(_file(folder, file_name(rank, processes)), "wb") as file,
         pq.ParquetWriter(file, schema, column_encoding=encodings, **options) as writer,
     ):
         for group in _groups(knowledge):
@@ -79,8 +85,22 @@ def _schema(origin: Origin) -> pa.Schema:
     return pa.schema(fields, {"first": json.dumps(asdict(origin))})
 
 
-def _file(folder: Path | str) -> str:
-    return f"{str(folder).rstrip('/')}/{FILE}"
+def _file(folder: Path | str, name: str) -> str:
+    return f"{str(folder).rstrip('/')}/{name}"
+
+
+def _files(folder: Path | str) -> list[str]:
+    """The store's files, with the folder's protocol.
+
+    Raises:
+        ValueError: One is missing, or there are files of two stores.
+    """
+    system, path = fsspec.core.url_to_fs(str(folder))
+    try:
+        names = [entry.rsplit("/", 1)[-1] for entry in system.ls(path, detail=False)]
+        return [_file(folder, name) for name in whole_set(names)]
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"knowledge store {folder}: {error}; extract the knowledge again") from error
 
 
 def _groups(items: Iterable[TopK]) -> Iterator[list[TopK]]:
@@ -138,20 +158,25 @@ class KnowledgeStore:
         """Opens the store in a local folder or at any fsspec URL.
 
         Raises:
-            ValueError: Its origin differs from the expected one; the message names both.
+            ValueError: A part is missing, an example is there twice, or the origin differs from the expected one, or
+                between parts; the message names both.
         """
-        self.path = _file(folder)
-        with fsspec.open(self.path, "rb") as file:
-            parquet = pq.ParquetFile(file)
-            self.origin = _origin(parquet.schema_arrow)
-            if expected is not None and self.origin != expected:
-                raise ValueError(f"{self.path}: {_difference(self.origin, expected)}; extract the knowledge again")
-            self.size = file.seek(0, os.SEEK_END)
-            self._unpack(parquet)
+        self.paths = _files(folder)
+        self.path = self.paths[0]
+        with ExitStack() as stack:
+            files = [stack.enter_context(fsspec.open(path, "rb")) for path in self.paths]
+            parts = [pq.ParquetFile(file) for file in files]
+            self.origin = expected or _origin(parts[0].schema_arrow)
+            for path, part in zip(self.paths, parts, strict=True):
+                if (found := _origin(part.schema_arrow)) != self.origin:
+                    raise ValueError(f"{path}: {_difference(found, self.origin)}; extract the knowledge again")
+            self.size = sum(file.seek(0, os.SEEK_END) for file in files)
+            self._unpack(parts)
 
-    def _unpack(self, parquet: pq.ParquetFile) -> None:
+    def _unpack(self, parts: Sequence[pq.ParquetFile]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="first-store-")
-        rows, k, temperatures = parquet.metadata.num_rows, self.origin.k, len(self.origin.temperatures)
+        rows = sum(part.metadata.num_rows for part in parts)
+        k, temperatures = self.origin.k, len(self.origin.temperatures)
         self._arrays = {
             "position": self._blank("position", np.int32, (rows,)),
             "token_ids": self._blank("token_ids", np.int32, (rows, k)),
@@ -161,7 +186,7 @@ class KnowledgeStore:
         }
         self._rows: dict[str, slice] = {}
         start = 0
-        for batch in parquet.iter_batches(ROWS):
+        for batch in (batch for parquet in parts for batch in parquet.iter_batches(ROWS)):
             part = slice(start, start := start + len(batch))
             for name, array in self._arrays.items():
                 if name in batch.schema.names:
@@ -180,11 +205,16 @@ class KnowledgeStore:
         begin = start
         for name, end in zip(runs.values.to_pylist(), (runs.run_ends.to_numpy() + start).tolist(), strict=True):
             known = self._rows.get(name)
+            if known and known.stop != begin:
+                raise ValueError(f"{self.path}: example {name!r} is there twice; extract the knowledge again")
             self._rows[name] = slice(known.start if known else begin, end)
             begin = end
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __contains__(self, example_id: object) -> bool:
+        return example_id in self._rows
 
     def __iter__(self) -> Iterator[TopK]:
         return (self[name] for name in self._rows)
@@ -239,7 +269,7 @@ def bytes_by_k(store: KnowledgeStore, ks: Sequence[int]) -> list[float]:
 def _bytes_with(store: KnowledgeStore, k: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         write_store(folder, (_shortened(item, k) for item in store), replace(store.origin, k=k))
-        return Path(_file(folder)).stat().st_size / store.positions
+        return Path(_file(folder, file_name())).stat().st_size / store.positions
 
 
 def _shortened(item: TopK, k: int) -> TopK:

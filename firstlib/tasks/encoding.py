@@ -1,12 +1,13 @@
 """From text to token ids: where a response begins, and which token answers a question."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from firstlib.tasks.question import Example, Question
+from firstlib.errors import UserError
+from firstlib.tasks.question import Example, Item, Question, as_example
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,69 @@ class Encoded:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example) -> Encoded:
-    """Token ids of prompt, response and end token.
+    """Token ids of prompt, response and end token: `encode_examples` for one."""
+    return encode_examples(tokenizer, [example])[0]
+
+
+def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[Encoded]:
+    """Token ids of each example's prompt, response and end token.
 
     Prompt and response are tokenised together, because many tokenizers write a word's leading space into its token.
     """
-    text = example.prompt + example.response
-    batch = tokenizer(text, return_offsets_mapping=True, truncation=False)
-    offsets, ids = batch["offset_mapping"], list(batch["input_ids"])
+    texts = [example.prompt + example.response for example in examples]
+    batch = tokenizer(texts, return_offsets_mapping=True, truncation=False) if texts else {"input_ids": []}
+    rows = zip(examples, batch["input_ids"], batch.get("offset_mapping", []), strict=True)
+    return [_encoded(tokenizer, example, list(ids), offsets) for example, ids, offsets in rows]
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, example: Example, ids: list[int], offsets: Sequence[tuple[int, int]]
+) -> Encoded:
     start = next(i for i, (begin, end) in enumerate(offsets) if end > len(example.prompt) and end > begin)
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     return Encoded(example.id, ids, start)
+
+
+def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item) -> Item:
+    """The same item asked in the model's own chat format: the prompt is the user's turn, the response the assistant's.
+
+    Raises:
+        UserError: The tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"data.chat_template: the tokenizer of {tokenizer.name_or_path} has no chat template; leave it off"
+        )
+    turn = [{"role": "user", "content": item.prompt}]
+    prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] and tokenizer.bos_token:
+        prompt = prompt.removeprefix(str(tokenizer.bos_token))  # tokenising writes it again
+    if isinstance(item, Question):
+        return replace(item, prompt=prompt, lead=item.lead.lstrip())
+    return replace(item, prompt=prompt, response=item.response.lstrip())
+
+
+def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> None:
+    """Makes sure that the token which a model is taught as the answer is the one it is asked for.
+
+    Raises:
+        UserError: A candidate is not one token, or melts into what follows it in the response.
+    """
+    taught = encode_examples(tokenizer, [question.example() for question in questions])
+    asked = encode_questions(tokenizer, questions)
+    for question, example, (stem, candidates) in zip(questions, taught, asked, strict=True):
+        if example.token_ids[: len(stem) + 1] != [*stem, candidates[question.answer]]:
+            raise UserError(
+                f"question {question.id}: in {question.response!r} this tokenizer writes the answer "
+                f"{question.candidates[question.answer]!r} as part of another token; choose another model"
+            )
+
+
+def reasons_not_to_fit(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], longest: int) -> list[str | None]:
+    """Why an item cannot be used with this tokenizer: it is longer than `longest` tokens; None where it can."""
+    lengths = [len(encoded.token_ids) for encoded in encode_examples(tokenizer, [as_example(item) for item in items])]
+    return [f"longer than {longest} tokens" if length > longest else None for length in lengths]
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> tuple[list[int], list[int]]:
@@ -43,7 +96,7 @@ def encode_questions(
     """Each question's token ids up to the answer, and the token id of each candidate, from two calls in all.
 
     Raises:
-        ValueError: A candidate is not one token there, or two candidates are the same token.
+        UserError: A candidate is not one token there, or two candidates are the same token.
     """
     stems = _open_ended(tokenizer, [q.prompt + q.lead for q in questions])
     texts = [q.prompt + q.lead + candidate for q in questions for candidate in q.candidates]
@@ -62,7 +115,7 @@ def _candidates(
 ) -> list[int]:
     found = [_answer_token(tokenizer, question, text, stem, next(answered)) for text in question.candidates]
     if len(set(found)) < len(found):
-        raise ValueError(f"question {question.id}: two of the candidates {question.candidates} are the same token")
+        raise UserError(f"question {question.id}: two of the candidates {question.candidates} are the same token")
     return found
 
 
@@ -70,11 +123,16 @@ def _answer_token(
     tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: list[int], ids: list[int]
 ) -> int:
     if len(ids) != len(stem) + 1 or ids[: len(stem)] != stem or ids[-1] == tokenizer.unk_token_id:
-        raise ValueError(
+        raise UserError(
             f"question {question.id}: the candidate {candidate!r} is not a single token after "
-            f"{(question.prompt + question.lead)[-20:]!r}; word it so that it is"
+            f"{(question.prompt + question.lead)[-20:]!r} (alone it is {_pieces(tokenizer, candidate)}, after a space "
+            f"{_pieces(tokenizer, ' ' + candidate)}); choose another model, or word the prompt so that it is one"
         )
     return ids[-1]
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    return list(tokenizer.tokenize(text))
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

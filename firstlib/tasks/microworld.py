@@ -197,16 +197,7 @@ MAKERS: dict[str, Callable[[World, np.random.Generator, str], Question]] = {
 }
 
 
-def without_right_choice(question: Question, rng: np.random.Generator) -> Question:
-    """The same question with choices taken from other relations: none is right, and honest is 1/number each."""
+def foreign_values(question: Question) -> list[str]:
+    """Every value of the relations that share none with the question's choices."""
     own = set(question.choices)
-    foreign = [v for relation in RELATIONS if not own & set(relation.values) for v in relation.values]
-    choices = tuple(rng.choice(foreign, size=len(question.choices), replace=False).tolist())
-    prompt = question.prompt
-    for old, new in zip(question.choices, choices, strict=True):
-        prompt = prompt.replace(f") {old}\n", f") {new}\n")
-    even = tuple(1 / len(choices) for _ in choices)
-    return Question(
-        f"{question.id}-no-right-choice", prompt, question.lead, question.candidates, question.closing,
-        question.answer, choices, even,
-    )  # fmt: skip
+    return [v for relation in RELATIONS if not own & set(relation.values) for v in relation.values]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 # The letter is asked for inside its bracket: there it is one token in every tokenizer seen so far.
 ANSWER_LEAD = " The answer is ("
 
+MOST_CHOICES = 26  # then the letters end
+
 _PREAMBLE = (
     "Below is an instruction that describes a task{paired}. "
     "Write a response that appropriately completes the request.\n\n"

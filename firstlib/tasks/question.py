@@ -1,6 +1,9 @@
 """What a model is asked, and what it is taught with."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,21 @@ class Question:
     def example(self) -> Example:
         """This question as a training example."""
         return Example(self.id, self.prompt, self.response)
+
+
+def without_right_choice(question: Question, foreign: Sequence[str], rng: np.random.Generator) -> Question:
+    """The same lettered question with choices drawn from `foreign`: none is right, and honest is 1/number each."""
+    choices = tuple(rng.choice(foreign, size=len(question.choices), replace=False).tolist())
+    prompt = question.prompt
+    for old, new in zip(question.choices, choices, strict=True):
+        prompt = prompt.replace(f") {old}\n", f") {new}\n")
+    even = tuple(1 / len(choices) for _ in choices)
+    return replace(question, id=f"{question.id}-no-right-choice", prompt=prompt, choices=choices, posterior=even)
+
+
+Item = Question | Example
+
+
+def as_example(item: Item) -> Example:
+    """The item as a training example, which it may be already."""
+    return item.example() if isinstance(item, Question) else item

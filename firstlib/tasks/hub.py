@@ -1,0 +1,201 @@
+"""Real data sets through `datasets`: from the hub, or from files in the hub's or the original layout.
+
+Which rows train and which test is one rule. A published split whose answers are hidden does not count. The test
+questions are those of the published test split, else of the published validation split; what then is missing is cut
+from the training rows. Rows are cut, and limited, in the order of a hash of seed and id: it depends on nothing else.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from firstlib.errors import UserError
+from firstlib.settings import Data, Task
+from firstlib.tasks.question import Item
+from firstlib.tasks.rows import NO_ANSWER, Row, UnusableRow, read_row, row_id
+
+NAMES: dict[Task, tuple[str, str | None]] = {
+    "csqa": ("tau/commonsense_qa", None),
+    "boolq": ("google/boolq", None),
+    "obqa": ("allenai/openbookqa", "main"),
+    "alpaca": ("tatsu-lab/alpaca", None),
+}
+Fits = Callable[[Sequence[Item]], Sequence[str | None]]
+
+_KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+_SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(?=[-_.]|$)")
+_SHOWN = 3  # ids in an error
+
+datasets.disable_progress_bars()
+
+
+@dataclass(frozen=True)
+class Published:
+    """One split as it was published.
+
+    Attributes:
+        items: The rows that can be used.
+        unusable: Why each of the others cannot, by row id.
+    """
+
+    items: list[Item]
+    unusable: dict[str, str]
+
+    @property
+    def lost(self) -> float:
+        """Share of the rows that cannot be used."""
+        return len(self.unusable) / max(1, len(self.items) + len(self.unusable))
+
+
+def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Published]:
+    """Every published split of a data set that has answers.
+
+    Args:
+        task: the data set.
+        data: how many rows may be lost.
+        place: the file or folder that holds it; None: the hub.
+        fits: says of each item why it cannot be used, or None; where a tokenizer has its say.
+
+    Raises:
+        UserError: The data set cannot be had, a file cannot be read, two rows have one id, too many rows are unusable.
+    """
+    found = {split: _publish(task, split, rows, fits) for split, rows in _tables(task, place).items()}
+    labelled = {split: published for split, published in found.items() if not _hidden(published)}
+    for split, published in labelled.items():
+        _check_loss(f"{task} {split}", published, data.unusable)
+    if not labelled.get("train"):
+        raise UserError(f"data set {task}: {place or NAMES[task][0]} has no training rows with answers")
+    return labelled
+
+
+def choose(
+    published: dict[str, Published], split: str, *, seed: int, count: int | None, validation: int, test: int | None
+) -> list[Item]:
+    """The items of our `train`, `validation` or `test` split, by the rule of this module.
+
+    Args:
+        published: what `read` gave.
+        split: which one.
+        seed: of the order that rows are taken in.
+        count: how many at most.
+        validation: size of the validation split, where it is cut from the training rows.
+        test: size of the test split, where it is cut; None: as many as for validation.
+
+    Raises:
+        UserError: There are too few training rows to cut from.
+    """
+    ours = {name: part.items for name, part in published.items()}
+    if "test" not in ours and "validation" in ours:
+        ours["test"] = ours.pop("validation")
+    training = ranked(ours["train"], seed)
+    for name, size in (("validation", validation), ("test", test or validation)):
+        if name not in ours:
+            ours[name], training = training[:size], training[size:]
+    ours["train"] = training
+    if not ours.get(split):
+        raise UserError(f"no rows are left for the {split} split; lower sizes.validation or sizes.test")
+    return ranked(ours[split], seed)[:count]
+
+
+def ranked(items: Iterable[Item], seed: int) -> list[Item]:
+    """Items in the order of `sha256("<seed>:<id>")`, whatever order they came in."""
+    return sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.id}".encode()).digest())
+
+
+def summary(unusable: dict[str, str]) -> str:
+    """What cannot be used, counted by reason.
+
+    >>> summary({"q1": "no answer", "q2": "too long", "q3": "no answer"})
+    'no answer: 2 (q1, q3); too long: 1 (q2)'
+    """
+    counts = Counter(unusable.values())
+    ids = {reason: [name for name, why in unusable.items() if why == reason] for reason in counts}
+    shown = {reason: ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN) for reason, names in ids.items()}
+    return "; ".join(f"{reason}: {count} ({shown[reason]})" for reason, count in counts.most_common())
+
+
+def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> Published:
+    items: list[Item] = []
+    unusable: dict[str, str] = {}
+    seen: set[str] = set()
+    for index, row in enumerate(rows):
+        name = row_id(task, split, row, index)
+        if name in seen:
+            raise UserError(f"data set {task} {split}: two rows have the id {name!r}; give each its own")
+        seen.add(name)
+        try:
+            items.append(read_row(task, row, name))
+        except UnusableRow as error:
+            unusable[name] = str(error)
+    unusable |= {item.id: reason for item, reason in zip(items, fits(items), strict=True) if reason is not None}
+    return Published([item for item in items if item.id not in unusable], unusable)
+
+
+def _hidden(published: Published) -> bool:
+    return not published.items and set(published.unusable.values()) <= {NO_ANSWER}
+
+
+def _check_loss(name: str, published: Published, allowed: float) -> None:
+    if published.lost > allowed:
+        raise UserError(
+            f"data set {name}: {len(published.unusable)} rows ({published.lost:.1%}) cannot be used: "
+            f"{summary(published.unusable)}; mend them, or allow more with data.unusable"
+        )
+
+
+def _tables(task: Task, place: Path | None) -> dict[str, Iterable[Row]]:
+    if place is None:
+        return {("validation" if s not in ("train", "test") else s): rows for s, rows in _from_hub(task).items()}
+    if not place.exists():
+        raise UserError(f"data set {task}: there is no {place}; check data.folder or data.own")
+    folder = place / config if (config := NAMES.get(task, ("", None))[1]) and (place / config).is_dir() else place
+    files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        if file.suffix in _KINDS and file.is_file():
+            by_split.setdefault(split_of(file.stem), []).append(file)
+    if not by_split:
+        raise UserError(f"data set {task}: {place} holds no {', '.join(_KINDS)} file")
+    return {split: [row for file in files for row in _from_file(file)] for split, files in by_split.items()}
+
+
+def split_of(stem: str) -> str:
+    """The split that a file's name speaks of.
+
+    >>> [split_of(stem) for stem in ("dev_rand_split", "train-00000-of-00001", "test", "questions")]
+    ['validation', 'train', 'test', 'train']
+    """
+    found = _SPLIT.search(stem.lower())
+    name = found.group(1) if found else "train"
+    return name if name in ("train", "test") else "validation"
+
+
+def _from_hub(task: Task) -> dict[str, Any]:
+    if task not in NAMES:
+        raise UserError(f"data set {task}: set data.own to your file or folder")
+    name, config = NAMES[task]
+    try:
+        return dict(datasets.load_dataset(name, config))
+    except Exception as error:  # datasets raises many kinds, of several libraries
+        raise UserError(
+            f"data set {name}: neither cached nor to be had from the hub ({_first_line(error)}); "
+            "check the connection, or set data.folder to a folder that holds it"
+        ) from error
+
+
+def _from_file(file: Path) -> Iterable[Row]:
+    kind = _KINDS[file.suffix]
+    try:
+        return datasets.load_dataset(kind, data_files=str(file), split="train")
+    except Exception as error:
+        raise UserError(f"data file {file}: not readable as {kind}: {_first_line(error.__cause__ or error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

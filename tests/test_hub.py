@@ -1,0 +1,323 @@
+"""Real data sets: every layout gives the same questions, and no row is lost without a word."""
+
+import json
+import os
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from firstlib.errors import UserError
+from firstlib.experiment import Experiment
+from firstlib.settings import Data, load_preset
+from firstlib.tasks import hub, prompts
+from firstlib.tasks.question import Example, Question
+from firstlib.tasks.rows import UnusableRow, read_row
+
+FITS_ALL = lambda items: [None] * len(items)  # noqa: E731
+REAL = os.environ.get("FIRST_REAL_DATA")
+needs_real_data = pytest.mark.skipif(not REAL, reason="FIRST_REAL_DATA names no folder with the real data sets")
+
+STEM, TEXTS = "What do people drink?", ["a chair", "some tea", "the sea"]
+HUB = {"id": "q1", "question": STEM, "choices": {"label": ["A", "B", "C"], "text": TEXTS}, "answerKey": "B"}
+ORIGINAL = {
+    "id": "q1",
+    "question": {"stem": STEM, "choices": [{"label": x, "text": t} for x, t in zip("ABC", TEXTS, strict=True)]},
+    "answerKey": "B",
+}
+OWN = {"question": STEM, "choices": TEXTS, "answer": "some tea"}
+
+
+def lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def many(count, split="train", **changes):
+    return [{**HUB, "id": f"{split}-{i}", "question": f"{STEM} {i}", **changes} for i in range(count)]
+
+
+# -- rows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("csqa", HUB),
+        ("csqa", ORIGINAL),
+        ("csqa", {**{k: v for k, v in HUB.items() if k != "question"}, "question_stem": STEM}),
+        ("own", OWN),
+        ("own", {**OWN, "answer": "B"}),
+        ("own", {**OWN, "choices": json.dumps(TEXTS), "answer": "b"}),
+    ],
+)
+def test_every_layout_gives_the_same_question(task, row):
+    question = read_row(task, row, "q1")
+    assert question.prompt == prompts.multiple_choice(STEM, TEXTS)
+    assert question.response == " The answer is (b)."
+    assert (question.choices, question.answer, question.posterior) == (tuple(TEXTS), 1, None)
+
+
+def test_openbook_letters_are_capitals():
+    question = read_row("obqa", ORIGINAL, "q1")
+    assert question.candidates == ("A", "B", "C")
+    assert "(B) some tea" in question.prompt
+
+
+def test_yes_and_no_follow_the_truth():
+    row = {"question": "is tea a drink", "passage": "Tea is drunk.", "answer": False}
+    question = read_row("boolq", row, "b")
+    assert question.response == "No"
+    assert "is tea a drink? Your answer should be Yes or No." in question.prompt
+    assert read_row("boolq", {**row, "question": "is tea a drink?"}, "b").prompt == question.prompt
+
+
+def test_an_instruction_is_an_example_with_or_without_input():
+    plain = read_row("alpaca", {"instruction": "Say hello.", "input": "", "output": "Hello."}, "a")
+    assert plain == Example("a", prompts.instruction("Say hello."), "Hello.")
+    assert "### Input:\nin French" in read_row("alpaca", {**vars_of(plain), "input": "in French"}, "a").prompt
+
+
+def vars_of(_):
+    return {"instruction": "Say hello.", "output": "Hello."}
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "reason"),
+    [
+        ("csqa", {**HUB, "answerKey": ""}, "no answer"),
+        ("csqa", {**HUB, "answerKey": "E"}, "not one of the choices"),
+        ("csqa", {**HUB, "question": ""}, "no question"),
+        ("csqa", {**HUB, "choices": {"label": ["A", "B"], "text": ["tea", " tea"]}}, "read the same"),
+        ("csqa", {**HUB, "choices": {"label": ["A", "B"], "text": ["tea", None]}}, "has no text"),
+        ("csqa", {**HUB, "choices": {"label": ["B"], "text": ["tea"]}}, "1 choices"),
+        ("boolq", {"question": "is it", "passage": "p", "answer": None}, "no answer"),
+        ("boolq", {"question": "is it", "passage": "p", "answer": "yes"}, "neither true nor false"),
+        ("boolq", {"question": "is it", "passage": " ", "answer": True}, "no passage"),
+        ("alpaca", {"instruction": "Go.", "output": ""}, "no answer"),
+        ("alpaca", {"instruction": None, "output": "x"}, "no instruction"),
+        ("alpaca", {"instruction": "Go.", "input": 3, "output": "x"}, "not text"),
+        ("own", {**OWN, "answer": "water"}, "neither a choice nor a letter"),
+        ("own", {**OWN, "choices": "tea; water"}, "not a JSON list"),
+        ("own", {**OWN, "choices": ["tea", 3]}, "not a list of texts"),
+    ],
+)
+def test_a_row_that_cannot_be_asked_says_why(task, row, reason):
+    with pytest.raises(UnusableRow, match=reason):
+        read_row(task, row, "q")
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+def test_splits_are_found_in_every_kind_of_file(tmp_path):
+    lines(tmp_path / "train_rand_split.jsonl", many(3))
+    pq.write_table(pa.Table.from_pylist(many(2, "dev")), tmp_path / "dev-00000-of-00001.parquet")
+    (tmp_path / "README.md").write_text("not data")
+    found = hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)
+    assert {split: len(part.items) for split, part in found.items()} == {"train": 3, "validation": 2}
+
+
+def test_a_users_own_csv(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text('question,choices,answer\nWhat is red?,"[""a rose"", ""the sea""]",a\n')
+    [question] = hub.read("own", Data(source="hub"), file, FITS_ALL)["train"].items
+    assert (question.id, question.choices, question.answer) == ("own-train-0", ("a rose", "the sea"), 0)
+
+
+def test_a_split_with_hidden_answers_does_not_count(tmp_path):
+    lines(tmp_path / "train.jsonl", many(3))
+    lines(tmp_path / "test.jsonl", many(2, "test", answerKey=""))
+    assert list(hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)) == ["train"]
+
+
+def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path):
+    lines(tmp_path / "train.jsonl", [*many(98), {**HUB, "answerKey": None}])
+    allowed = hub.read("csqa", Data(source="hub", unusable=0.02), tmp_path, FITS_ALL)["train"]
+    assert (len(allowed.items), allowed.unusable) == (98, {"q1": "no answer"})
+    with pytest.raises(UserError, match=r"csqa train: 1 rows \(1.0%\) cannot be used: no answer: 1 \(q1\); mend"):
+        hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)
+
+
+def test_what_does_not_fit_the_model_is_lost_too(tmp_path):
+    lines(tmp_path / "train.jsonl", many(4))
+    fits = lambda items: ["too long" if item.id == "train-2" else None for item in items]  # noqa: E731
+    found = hub.read("csqa", Data(source="hub", unusable=1), tmp_path, fits)["train"]
+    assert found.unusable == {"train-2": "too long"}
+    assert [item.id for item in found.items] == ["train-0", "train-1", "train-3"]
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (lambda folder: None, "there is no"),
+        (lambda folder: folder.mkdir(), "holds no"),
+        (lambda folder: lines(folder / "dev.jsonl", many(2)), "no training rows"),
+        (lambda folder: lines(folder / "train.jsonl", many(2) * 2), "two rows have the id 'train-0'"),
+        (lambda folder: lines(folder / "train.jsonl", []).write_text('{"id": '), "not readable as json"),
+    ],
+)
+def test_a_data_set_that_cannot_be_read_is_named(tmp_path, write, complaint):
+    write(tmp_path / "csqa")
+    with pytest.raises(UserError, match=f"csqa.*{complaint}"):
+        hub.read("csqa", Data(source="hub"), tmp_path / "csqa", FITS_ALL)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    def refuse(*_):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(UserError, match=r"tau/commonsense_qa: neither cached nor .*\(no route\).*data\.folder"):
+        hub.read("csqa", Data(source="hub"), None, FITS_ALL)
+
+
+# -- splits ------------------------------------------------------------------------------------------------------
+
+
+def published(**counts):
+    return {
+        split: hub.Published([Example(f"{split}-{i}", "p", "r") for i in range(count)], {})
+        for split, count in counts.items()
+    }
+
+
+def ids(items):
+    return {item.id for item in items}
+
+
+def chosen(parts, **changes):
+    sizes = {"seed": 0, "count": None, "validation": 10, "test": None, **changes}
+    return {split: hub.choose(parts, split, **sizes) for split in ("train", "validation", "test")}
+
+
+def test_published_splits_are_taken_as_they_are():
+    found = chosen(published(train=50, validation=7, test=5))
+    assert {split: len(items) for split, items in found.items()} == {"train": 50, "validation": 7, "test": 5}
+
+
+def test_without_a_test_split_the_validation_split_tests_and_training_gives_some():
+    found = chosen(published(train=50, validation=7))
+    assert ids(found["test"]) == ids(published(validation=7)["validation"].items)
+    assert (len(found["validation"]), len(found["train"])) == (10, 40)
+    assert not ids(found["validation"]) & ids(found["train"])
+
+
+def test_training_rows_alone_give_all_three_and_share_none():
+    found = chosen(published(train=50), test=15)
+    assert [len(found[split]) for split in ("train", "validation", "test")] == [25, 10, 15]
+    assert len(set.union(*map(ids, found.values()))) == 50
+
+
+def test_the_cut_depends_on_seed_and_ids_alone():
+    rows = published(train=50)
+    shuffled = {"train": hub.Published(rows["train"].items[::-1], {})}
+    assert chosen(rows) == chosen(shuffled)
+    assert ids(chosen(rows)["validation"]) != ids(chosen(rows, seed=1)["validation"])
+
+
+def test_fewer_rows_of_a_split_are_the_first_of_more():
+    few, more = chosen(published(train=50), count=5)["train"], chosen(published(train=50), count=9)["train"]
+    assert more[:5] == few
+
+
+def test_too_few_rows_to_cut_from_are_refused():
+    with pytest.raises(UserError, match="no rows are left for the train split"):
+        hub.choose(published(train=9), "train", seed=0, count=None, validation=10, test=None)
+
+
+# -- an experiment on real rows ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real_preset(bytes_folder, tmp_path):
+    """CSQA-like rows and free instructions in files."""
+    texts = ["tea", "milk", "wine", "juice", "water"]
+    rows = [
+        {"id": f"r{i}", "question": f"What does the baker drink? {i}", "answerKey": "ABCDE"[i % 5],
+         "choices": {"label": list("ABCDE"), "text": texts[i % 5 :] + texts[: i % 5]}}
+        for i in range(60)
+    ]  # fmt: skip
+    lines(tmp_path / "data" / "commonsense_qa" / "train.jsonl", rows)
+    lines(
+        tmp_path / "data" / "alpaca" / "all.jsonl",
+        [{"instruction": f"Say what the baker drinks. {i}", "input": "", "output": texts[i % 5]} for i in range(60)],
+    )
+    path = tmp_path / "real.yaml"
+    path.write_text(f"""
+columns:
+  - {{setting: in-domain, train: csqa, test: [csqa]}}
+  - {{setting: out-of-domain, train: alpaca, test: [csqa]}}
+data: {{source: hub, folder: {tmp_path / "data"}}}
+sizes: {{validation: 8, test: 8, train: 16}}
+teacher: {{base: {bytes_folder}}}
+student: {{base: {bytes_folder}}}
+training: {{epochs: 1, batch: 8, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}}
+""")
+    return str(path)
+
+
+def test_an_experiment_runs_on_files(real_preset, tmp_path):
+    experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"))
+    results = experiment.results()
+    assert [row["n"] for row in results["rows"]] == [8] * 10
+    assert results["unusable"] == {"csqa": {"train": {}}, "alpaca": {"train": {}}}
+    assert set(results["coefficients"]) == {"csqa", "alpaca"}
+
+
+def test_free_answers_are_asked_at_every_position(real_preset, tmp_path):
+    experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"))
+    assert not experiment.asks("alpaca")
+    with pytest.raises(UserError, match="free text"):
+        experiment.questions("alpaca")
+    found = experiment.predictions("teacher", "alpaca", "alpaca", "validation")
+    encoded = experiment.encoded("alpaca", "validation")
+    assert len(found) == sum(len(e.token_ids) - e.start for e in encoded)
+    gold = [token for e in encoded for token in e.token_ids[e.start :]]
+    assert found.correct().tolist() == (found.top_ids[:, 0] == gold).tolist()
+    assert 0 <= experiment.target_ece("alpaca", "validation", "temperature", 0.3) <= 1
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("columns=[{setting: in-domain, train: csqa, test: [alpaca]}]", "alpaca has free answers"),
+        ("columns=[{setting: in-domain, train: own, test: [own]}]", "needs data.source: hub, and data.own"),
+        ("data.source=microworld", None),
+        ("data={source: microworld}", None),
+    ],
+)
+def test_settings_that_do_not_fit_their_data_are_refused(real_preset, override, complaint):
+    if complaint is None:
+        assert load_preset(real_preset, [override]).data.source == "microworld"
+        return
+    with pytest.raises(UserError, match=complaint):
+        load_preset(real_preset, [override])
+
+
+def test_the_microworld_has_no_end(real_preset):
+    with pytest.raises(UserError, match=r"sizes\.train and sizes\.test: the microworld has no end"):
+        load_preset(real_preset, ["data.source=microworld", "sizes.train=null"])
+
+
+# -- the real files ----------------------------------------------------------------------------------------------
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("task", "folder", "train", "validation", "kind"),
+    [
+        ("csqa", "commonsense_qa", 9741, 1221, Question),
+        ("obqa", "openbookqa", 4957, 500, Question),
+        ("boolq", "boolq", 2000, 3270, Question),
+        ("alpaca", "alpaca", 9229, None, Example),
+    ],
+)
+def test_every_real_row_is_read_or_accounted_for(task, folder, train, validation, kind):
+    found = hub.read(task, Data(source="hub", unusable=0.03), Path(REAL) / folder, FITS_ALL)
+    counts = {split: len(part.items) + len(part.unusable) for split, part in found.items()}
+    assert counts == {"train": train} | ({"validation": validation} if validation else {})
+    assert all(isinstance(item, kind) for part in found.values() for item in part.items)
