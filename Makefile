@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan lint bench notebooks rates seeds base-models constraints clean
+.PHONY: help run test lab plan lint bench notebooks rates seeds base-models real-base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ notebooks: .venv/installed ## run the committed notebooks and figures anew
 base-models: .venv/installed ## pretrain the microworld's base models, one on each of two cores (about 15 minutes)
 	@$(BIN)/python -m firstlib.pretraining student & student=$$!; \
 	$(BIN)/python -m firstlib.pretraining teacher && wait $$student
+
+real-base-models: .venv/installed ## pretrain two small Llamas on the real text in FIRST_REAL_DATA (about 40 minutes)
+	@$(BIN)/python -m firstlib.small_llama student & student=$$!; \
+	$(BIN)/python -m firstlib.small_llama teacher && wait $$student
 
 constraints: .venv/installed-test ## write down the versions that are installed now
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

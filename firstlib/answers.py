@@ -16,6 +16,7 @@ from firstlib.progress import steps
 from firstlib.tasks.encoding import Encoded, encode_questions, pad
 from firstlib.tasks.question import Question
 
+AT_ONCE = 2  # questions to a stored example, in one forward pass: their logits are of one position each
 Reading = Literal["candidates", "vocabulary"]
 
 

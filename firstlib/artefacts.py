@@ -25,8 +25,11 @@ _RECORDED = ("firstlib", "torch", "transformers", "peft", "numpy", "pyarrow")
 
 
 def project_path(path: str | Path) -> Path:
-    """The path as it is if absolute, else below the project's own folder, wherever a notebook runs."""
-    return PROJECT / Path(path).expanduser()
+    """The path as it is if absolute, else below the project's own folder, wherever a notebook runs.
+
+    `~` and `$VARIABLES` are filled in.
+    """
+    return PROJECT / Path(os.path.expandvars(path)).expanduser()
 
 
 def run_folder(runs: str, preset: str, seed: int, overrides: Sequence[str] = ()) -> Path:

@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from firstlib import processes
 from firstlib.errors import UserError
 from firstlib.runner import NOTEBOOKS, NotebookError, Plan, results_table
 from firstlib.runner import run as run_notebooks
+from firstlib.settings import STAGES, STUDENT_METHODS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="FIRST, the laboratory for honest language models.")
 console = Console()
@@ -22,6 +24,8 @@ Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")
 ]
+Gpu = Annotated[str | None, typer.Option("--gpu", help="a machine of the plan's table, or letters of its name")]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="how many of them work together")]
 
 
 @app.callback(invoke_without_command=True)
@@ -52,11 +56,46 @@ def lab() -> None:
 
 
 @app.command()
-def plan(preset: Preset = "microworld", set: Set = None) -> None:  # noqa: A002
+def plan(preset: Preset = "microworld", set: Set = None, gpu: Gpu = None, devices: Devices = 1) -> None:  # noqa: A002
     """Tell what a run would take, before anything is run."""
     from firstlib.planning import plan_table
 
-    console.print(plan_table(preset, tuple(set or ())))
+    console.print(plan_table(preset, tuple(set or ()), gpu, devices))
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(metavar="STAGE", help=f"one of {', '.join(STAGES)}")],
+    task: Annotated[str, typer.Argument(help="the training task, for example csqa")],
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    runs: Runs = "runs",
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Make one stage: by itself, or on several devices as `accelerate launch -m firstlib.cli stage ...`."""
+    from firstlib.experiment import Experiment
+
+    made = Experiment(preset, seed, runs, tuple(set or ())).stage(name, task)
+    if processes.rank() == 0:
+        console.print(f"{name:10} {_short(made)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def export(
+    method: Annotated[str, typer.Argument(help=f"one of {', '.join(STUDENT_METHODS)}")],
+    task: Annotated[str, typer.Argument(help="what the student was trained on")],
+    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="new, empty, or an earlier export")],
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    runs: Runs = "runs",
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Write a student as a plain transformers folder, with its model card."""
+    from firstlib.card import export_student
+    from firstlib.experiment import Experiment
+
+    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)  # type: ignore[arg-type]
+    console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
 
 
 def _short(path: os.PathLike[str]) -> str:

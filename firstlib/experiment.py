@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.metrics import accuracy, brier, ece, nll, trust
 from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
-from firstlib.settings import METHODS, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
+from firstlib.settings import METHODS, STAGES, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode_examples, encode_questions
 from firstlib.tasks.question import Item, Question, as_example
@@ -211,6 +211,19 @@ class Experiment:
         lesson = {} if method == "fine-tune" else self._lesson_inputs(method, task)
         return self._tuned(method, "student", task, lesson)
 
+    def stage(self, name: str, task: str) -> Path:
+        """One costly stage by name: the folder of `teacher`, `knowledge`, or of a method's student.
+
+        Raises:
+            UserError: There is no such stage, or the task is not trained on.
+        """
+        if name not in STAGES or task not in self.training_tasks():
+            stages, tasks = ", ".join(STAGES), ", ".join(self.training_tasks())
+            raise UserError(f"stage {name} {task}: the stages are {stages}; the tasks are {tasks}")
+        if name == "teacher":
+            return self.teacher(task)
+        return Path(self.knowledge(task).path).parent if name == "knowledge" else self.student(cast(Method, name), task)
+
     def targets(self, method: Method, task: Task) -> tuple[Map, float]:
         """The map from the teacher's probabilities to a method's targets, and its coefficient."""
         settings = self.settings.recalibration
@@ -252,7 +265,7 @@ class Experiment:
         """A trained model's answers to any questions; not kept."""
         role: Role = "teacher" if method == "teacher" else "student"
         folder = self.teacher(train) if method == "teacher" else self.student(method, train)
-        return answers.ask(self._load(role, folder), self.tokenizer(role), questions, self.settings.knowledge.k)
+        return self._ask(self._load(role, folder), role, questions)
 
     @property
     def figures(self) -> Path:
@@ -411,6 +424,9 @@ class Experiment:
 
     def _load(self, role: Role, trained: Path | None) -> LanguageModel:
         spec = self._model(role)
+        half = {"bf16": "bfloat16", "fp16": "float16"}.get(self.settings.training.mixed_precision)
+        if half:  # a model is asked in the type that it was trained to compute in
+            spec = spec.model_copy(update={"dtype": half})
         return models.load_trained(spec, trained) if trained else models.load_base(spec).eval()
 
     def _predicted(
@@ -427,10 +443,14 @@ class Experiment:
 
     def _answers(self, model: LanguageModel, role: Role, task: Task, split: str) -> Predictions:
         """A model's answers to questions, or, where answers are free text, to every position of the right ones."""
-        k = self.settings.knowledge.k
         if self.asks(task, split):
-            return answers.ask(model, self.tokenizer(role), self.questions(task, split), k)
-        return answers.follow(model, self.encoded(task, split, role), k, self.settings.knowledge.batch)
+            return self._ask(model, role, self.questions(task, split))
+        kept = self.settings.knowledge
+        return answers.follow(model, self.encoded(task, split, role), kept.k, kept.batch)
+
+    def _ask(self, model: LanguageModel, role: Role, questions: Sequence[Question]) -> Predictions:
+        kept = self.settings.knowledge
+        return answers.ask(model, self.tokenizer(role), questions, kept.k, answers.AT_ONCE * kept.batch)
 
     def _row(self, method: Method, setting: str, train: Task, test: Task, reading: Reading) -> Row:
         found = self.predictions(method, train, test)

@@ -31,10 +31,9 @@ def device() -> torch.device:
     return PartialState().device
 
 
-def _placement() -> dict[str, torch.device] | None:
-    """All of a model on this process's device, unless accelerate divides it between devices itself."""
-    divided = any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-    return None if divided else {"": device()}
+def _divided() -> bool:
+    """Whether accelerate divides a model that is trained between devices."""
+    return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
 
 
 def base_location(model: Model) -> str:
@@ -82,8 +81,13 @@ def check_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedToken
             )
 
 
-def load_base(model: Model) -> PreTrainedModel:
-    """The base model as it comes; for QLoRA with its weights in 4-bit NF4, doubly quantised."""
+def load_base(model: Model, place: bool = True) -> PreTrainedModel:
+    """The base model as it comes; for QLoRA with its weights in 4-bit NF4, doubly quantised.
+
+    Args:
+        model: settings.
+        place: whether to put it on this process's device; else accelerate will.
+    """
     dtype = getattr(torch, model.dtype)
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -96,17 +100,17 @@ def load_base(model: Model) -> PreTrainedModel:
         dtype=dtype,
         use_safetensors=True,
         quantization_config=four_bit if model.tuning == "qlora" else None,
-        device_map=_placement(),
+        device_map={"": device()} if place else None,
     )
 
 
 def load_for_training(model: Model, seed: int) -> LanguageModel:
     """The base model ready to be tuned as the settings say."""
-    base = load_base(model)
+    base = load_base(model, place=not _divided())
     if model.tuning == "full":
         return base
     if model.tuning == "qlora":
-        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=base.device.type != "cpu")
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # the Trainer does
     torch.manual_seed(seed)  # the adapter's first weights are random
     return get_peft_model(base, _adapter(model))
 
@@ -115,7 +119,9 @@ def load_trained(model: Model, folder: Path) -> LanguageModel:
     """A model that was tuned, or the base with the adapter that was, ready to be asked."""
     if not (folder / "adapter_config.json").is_file():
         dtype = getattr(torch, model.dtype)
-        tuned = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, device_map=_placement())
+        tuned = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}
+        )
         return tuned.eval()
     return PeftModel.from_pretrained(load_base(model), folder).eval()
 

@@ -16,6 +16,7 @@ Task = Literal["csqa", "boolq", "obqa", "alpaca", "own"]
 Tuning = Literal["full", "lora", "qlora"]
 Method = Literal["teacher", "fine-tune", "distill", "label-smoothing", "first"]
 METHODS: tuple[Method, ...] = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
+STAGES = ("teacher", "knowledge", *METHODS[1:])
 STUDENT_METHODS: tuple[Method, ...] = METHODS[1:]
 
 

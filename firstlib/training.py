@@ -23,7 +23,7 @@ from firstlib import processes
 from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.losses import top_k_kl
-from firstlib.models import LanguageModel, body_and_head, causal_model, logit_form
+from firstlib.models import LanguageModel, body_and_head, causal_model, device, logit_form
 from firstlib.progress import steps
 from firstlib.settings import Distillation, Training
 from firstlib.tasks.encoding import Encoded, pad
@@ -253,7 +253,7 @@ def _arguments(training: Training, course: Course, scratch: str) -> TrainingArgu
         bf16=training.mixed_precision == "bf16", fp16=training.mixed_precision == "fp16",
         activation_checkpointing=training.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        seed=course.seed, remove_unused_columns=False, dataloader_pin_memory=False,
+        use_cpu=device().type == "cpu", seed=course.seed, remove_unused_columns=False, dataloader_pin_memory=False,
     )  # fmt: skip
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one device a process; several go through `accelerate launch`

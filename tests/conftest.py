@@ -1,5 +1,7 @@
 """A tiny Llama with random weights and the microworld's words, in a folder as the hub would have it."""
 
+import shutil
+
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -70,10 +72,10 @@ def base(base_folder):
     return Model(base=str(base_folder))
 
 
-@pytest.fixture
-def tiny_preset(base_folder, tmp_path):
+@pytest.fixture(scope="session")
+def tiny_preset_file(base_folder, tmp_path_factory):
     """A preset file on the tiny model: every stage in seconds."""
-    path = tmp_path / "tiny.yaml"
+    path = tmp_path_factory.mktemp("presets") / "tiny.yaml"
     path.write_text(
         f"""
 columns:
@@ -86,3 +88,9 @@ training: {{epochs: 1, batch: 8, teacher_learning_rate: 1.0e-3, student_learning
 """
     )
     return path
+
+
+@pytest.fixture
+def tiny_preset(tiny_preset_file, tmp_path):
+    """The same, in a folder that a test may write to."""
+    return shutil.copy(tiny_preset_file, tmp_path / "tiny.yaml")

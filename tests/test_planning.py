@@ -1,19 +1,251 @@
-"""What a run would take, counted by hand."""
+"""What a run would take: counted by hand, and held against what small models really take."""
 
 import io
+import itertools
+import json
+import weakref
 
+import numpy as np
 import pytest
+import torch
+from peft import get_peft_model
 from rich.console import Console
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from firstlib import models, planning
-from firstlib.settings import load_preset
-from firstlib.tasks import microworld
-from firstlib.tasks.encoding import encode
+from firstlib import knowledge, models, planning
+from firstlib.errors import UserError
+from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
+from firstlib.planning import Batch, anatomy_of, asking_memory, training_memory
+from firstlib.planning.anatomy import AutoConfig, dissect
+from firstlib.planning.machines import MACHINES, find_machines
+from firstlib.planning.plan import devices_needed, fits, make_scene, remedy, stages
+from firstlib.planning.table import size
+from firstlib.planning.tokens import PUBLISHED, published_count
+from firstlib.planning.work import flops_to_train, our_store_bytes
+from firstlib.settings import Data, Model, Training, load_preset
+from firstlib.tasks import hub, microworld
+from firstlib.tasks.encoding import Encoded, encode
+from firstlib.tasks.question import Example
+from firstlib.training import Course, fine_tune
+
+CLOSE = 0.15  # how far arithmetic may be from what is measured
+
+SHAPE = {
+    "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 512,
+}  # fmt: skip
+BATCH = Batch(examples=8, length=96, positions=8 * 48)
+LORA = {"rank": 8}
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+class Live(TorchDispatchMode):
+    """The most bytes of tensors that lived at once while it was on, those that were there before left out."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.known = {tensor.untyped_storage()._cdata for tensor in before}
+        self.live = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_flatten(result)[0]:
+            if isinstance(tensor, torch.Tensor):
+                self.note(tensor.untyped_storage())
+        return result
+
+    def note(self, storage):
+        if storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+
+    def forget(self, key, count):
+        self.known.discard(key)
+        self.live -= count
+
+
+def tensors(model):
+    """Every tensor that a model holds, those that quantised weights keep beside themselves too."""
+    states = [p.quant_state for p in model.parameters() if getattr(p, "quant_state", None) is not None]
+    beside = [part for s in states for part in (s.absmax, s.code, s.offset, s.state2.absmax, s.state2.code)]
+    return [*model.parameters(), *model.buffers(), *beside]
+
+
+def bytes_of(found):
+    return sum(part.nbytes for part in {t.untyped_storage()._cdata: t for t in found}.values())
+
+
+def loaded(spec, tmp_path, config=None):
+    """A small random model as the library loads it for training."""
+    if spec.tuning == "qlora":
+        folder = tmp_path / "base"
+        LlamaForCausalLM(config or LlamaConfig(**SHAPE)).save_pretrained(folder)
+        return models.load_for_training(spec.model_copy(update={"base": str(folder)}), seed=0).train()
+    base = AutoModelForCausalLM.from_config(config or LlamaConfig(**SHAPE)).to(getattr(torch, spec.dtype))
+    return (base if spec.tuning == "full" else get_peft_model(base, models._adapter(spec))).train()
+
+
+def saved_bytes(model, batch, mixed):
+    """Bytes of what autograd saves in a forward pass, weights and logits left out."""
+    own = {t.untyped_storage().data_ptr() for t in tensors(model)}
+    found = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage
+        return tensor
+
+    ids = torch.randint(0, 512, (batch.examples, batch.length))
+    mask = torch.ones_like(ids)
+    mask[0, -5:] = 0
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
+    ):
+        output = models.causal_model(model).model(input_ids=ids, attention_mask=mask, use_cache=False)
+    assert output.last_hidden_state.requires_grad
+    return sum(storage.nbytes() for storage in found.values())
+
+
+def examples(count, batch, vocabulary=512):
+    rng = np.random.default_rng(0)
+    start = batch.length - batch.positions // batch.examples
+    return [Encoded(f"e{i}", rng.integers(0, vocabulary, batch.length).tolist(), start) for i in range(count)]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+TUNINGS = [
+    Model(base="small"),
+    Model(base="small", dtype="bfloat16"),
+    Model(base="small", tuning="lora", lora=LORA),
+    Model(base="small", tuning="lora", dtype="bfloat16", lora=LORA),
+    Model(base="small", tuning="qlora", dtype="bfloat16", lora=LORA),
+]
+
+
+def named(spec):
+    return f"{spec.tuning}-{spec.dtype}"
+
+
+@pytest.mark.parametrize("spec", TUNINGS, ids=named)
+def test_weights_gradients_and_moments_are_what_a_step_leaves(spec, tmp_path):
+    config = LlamaConfig(**{**SHAPE, "hidden_size": 192, "intermediate_size": 512})
+    model = loaded(spec, tmp_path, config)
+    planned = training_memory(dissect(config, "test"), spec, Training(), BATCH)
+    optimiser = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+    model(input_ids=torch.zeros(1, 4, dtype=torch.long), labels=torch.zeros(1, 4, dtype=torch.long)).loss.backward()
+    optimiser.step()
+    moments = [s[name] for s in optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert planned.weights == pytest.approx(bytes_of(tensors(model)), rel=0.03)
+    assert planned.gradients == bytes_of(p.grad for p in model.parameters() if p.grad is not None) > 0
+    assert planned.optimiser == bytes_of(moments)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["alone", "mixed"])
+@pytest.mark.parametrize("spec", TUNINGS, ids=named)
+def test_activations_are_what_autograd_saves(spec, mixed, tmp_path):
+    model = loaded(spec, tmp_path)
+    training = Training(mixed_precision="bf16" if mixed else "no")
+    copied = mixed and spec.tuning != "qlora" and spec.dtype == "float32"
+    planned = training_memory(dissect(LlamaConfig(**SHAPE), "test"), spec, training, BATCH)
+    copies = planned.weights - training_memory(dissect(LlamaConfig(**SHAPE), "test"), spec, Training(), BATCH).weights
+    assert (copies > 0) == copied
+    assert planned.activations + copies == pytest.approx(saved_bytes(model, BATCH, mixed), rel=0.08)
+
+
+def test_activations_of_another_family_that_shares_keys_and_has_biases(tmp_path):
+    config = Qwen2Config(**{**SHAPE, "hidden_size": 192, "num_attention_heads": 12, "num_key_value_heads": 2})
+    spec = Model(base="small")
+    planned = training_memory(dissect(config, "test"), spec, Training(), BATCH)
+    assert planned.activations == pytest.approx(saved_bytes(loaded(spec, tmp_path, config), BATCH, False), rel=0.08)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["whole", "checkpointed"])
+@pytest.mark.parametrize("spec", [TUNINGS[0], TUNINGS[3], TUNINGS[4]], ids=named)
+def test_a_training_peaks_where_the_plan_says(spec, checkpointing, tmp_path):
+    config = LlamaConfig(**SHAPE)
+    model = loaded(spec, tmp_path, config)
+    training = Training(
+        epochs=1, batch=2 * BATCH.examples, device_batch=BATCH.examples, gradient_checkpointing=checkpointing
+    )
+    planned = training_memory(dissect(config, "test"), spec, training, BATCH)
+    weights = tensors(model)
+    with Live(weights) as live:  # two steps of two batches: the last finds moments and gradients there
+        fine_tune(model, examples(4 * BATCH.examples, BATCH), training, Course(learning_rate=1e-4, seed=0))
+    assert planned.total == pytest.approx(bytes_of(weights) + live.peak, rel=CLOSE)
+
+
+@pytest.mark.parametrize("vocabulary", [512, 16_384], ids=["blocks", "logits"])
+@pytest.mark.parametrize("spec", TUNINGS[:4], ids=named)
+def test_asking_peaks_where_the_plan_says(spec, vocabulary, tmp_path):
+    config = LlamaConfig(**{**SHAPE, "vocab_size": vocabulary})
+    model = loaded(spec, tmp_path, config).eval()
+    weights = tensors(model)
+    with Live(weights) as live:
+        found = list(knowledge.extract_top_k(model, examples(BATCH.examples, BATCH, vocabulary), 5, BATCH.examples))
+    assert len(found) == BATCH.examples
+    planned = asking_memory(dissect(config, "test"), spec, BATCH)
+    assert planned.total == pytest.approx(bytes_of(weights) + live.peak, rel=CLOSE)
+
+
+def test_devices_divide_what_is_trained_and_not_what_is_asked():
+    shape = dissect(LlamaConfig(**{**SHAPE, "num_hidden_layers": 40}), "test")
+    alone, divided = (training_memory(shape, Model(base="small"), Training(), BATCH, n) for n in (1, 8))
+    assert divided.gradients == alone.gradients / 8
+    assert divided.optimiser == alone.optimiser / 8
+    assert divided.activations == alone.activations
+    others = shape.parameters - shape.linear
+    assert divided.weights == alone.weights / 8 + 4 * (2 * shape.linear / 40 + others)  # two blocks and the rest, whole
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["whole", "checkpointed"])
+@pytest.mark.parametrize("spec", TUNINGS[::2][:2], ids=named)
+def test_operations_of_a_training_step_are_what_is_counted(spec, checkpointing, tmp_path):
+    config = LlamaConfig(**{**SHAPE, "hidden_size": 192, "intermediate_size": 768, "tie_word_embeddings": True})
+    model = loaded(spec.model_copy(update={"lora": spec.lora.model_copy(update={"rank": 1})}), tmp_path, config)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    ids = torch.zeros(4, 16, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    each = flops_to_train(spec, Training(gradient_checkpointing=checkpointing))
+    assert each == {"full": 6, "lora": 4}[spec.tuning] + 2 * checkpointing
+    parameters = dissect(config, "test").parameters
+    planned = planning.training_flops(parameters, ids.numel(), 1, each)
+    assert planned == pytest.approx(counter.get_total_flops(), rel=CLOSE)
 
 
 def test_six_operations_a_parameter_and_token_and_epoch():
     assert planning.training_flops(parameters=7, tokens=11, epochs=3) == 6 * 7 * 11 * 3
     assert planning.training_flops(7_000_000_000, 200_000_000, 3) == pytest.approx(2.52e19)
+
+
+def test_every_stages_operations_by_hand(tiny_preset, base):
+    settings = load_preset(str(tiny_preset))
+    p, tokens = models.parameter_count(base), {}
+    for task, split in itertools.product(("csqa", "alpaca", "obqa"), ("train", "validation", "test")):
+        tokens[task, split] = planning.plan_task(settings, task, split).tokens
+    taught = tokens["csqa", "train"] + tokens["alpaca", "train"]
+    asked = 2 * tokens["csqa", "test"] + tokens["obqa", "test"]  # csqa is a test set of both columns
+    bases = tokens["csqa", "test"] + tokens["obqa", "test"]
+    validated = tokens["csqa", "validation"] + tokens["alpaca", "validation"]
+    found = [stage.flops for stage in stages(settings, make_scene(settings))]
+    assert found == [6 * p * taught, 2 * p * taught, 4 * 6 * p * taught, 2 * p * (5 * asked + 2 * bases + validated)]
+
+
+# -- stores ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_papers_store_by_its_own_count():
@@ -22,14 +254,48 @@ def test_the_papers_store_by_its_own_count():
     assert planning.store_bytes(positions, 50_000) == 122_880_000_000_000  # "120 TB"
 
 
+def zipf_teacher(vocabulary, k, documents=100, positions=50):
+    """A teacher whose tokens follow Zipf's law, at every position anew: nothing in it repeats."""
+    rng = np.random.default_rng(0)
+    prior = -np.log(np.arange(1, vocabulary + 1))
+    for document in range(documents):
+        scores = prior + rng.gumbel(size=(positions, vocabulary))
+        ids = np.argpartition(-scores, k, axis=1)[:, :k]
+        top = np.take_along_axis(scores, ids, axis=1)
+        order = (-top).argsort(axis=1)
+        weights = np.exp(2 * (scores - scores.max(axis=1, keepdims=True)))
+        q = np.exp(2 * (np.take_along_axis(top, order, 1) - scores.max(axis=1, keepdims=True)))
+        q /= weights.sum(axis=1, keepdims=True)
+        ids = np.take_along_axis(ids, order, 1)
+        yield TopK(
+            f"text-{document:05d}", np.arange(90, 90 + positions), ids, q, 1 - q.sum(axis=1), np.zeros((positions, 0))
+        )
+
+
+@pytest.mark.parametrize("k", [1, 5, 100])
+def test_our_store_takes_what_the_plan_says_where_nothing_repeats(k, tmp_path):
+    write_store(tmp_path, zipf_teacher(2000, k), Origin("teacher", "tokenizer", "data", k))
+    store = KnowledgeStore(tmp_path)
+    assert our_store_bytes(store.positions, k, 2000) == pytest.approx(store.size, rel=CLOSE)
+
+
+def test_our_store_is_far_smaller_than_the_papers_count():
+    for vocabulary in (32_000, 152_064):
+        assert our_store_bytes(1000, 5, vocabulary) < 0.4 * planning.store_bytes(1000, 5)
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("task", ["csqa", "alpaca"])
 def test_a_plan_counts_every_token_where_the_sample_is_all(tiny_preset, base, world, task):
     plan = planning.plan_task(load_preset(str(tiny_preset)), task)
     tokenizer = models.load_tokenizer(base)
     encoded = [encode(tokenizer, q.example()) for q in microworld.ask(world, task, "train", 24, 0)]
-    assert (plan.task, plan.examples) == (task, 24)
+    assert (plan.task, plan.examples, plan.basis) == (task, 24, "sampled")
     assert plan.tokens == sum(len(e.token_ids) for e in encoded)
     assert plan.positions == sum(len(e.token_ids) - e.start for e in encoded)
+    assert plan.longest == max(len(e.token_ids) for e in encoded)
 
 
 def test_a_smaller_sample_is_scaled_up(tiny_preset):
@@ -40,20 +306,170 @@ def test_a_smaller_sample_is_scaled_up(tiny_preset):
     assert sampled.tokens == pytest.approx(whole.tokens, rel=0.1)
 
 
-def test_the_table_has_a_line_a_task_and_its_numbers(tiny_preset, base):
+@pytest.mark.parametrize("test", [None, 40])
+@pytest.mark.parametrize("task", ["csqa", "boolq", "obqa", "alpaca"])
+def test_published_rows_are_split_as_the_library_splits_them(task, test):
+    settings = load_preset("llama2-13b-7b").change(sizes={"validation": 70, "test": test})
+    rows = {
+        split: hub.Published([Example(f"{split}-{i}", "", "") for i in range(count)], {})
+        for split, count in PUBLISHED[task].rows.items()
+    }
+    for split in ("train", "validation", "test"):
+        count = settings.count(task, split)
+        chosen = hub.choose(rows, split, seed=0, count=count, validation=70, test=test)
+        assert published_count(settings, task, split) == len(chosen) > 0
+
+
+def test_the_hubs_data_sets_are_stated_without_the_hub():
+    plan = planning.plan_task(load_preset("llama1-33b-7b"), "boolq")
+    assert (plan.examples, plan.longest, plan.basis) == (9427 - 1000, 1024, "stated")
+    assert plan.tokens == round(8427 * 216.2)
+    assert planning.plan_task(load_preset("smollm2-360m-135m-laptop"), "boolq").longest == 512
+
+
+def files(folder, base_folder, **data):
+    rows = [
+        {"id": f"r{i}", "question": "Is it so?", "choices": ["yes", "no"], "answer": "yes"} for i in range(30)
+    ]  # of letters and words that the microworld's tokenizer knows
+    (folder / "own.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return load_preset("microworld").change(
+        data=Data(source="hub", own=str(folder / "own.jsonl"), **data).model_dump(),
+        columns=[{"setting": "in-domain", "train": "own", "test": ["own"]}],
+        sizes={"train": None, "validation": 5, "test": 10},
+        student__base=str(base_folder),
+    )
+
+
+def test_a_users_own_file_is_counted(tmp_path, monkeypatch, base_folder):
+    settings = files(tmp_path, base_folder)
+    monkeypatch.setattr("firstlib.tasks.source.check_taught", lambda *_: None)  # its letters are another test's matter
+    found = {split: planning.plan_task(settings, "own", split) for split in ("train", "validation", "test")}
+    assert {split: plan.examples for split, plan in found.items()} == {"train": 15, "validation": 5, "test": 10}
+    assert found["train"].basis == "counted"
+    assert found["train"].tokens == 15 * found["train"].longest  # they are all alike
+
+
+def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
+    settings = files(tmp_path, base_folder, longest=99)
+
+    def missing(_):
+        raise OSError
+
+    monkeypatch.setattr(models, "load_tokenizer", missing)
+    with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*cannot be had"):
+        planning.plan_task(settings, "own")
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_local_model_is_read_from_its_folder(base):
+    found = anatomy_of(base)
+    assert found.source == "its folder"
+    assert found.parameters == models.parameter_count(base)
+    assert (found.width, found.attention, found.inner, found.layers) == (64, 64, 128, 2)
+
+
+def test_an_unknown_model_without_the_hub_is_one_clear_line(monkeypatch):
+    def missing(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", missing)
+    with pytest.raises(UserError, match="'nobody/nothing': its configuration is neither known nor to be had"):
+        anatomy_of(Model(base="nobody/nothing"))
+
+
+# -- machines and remedies ---------------------------------------------------------------------------------------------
+
+
+def test_hours_are_operations_over_what_is_reached():
+    (machine,) = find_machines("a100")
+    day = 312e12 * 0.40 * 3600 * 24
+    assert machine.hours(day, half=True) == pytest.approx(24)
+    assert machine.hours(day, half=True, devices=8) == pytest.approx(3)
+    assert machine.hours(day, half=False) == pytest.approx(24 * 312 / 19.5)
+
+
+def test_machines_are_found_by_letters_of_their_name():
+    assert find_machines(None) == MACHINES
+    assert [machine.name for machine in find_machines("rtx4090")] == ["RTX 4090"]
+    with pytest.raises(UserError, match=r"'TPU': not in the table; choose one of laptop CPU, RTX 4090"):
+        find_machines("TPU")
+
+
+@pytest.mark.parametrize(("preset", "gpu"), [("llama1-33b-7b", "4090"), ("llama2-13b-7b", "H100")])
+def test_a_remedy_makes_it_fit_and_holds_nothing_needless(preset, gpu):
+    settings, (machine,) = load_preset(preset), find_machines(gpu)
+    scene = make_scene(settings)
+    assert not fits(stages(settings, scene), machine)
+    changes = remedy(settings, scene, machine, devices=1)
+    assert "teacher.tuning" in changes
+
+    def fitting(chosen):
+        changed = settings.change(**{key.replace(".", "__"): value for key, value in chosen.items()})
+        return fits(stages(changed, scene), machine)
+
+    assert fitting(changes)
+    for key in changes:
+        assert not fitting({other: value for other, value in changes.items() if other != key})
+
+
+def test_more_devices_are_a_remedy_only_where_they_suffice():
+    settings, (machine,) = load_preset("llama1-33b-7b"), find_machines("A100")
+    scene = make_scene(settings)
+    assert devices_needed(settings, scene, machine, 1) == 8
+    assert not fits(stages(settings, scene, 4), machine)
+    assert devices_needed(settings, scene, find_machines("laptop")[0], 1) is None  # a model is asked whole
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def printed(*arguments, width=80, **options):
     output = io.StringIO()
-    Console(file=output, width=200).print(planning.plan_table(str(tiny_preset), ("training.epochs=3",)))
-    text = output.getvalue()
-    title = " ".join(text.split())
-    count = models.parameter_count(base)
-    assert f"teacher {count:,} parameters" in title
+    Console(file=output, width=width).print(planning.plan_table(*arguments, **options))
+    return output.getvalue()
+
+
+def cells(text, name):
+    line = next(line for line in text.splitlines() if line.strip().startswith(name))
+    return line.strip().removeprefix(name).split()
+
+
+def test_the_table_says_every_number(tiny_preset, base):
+    text = printed(str(tiny_preset), ("training.epochs=3",))
+    count = f"{models.parameter_count(base):,}"
+    assert cells(text, "teacher  ")[:3] == [count, "full", count]
     plan = planning.plan_task(load_preset(str(tiny_preset)), "csqa")
-    line = next(line for line in text.splitlines() if "csqa" in line)
-    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
-    teacher = 6 * count * plan.tokens * 3 / 1e9
-    assert cells[:5] == ["csqa", "24", f"{plan.tokens:,}", f"{teacher:,.0f}", f"{4 * teacher:,.0f}"]
-    assert cells[5:7] == [f"{12 * plan.positions / 1000:.0f} kB", f"{60 * plan.positions / 1000:.0f} kB"]
-    assert [line.count("alpaca") for line in text.splitlines()].count(1) == 1
+    assert cells(text, "csqa train")[:3] == ["24", f"{plan.tokens:,}", f"{plan.positions:,}"]
+    paper = [f"{12 * k * plan.positions / 1000:.0f}" for k in (1, 5, 100)]
+    assert cells(text, "csqa, the paper's count")[:6:2] == paper
+    assert cells(text, "RTX 4090")[-1] == "yes"
+    assert "sampled" in text
+
+
+def test_a_plan_reads_well_in_eighty_columns_and_names_what_would_help():
+    text = printed("llama1-33b-7b", gpu="4090")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "the built-in table" in text
+    assert cells(text, "teacher  ") == [
+        "32,528,943,616", "full", "32,528,943,616", "32,000", "65", "GB",
+    ]  # fmt: skip
+    assert cells(text, "RTX 4090")[-1] == "no"
+    help_text = " ".join(text.split())
+    assert "GiB to train teacher" in help_text
+    assert "has 22 of its 24 free. It fits with --set" in help_text
+    assert "--set teacher.tuning=qlora" in help_text
+    assert "laptop" not in text
+
+
+def test_several_devices_are_planned():
+    text = printed("llama1-33b-7b", gpu="A100", devices=8)
+    assert "Time on 8 devices" in text
+    assert cells(text, "A100 80 GB")[-1] == "yes"
+    with pytest.raises(UserError, match="3 devices"):
+        planning.plan_table("llama1-33b-7b", devices=3)
 
 
 @pytest.mark.parametrize(
@@ -61,4 +477,4 @@ def test_the_table_has_a_line_a_task_and_its_numbers(tiny_preset, base):
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12_288_000_000, "12 GB"), (122_880_000_000_000, "122.9 TB")],
 )
 def test_sizes_are_written_in_decimal_units(count, text):
-    assert planning._size(count) == text
+    assert size(count) == text
