@@ -1,4 +1,4 @@
-"""Works ahead of the notebooks, on a second core: `first run` starts it, and it makes first what they will ask for last.
+"""Works ahead of the notebooks, on a second core: it makes first what they will ask for last. `first run` starts it.
 
 Whoever comes second to a stage finds it made, or waits until it is. So nothing is made twice, the order in which
 stages are made does not matter, and the notebooks need not know.

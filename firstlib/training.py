@@ -213,6 +213,7 @@ class _Examiner(TrainerCallback):
         learner.eval()
         self.trainer.log({f"eval_{name}": value for name, value in self.measure(learner).items()})
         learner.train()
+        control.should_log = True  # logging has just struck the step's own loss off the list
 
 
 def _train(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from firstlib import knowledge, models, training
 from firstlib.errors import UserError
@@ -310,3 +311,17 @@ def test_overrides_may_be_any_iterable(open_run):
 
 def test_an_experiment_shows_its_preset_and_seed(open_run):
     assert repr(open_run(seed=3)).endswith("tiny.yaml', seed=3)")
+
+
+def test_training_is_watched_where_the_trainer_reports_to(open_run):
+    """Loss, and accuracy, ECE and Trust on validation, as TensorBoard shows them."""
+    experiment = open_run("watched").change(training__evaluate_every=2, training__report_to=["tensorboard"])
+    folder = experiment.teacher("csqa")
+    events = EventAccumulator(str(next((experiment.folder / "logs" / "teacher-csqa").rglob("events.*")).parent))
+    events.Reload()
+    shown = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert shown["train/loss"] == [1, 2, 3]
+    assert shown["eval/accuracy"] == shown["eval/ece"] == shown["eval/trust"] == [2, 3]
+    final = experiment.predictions("teacher", "csqa", "csqa", "validation")
+    assert events.Scalars("eval/ece")[-1].value == pytest.approx(ece(final.confidence(), final.correct()), abs=1e-6)
+    assert open_run("watched").teacher("csqa") == folder  # what is watched does not change what is learnt

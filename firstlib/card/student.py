@@ -110,7 +110,7 @@ def _texts(value: Any) -> Iterator[str]:
 def portable(value: Any) -> Any:
     """JSON content without the folders of the machine that it was written on: of an absolute path the last part.
 
-    >>> portable({"base": "/home/someone/models/small", "seed": 0})
+    >>> portable({"base": "/disk/models/small", "seed": 0})
     {'base': 'small', 'seed': 0}
     """
     if isinstance(value, dict):
