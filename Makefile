@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan lint bench notebooks rates seeds base-models real-base-models constraints clean
+.PHONY: help run test lab plan lint bench notebooks rates seeds real base-models real-base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ rates: .venv/installed ## validation accuracy at several learning rates, from wh
 
 seeds: .venv/installed ## the README's results over three seeds
 	@$(BIN)/python -m firstlib.readme
+
+real: .venv/installed ## the README's table on real data in FIRST_REAL_DATA (after real-base-models; half an hour)
+	@$(BIN)/python -m firstlib.readme real
 
 bench: .venv-bench/installed ## ours against the peers' released packages (15 minutes)
 	@.venv-bench/bin/python -m benchmarks

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from firstlib.knowledge import TopK, extract_top_k, top_k_of_logits
+from firstlib.errors import UserError
+from firstlib.knowledge import KnowledgeStore, TopK, extract_top_k, top_k_of_logits
 from firstlib.metrics import Reliability, reliability
 from firstlib.models import LanguageModel, body_and_head, logits_of
 from firstlib.progress import steps
@@ -156,6 +157,31 @@ def of_knowledge(pairs: Sequence[tuple[Encoded, TopK]]) -> Predictions:
         top_probabilities=top,
         posterior=np.full((len(right), top_ids.shape[1] + 1), np.nan),
     )
+
+
+def of_store(
+    questions: Sequence[Question], encoded: Sequence[tuple[list[int], list[int]]], store: KnowledgeStore
+) -> Predictions:
+    """What a teacher of whom only a store is left says to questions; a candidate outside its top k counts as 0.
+
+    Raises:
+        UserError: The store has nothing on an answer's position.
+    """
+    rows = []
+    for question, (stem, candidates) in zip(questions, encoded, strict=True):
+        item, at = _at(store, question.id, len(stem))
+        known = dict(zip(item.token_ids[at].tolist(), item.probabilities[at].tolist(), strict=True))
+        found = np.array([known.get(candidate, 0.0) for candidate in candidates])
+        rows.append((found, item.token_ids[at], item.probabilities[at]))
+    return _gather(questions, [candidates for _, candidates in encoded], rows)
+
+
+def _at(store: KnowledgeStore, name: str, position: int) -> tuple[TopK, int]:
+    if name in store:
+        item = store[name]
+        if len(found := np.flatnonzero(item.position == position)):
+            return item, int(found[0])
+    raise UserError(f"{store.path}: nothing on the answer of question {name!r}; ask the teacher again")
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -96,6 +97,36 @@ def export(
 
     folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)  # type: ignore[arg-type]
     console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
+
+
+@app.command("import-logprobs")
+def import_logprobs(
+    file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one a line of JSON")],
+    task: Annotated[str, typer.Option(help="the task whose examples were asked")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="then run with --set knowledge.imported=FOLDER")],
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "train",
+    k: Annotated[int | None, typer.Option(help="tokens to keep at a position; else the preset's")] = None,
+    shared_ids: Annotated[
+        bool, typer.Option("--shared-ids", help="teacher and student have the same token ids")
+    ] = False,
+    end: Annotated[list[str] | None, typer.Option("--end", help="the teacher's end token; may be repeated")] = None,
+    most_lost: Annotated[float, typer.Option(help="mass that a position may lose with unmatched alternatives")] = 0.05,
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Bring what a teacher behind an interface answered (OpenAI's or vLLM's JSONL) into a knowledge store."""
+    from firstlib.experiment import Experiment
+    from firstlib.imports import import_knowledge
+    from firstlib.knowledge.logprobs import Rules
+
+    experiment = Experiment(preset, seed, overrides=tuple(set or ()))
+    rules = Rules(
+        k or experiment.settings.knowledge.k, most_lost=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
+    )
+    report = import_knowledge(experiment, file, task, split, to, rules)  # type: ignore[arg-type]
+    console.print(str(report), highlight=False)
+    console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
 
 
 def _short(path: os.PathLike[str]) -> str:

@@ -4,8 +4,9 @@ Each stage is computed when it is first asked for and kept under the hash of all
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,7 +18,9 @@ from firstlib import answers, artefacts, knowledge, models, processes, recalibra
 from firstlib.answers import Predictions, Reading
 from firstlib.artefacts import Artefacts, content_key, write_json
 from firstlib.errors import UserError
-from firstlib.knowledge import KnowledgeStore, Origin
+from firstlib.knowledge import KnowledgeStore, Origin, TopK
+from firstlib.knowledge.logprobs import open_imported
+from firstlib.knowledge.vllm_engine import extract_with_vllm
 from firstlib.metrics import accuracy, brier, ece, nll, trust
 from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
@@ -143,7 +146,13 @@ class Experiment:
     # -- the teacher -------------------------------------------------------------------------------------------
 
     def teacher(self, task: Task) -> Path:
-        """Stage 1, the teacher fine-tuned on the task: the folder of its weights."""
+        """Stage 1, the teacher fine-tuned on the task: the folder of its weights.
+
+        Raises:
+            UserError: The knowledge is imported, so there is no teacher here.
+        """
+        if self.settings.knowledge.imported:
+            raise UserError("knowledge.imported: the teacher is behind an interface; there are no weights of it here")
         return self._tuned("teacher", "teacher", task, {})
 
     def knowledge(self, task: Task, k: int | None = None, split: str = "train") -> KnowledgeStore:
@@ -237,6 +246,8 @@ class Experiment:
 
     def predictions(self, method: Method, train: Task, test: Task, split: str = "test") -> Predictions:
         """A trained model's answers to the questions of `test`."""
+        if method == "teacher" and self.settings.knowledge.imported:
+            return self._once(("imported", test, split, "answers"), lambda: self._imported_answers(test, split))
         trained = self.teacher(train) if method == "teacher" else self.student(method, train)
         role: Role = "teacher" if method == "teacher" else "student"
         inputs = {"model": trained.name}
@@ -353,11 +364,17 @@ class Experiment:
     def _lesson_inputs(self, method: Method, task: Task) -> dict[str, Any]:
         kind, coefficient = self.targets(method, task)
         return {
-            "knowledge": Path(self.knowledge(task).path).parent.name,
+            "knowledge": self._knowledge_key(task),
             "map": kind,
             "coefficient": coefficient,
             "distillation": self.settings.distillation.model_dump(mode="json"),
         }
+
+    def _knowledge_key(self, task: Task) -> str:
+        store = self.knowledge(task)
+        if self.settings.knowledge.imported:
+            return artefacts.files_key(map(Path, store.paths))
+        return Path(store.path).parent.name
 
     def _train(self, role: Role, stage: str, task: Task, to: Path) -> None:
         self._check_tokens()
@@ -396,31 +413,34 @@ class Experiment:
         encoded = self.encoded(task, split, "teacher")
         ours = knowledge.shard(encoded, processes.rank(), processes.count())
         words = min(len(self.tokenizer("teacher")), self.vocabulary_size)
-        found = knowledge.extract_top_k(
-            self._load("teacher", self.teacher(task)), ours, k, self.settings.knowledge.batch,
-            temperatures=origin.temperatures, vocabulary=words,
-        )  # fmt: skip
+        engine = self._vllm(task) if self.settings.knowledge.engine == "vllm" else self._transformers(task)
+        found = engine(ours, k, temperatures=origin.temperatures, vocabulary=words)
         knowledge.write_store(to, found, origin, processes.rank(), processes.count())
         processes.wait()
         if processes.rank() == 0:
             knowledge.check_complete(KnowledgeStore(to, origin), encoded)
 
+    def _imported_answers(self, task: Task, split: str) -> Predictions:
+        store = self.knowledge(task, split=split)
+        if not self.asks(task, split):
+            return answers.of_knowledge([(e, store[e.id]) for e in self.encoded(task, split) if e.id in store])
+        questions = self.questions(task, split)
+        return answers.of_store(questions, encode_questions(self.tokenizer(), questions), store)
+
+    def _transformers(self, task: Task) -> Callable[..., Iterator[TopK]]:
+        model = self._load("teacher", self.teacher(task))
+        return partial(knowledge.extract_top_k, model, batch=self.settings.knowledge.batch)
+
+    def _vllm(self, task: Task) -> Callable[..., Iterator[TopK]]:
+        return partial(extract_with_vllm, self.settings.teacher, self.teacher(task))
+
+    def imported_origin(self, task: Task, split: str, k: int, teacher: str) -> Origin:
+        """Whose knowledge an imported store holds."""
+        return Origin(teacher, self._identity("student"), self._data_key(task, split), k)
+
     def _imported(self, task: Task, split: str) -> KnowledgeStore:
         place = artefacts.project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
-        if not place.is_dir():
-            raise UserError(f"knowledge.imported: there is no {place}; write it with `first import-logprobs`")
-        found = KnowledgeStore(place)
-        wanted = {
-            "tokenizer": self._identity("student"),
-            "data": self._data_key(task, split),
-            "k": self.settings.knowledge.k,
-        }
-        for name, value in wanted.items():
-            if getattr(found.origin, name) != value:
-                raise UserError(
-                    f"{place}: its {name} is {getattr(found.origin, name)}, expected {value}; import it again"
-                )
-        return found
+        return open_imported(place, self.imported_origin(task, split, self.settings.knowledge.k, "any"))
 
     def _load(self, role: Role, trained: Path | None) -> LanguageModel:
         spec = self._model(role)
@@ -471,9 +491,13 @@ class Experiment:
         tests = dict.fromkeys(test for column in self.settings.columns for test in column.test)
         return [
             {"role": role, "dataset": test, **self._scores(self.base_predictions(role, test), "candidates")}
-            for role in ("teacher", "student")
+            for role in self._roles()
             for test in tests
         ]
+
+    def _roles(self) -> tuple[Role, ...]:
+        """Of whom there are weights."""
+        return ("student",) if self.settings.knowledge.imported else ("teacher", "student")
 
     def _coverage(self, task: Task) -> dict[str, float]:
         probabilities = self.knowledge(task).all_probabilities()

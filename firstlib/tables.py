@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -235,6 +236,27 @@ def uncertainty(experiment: Experiment) -> pd.DataFrame:
                 found = experiment.predictions(method, column.train, test)
                 lines.append({"setting": column.setting, "dataset": test, "method": method, **_interval(found, bins)})
     return pd.DataFrame(lines)
+
+
+def intervals(experiment: Experiment) -> list[dict[str, Any]]:
+    """Every method and column, the untuned student first: n, accuracy, ECE with its 95 % interval, Trust; fractions."""
+    lines = []
+    for column in experiment.settings.columns:
+        for test in column.test:
+            base = {"base student": experiment.base_predictions("student", test)}
+            found = base | {method: experiment.predictions(method, column.train, test) for method in METHODS}
+            place = {"setting": column.setting, "dataset": test}
+            lines += [{**place, "method": name, **_measured(of, experiment)} for name, of in found.items()]
+    return lines
+
+
+def _measured(found: Predictions, experiment: Experiment) -> dict[str, float]:
+    measures = experiment.settings.measures
+    confidence, correct = found.confidence(measures.confidence), found.correct()
+    error, interval = ece(confidence, correct, measures.bins), bootstrap_ece(confidence, correct, measures.bins)
+    right = float(correct.mean())
+    scores = {"n": len(found), "accuracy": right, "ece": error, "trust": right - error}
+    return {**scores, "low": interval.low, "high": interval.high}
 
 
 def _interval(found: Predictions, bins: int) -> dict[str, str | float]:

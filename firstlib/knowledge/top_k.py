@@ -13,7 +13,7 @@ class TopK:
         position: `(P,)` index of the token predicted.
         token_ids: `(P, K)`, most probable first.
         probabilities: `(P, K)`, of the whole vocabulary's softmax.
-        residual: `(P,)`, the mass outside the K, summed over the vocabulary and not by subtraction.
+        residual: `(P,)`, the mass outside the K, summed over the vocabulary; imported or from vLLM: 1 minus the sum.
         log_normalisers: `(P, G)`, log sum_j exp(z_j / T) over the whole vocabulary at G temperatures T, in nats:
             with it a temperature applies exactly later (`recalibration.exact_temperature`).
     """

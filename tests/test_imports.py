@@ -1,0 +1,130 @@
+"""A teacher behind an interface: its answers become a run's knowledge, and students learn from it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from firstlib import models
+from firstlib.answers import follow
+from firstlib.errors import UserError
+from firstlib.experiment import Experiment
+from firstlib.imports import import_knowledge
+from firstlib.knowledge.logprobs import Rules
+
+
+def responses(experiment, task, split, skip=0):
+    """What a server with vLLM's `prompt_logprobs` would say, by the tiny teacher itself."""
+    model, tokenizer = models.load_base(experiment.settings.teacher).eval(), experiment.tokenizer()
+    for example in experiment.encoded(task, split)[skip:]:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
+        logs = logits.log_softmax(-1)[:-1]
+        told = [{*row, token} for row, token in zip(logs.topk(6).indices.tolist(), example.token_ids[1:], strict=True)]
+        places = [None] + [
+            {str(i): {"logprob": float(log[i]), "decoded_token": tokenizer.decode([i])} for i in ids}
+            for log, ids in zip(logs, told, strict=True)
+        ]
+        choice = {"prompt_token_ids": example.token_ids, "prompt_logprobs": places}
+        yield {"custom_id": example.id, "choices": [choice]}
+
+
+def written(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def plain(tiny_preset, tmp_path):
+    return Experiment(str(tiny_preset), run_folder=str(tmp_path / "runs"))
+
+
+def imported(plain, tiny_preset, tmp_path, tasks=("csqa", "alpaca", "obqa")):
+    for task in tasks:
+        for split in ("train", "validation", "test"):
+            file = written(tmp_path / f"{task}-{split}.jsonl", responses(plain, task, split))
+            import_knowledge(plain, file, task, split, tmp_path / "store", Rules(5, shared_ids=True))
+    overrides = [f"knowledge.imported={tmp_path / 'store'}"]
+    return Experiment(str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=overrides)
+
+
+def test_students_learn_from_imported_knowledge(plain, tiny_preset, tmp_path):
+    experiment = imported(plain, tiny_preset, tmp_path)
+    results = experiment.results()
+    assert {row["method"] for row in results["rows"]} == {
+        "teacher", "fine-tune", "distill", "label-smoothing", "first"
+    }  # fmt: skip
+    assert not list(experiment.folder.glob("teacher-*"))
+    assert {row["role"] for row in results["base"]} == {"student"}
+
+
+def test_an_imported_teacher_answers_as_it_would_here(plain, tiny_preset, tmp_path):
+    experiment = imported(plain, tiny_preset, tmp_path, tasks=("csqa",))
+    there = experiment.predictions("teacher", "csqa", "csqa")
+    here = plain.base_predictions("teacher", "csqa")
+    np.testing.assert_array_equal(there.top_ids, here.top_ids)
+    np.testing.assert_allclose(there.top_probabilities, here.top_probabilities, rtol=1e-3)
+    among = (here.candidate_ids[:, :, None] == here.top_ids[:, None, :]).any(-1)
+    np.testing.assert_allclose(there.probabilities[among], here.probabilities[among], rtol=1e-3)
+    assert (there.probabilities[~among] == 0).all()
+
+
+def test_missing_answers_are_said_when_they_are_needed(plain, tiny_preset, tmp_path):
+    file = written(tmp_path / "some.jsonl", responses(plain, "csqa", "test", skip=3))
+    report = import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    assert (report.examples, report.answered) == (16, 13)
+    experiment = Experiment(
+        str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=[f"knowledge.imported={tmp_path / 'store'}"]
+    )
+    with pytest.raises(UserError, match="nothing on the answer of question 'csqa-test-00000'"):
+        experiment.predictions("teacher", "csqa", "csqa")
+    with pytest.raises(UserError, match=r"there is no .*csqa-train; write it with `first import-logprobs`"):
+        experiment.knowledge("csqa")
+    with pytest.raises(UserError, match="behind an interface"):
+        experiment.teacher("csqa")
+
+
+def test_a_store_is_not_written_over_nor_left_half(plain, tmp_path):
+    file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
+    import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    with pytest.raises(UserError, match="is there already"):
+        import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    file.write_text(file.read_text()[:500])
+    with pytest.raises(UserError):
+        import_knowledge(plain, file, "csqa", "train", tmp_path / "store", Rules(5, shared_ids=True))
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["csqa-test"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"), [({"knowledge__k": 4}, "its k is 5, expected 4"), ({"sizes__test": 9}, "its data is")]
+)
+def test_another_experiments_store_is_refused(plain, tiny_preset, tmp_path, changes, complaint):
+    file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
+    import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    other = plain.change(knowledge__imported=str(tmp_path / "store"), **changes)
+    with pytest.raises(UserError, match=complaint):
+        other.knowledge("csqa", split="test", k=other.settings.knowledge.k)
+
+
+def test_the_command_line_imports_and_reports(plain, tiny_preset, tmp_path):
+    file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
+    command = [sys.executable, "-m", "firstlib.cli", "import-logprobs", str(file), "--task", "csqa", "--split", "test"]
+    options = ["--to", str(tmp_path / "store"), "--preset", str(tiny_preset), "--shared-ids"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "positions imported, of 16 of 16 examples" in " ".join(done.stdout.split())
+    again = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_following_a_text_asks_at_every_position(plain):
+    encoded = plain.encoded("csqa", "test")[:3]
+    found = follow(models.load_base(plain.settings.student).eval(), encoded, 5)
+    assert len(found) == sum(len(e.token_ids) - e.start for e in encoded)
+    gold = np.array([token for e in encoded for token in e.token_ids[e.start :]])
+    right = np.take_along_axis(found.candidate_ids, found.answer[:, None], 1)[:, 0]
+    np.testing.assert_array_equal(right, gold)

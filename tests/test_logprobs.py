@@ -1,0 +1,658 @@
+"""A teacher's answers in every format, matched to students of every kind of tokenizer."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_tokenizers import ALL, PROMPT, RESPONSE, word_level
+
+from firstlib import models, recalibration
+from firstlib.errors import UserError
+from firstlib.knowledge import KnowledgeStore, Origin, extract_top_k
+from firstlib.knowledge.alignment import Reason
+from firstlib.knowledge.logprobs import REPORT, UNMATCHED, Rules, Unmatched, import_logprobs, match, match_all
+from firstlib.knowledge.responses import read_response
+from firstlib.knowledge.spelling import pieces_of
+from firstlib.losses import top_k_kl
+from firstlib.tasks import microworld
+from firstlib.tasks.encoding import encode
+from firstlib.tasks.question import Example
+
+EXAMPLE = Example("e", PROMPT, RESPONSE)
+RULES = Rules(3)
+
+
+class Student:
+    """A tokenizer, the one example in its tokens, and what they write."""
+
+    def __init__(self, kind, example=EXAMPLE):
+        self.tokenizer = ALL[kind]()
+        self.example = encode(self.tokenizer, example)
+        self.pieces = pieces_of(self.tokenizer)
+        self.start, self.ids = self.example.start, self.example.token_ids
+        self.positions = list(range(self.start, len(self.ids)))
+
+    def id(self, text):
+        return self.pieces.ids[text.encode()]
+
+    def texts(self, ids=None):
+        return [self.pieces.texts[i] for i in (self.ids if ids is None else ids)]
+
+    def match(self, body, rules=RULES):
+        response = read_response(json.dumps({"id": "e", **body}).encode(), "file, line 1")
+        return match(response, self.example, self.pieces, rules)
+
+
+@pytest.fixture(params=ALL)
+def student(request):
+    return Student(request.param)
+
+
+# -- ways to write an answer -------------------------------------------------------------------------------------
+
+
+def escaped(text):
+    """As OpenAI's completions: a part of a character in escapes."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in text)
+
+
+def tops(texts, others=(" yes", " no")):
+    """At each place 0.6 for what stands there, 0.2 and 0.1 for two others."""
+    return [{text: 0.6, others[0]: 0.2, others[1]: 0.1} for text in texts]
+
+
+def logs(top):
+    return {text: math.log(p) for text, p in top.items()}
+
+
+def completion(texts, told, echo=True):
+    """A legacy completion; with `echo` nothing is told of the first token."""
+    own = [math.log(told[i].get(text, 1e-9)) for i, text in enumerate(texts)]
+    top = [logs(each) for each in told]
+    if echo:
+        own[0] = top[0] = None
+    return {"choices": [{"logprobs": {"tokens": texts, "token_logprobs": own, "top_logprobs": top}}]}
+
+
+def chat(texts, told):
+    """A chat completion, in bytes."""
+    content = [
+        {
+            "token": escaped(text),
+            "bytes": list(text),
+            "logprob": math.log(0.6),
+            "top_logprobs": [
+                {"token": escaped(other), "bytes": list(other), "logprob": math.log(p)} for other, p in top.items()
+            ],
+        }
+        for text, top in zip(texts, told, strict=True)
+    ]
+    return {"choices": [{"logprobs": {"content": content}}]}
+
+
+def prompted(ids, told, names=None):
+    """vLLM's prompt_logprobs; `told` are probabilities by id, `names` the ids' decoded tokens."""
+    rows = [
+        {
+            str(i): {"logprob": math.log(p), "rank": 1, "decoded_token": names(i) if names else None}
+            for i, p in row.items()
+        }
+        for row in told
+    ]
+    rows[0] = None
+    return {"choices": [{"prompt_logprobs": rows, "prompt_token_ids": ids}]}
+
+
+def as_expected(found, student, positions):
+    """Own token, yes, no; 0.6, 0.2, 0.1; the rest residual; nothing on other positions."""
+    others = [student.id(" yes"), student.id(" no")]
+    knowledge = found.knowledge
+    assert positions
+    assert knowledge.example_id == "e"
+    assert knowledge.position.tolist() == positions
+    assert knowledge.token_ids.tolist() == [[student.ids[at], *others] for at in positions]
+    np.testing.assert_allclose(knowledge.probabilities, [[0.6, 0.2, 0.1]] * len(positions), atol=1e-12)
+    np.testing.assert_allclose(knowledge.residual, 0.1, atol=1e-12)
+    assert knowledge.log_normalisers.shape == (len(positions), 0)
+    assert found.padded == 0
+
+
+def reasons(found):
+    return {(each.position, each.reason) for each in found.unmatched}
+
+
+# -- every format, every kind of tokenizer -----------------------------------------------------------------------
+
+
+def test_an_echoed_completion(student):
+    """All but the end token, which is not in the text."""
+    texts = [escaped(text) for text in student.texts(student.ids[:-1])]
+    found = student.match(completion(texts, tops(texts)))
+    as_expected(found, student, student.positions[:-1])
+    assert reasons(found) == {(student.positions[-1], Reason.MISSING)}
+
+
+def test_an_echoed_completion_as_the_vocabulary_writes_it(student):
+    """Ġ and ▁ and <0x0A>, as some servers write tokens."""
+    texts = student.tokenizer.convert_ids_to_tokens(student.ids[:-1])
+    others = student.tokenizer.convert_ids_to_tokens([student.id(" yes"), student.id(" no")])
+    found = student.match(completion(texts, tops(texts, others)))
+    as_expected(found, student, student.positions[:-1])
+
+
+def test_what_follows_an_echo_tells_the_end(student):
+    """With max_tokens=1 the distribution over the token after the response is told, whatever that token was."""
+    texts = [*(escaped(text) for text in student.texts(student.ids[:-1])), "\n\n"]
+    end = student.tokenizer.eos_token
+    told = [*tops(texts[:-1]), {end: 0.6, " yes": 0.2, " no": 0.1}]
+    as_expected(student.match(completion(texts, told)), student, student.positions)
+
+
+def test_the_end_token_may_be_called_otherwise(student):
+    texts = [*(escaped(text) for text in student.texts(student.ids[:-1])), "<|im_end|>"]
+    body = completion(texts, tops(texts))
+    rules = Rules(3, ends=frozenset({"<|im_end|>"}))
+    as_expected(student.match(body, rules), student, student.positions)
+    found = student.match(body)  # unless that is said, 0.6 of the mass there is lost
+    as_expected(found, student, student.positions[:-1])
+    assert Unmatched("e", Reason.NO_TOKEN, student.positions[-1], "<|im_end|>", pytest.approx(0.6)) in found.unmatched
+    assert (student.positions[-1], Reason.TOO_MUCH_LOST) in reasons(found)
+
+
+def test_a_chat_that_says_what_is_right(student):
+    """It begins without the space that the response has after its prompt."""
+    texts = student.texts(student.ids[student.start : -1])
+    told = tops(texts, (b" yes", b" no"))
+    first = {text.removeprefix(b" "): p for text, p in told[0].items()}
+    found = student.match(chat([texts[0].removeprefix(b" "), *texts[1:]], [first, *told[1:]]))
+    as_expected(found, student, student.positions[:-1])
+
+
+def test_a_chat_counts_up_to_its_first_difference(student):
+    """The distribution there is still that of the right context; later ones are not."""
+    wrong = next(i for i, text in enumerate(student.texts()) if i > student.start and text in (b"b", b"b)"))
+    texts = student.texts(student.ids[student.start : -1])
+    said = [text.replace(b"b", b"a") if student.start + i == wrong else text for i, text in enumerate(texts)]
+    found = student.match(chat(said, tops(texts, (b" yes", b" no"))))
+    as_expected(found, student, list(range(student.start, wrong + 1)))
+    assert reasons(found) == {(at, Reason.CONTEXT) for at in student.positions if at > wrong}
+    assert len(reasons(found)) >= 2
+
+
+def test_prompt_logprobs_by_id(student):
+    """Where ids are shared: every position, the end token's too."""
+    others = {student.id(" yes"): 0.2, student.id(" no"): 0.1}
+    body = prompted(student.ids, [{i: 0.6, **others} for i in student.ids], lambda i: student.tokenizer.decode([i]))
+    as_expected(student.match(body, Rules(3, shared_ids=True)), student, student.positions)
+
+
+def test_prompt_logprobs_count_up_to_the_first_other_id(student):
+    other, rest = student.start + 1, student.positions[2:]
+    ids = [3 if at == other else i for at, i in enumerate(student.ids)]
+    others = {student.id(" yes"): 0.2, student.id(" no"): 0.1}
+    body = prompted(ids, [{i: 0.6, **others} for i in ids])
+    found = student.match(body, Rules(3, shared_ids=True))
+    assert found.knowledge.position.tolist() == student.positions[:2]
+    assert reasons(found) == {(at, Reason.CONTEXT) for at in rest}
+    shorter = prompted(student.ids[:-2], [{i: 0.6, **others} for i in student.ids[:-2]])
+    found = student.match(shorter, Rules(3, shared_ids=True))
+    as_expected(found, student, student.positions[:-2])
+    assert reasons(found) == {(at, Reason.MISSING) for at in student.positions[-2:]}
+
+
+def test_prompt_logprobs_by_text(student):
+    """Other ids: the teacher's are those of the student plus 1000."""
+    texts = dict(zip((i + 1000 for i in student.ids), map(escaped, student.texts()), strict=True)) | {
+        1: " yes",
+        2: " no",
+    }
+    ids = [i + 1000 for i in student.ids]
+    found = student.match(prompted(ids, [{i: 0.6, 1: 0.2, 2: 0.1} for i in ids], texts.get))
+    as_expected(found, student, student.positions)
+
+
+def test_ids_that_are_said_to_be_shared_and_are_not(student):
+    body = prompted(student.ids, [{i: 0.6} for i in student.ids], lambda i: "other")
+    with pytest.raises(UserError, match=r"file, line 1: token \d+ reads 'other' to the teacher and .*not shared"):
+        student.match(body, Rules(1, shared_ids=True))
+
+
+def test_an_id_beyond_the_vocabulary_is_told(student):
+    rows = [{i: 0.96, 10**6: 0.03} for i in student.ids]
+    found = student.match(prompted(student.ids, rows), Rules(1, shared_ids=True))
+    assert found.knowledge.probabilities.tolist() == [[pytest.approx(0.96)]] * len(student.positions)
+    assert {each.reason for each in found.unmatched} == {Reason.OUTSIDE}
+    assert found.lost == pytest.approx([0.03] * len(student.positions))
+
+
+# -- teachers that cut the text otherwise ------------------------------------------------------------------------
+
+
+def test_a_position_counts_where_both_cut_alike():
+    """By hand: The| answer| is| (|b|).|  against  The| ans|wer is| (|b|).|"""
+    student = Student("byte-level")
+    texts = [PROMPT, " The", " ans", "wer is", " (", "b", ")."]
+    found = student.match(completion(texts, tops(texts)))
+    the, answer, is_, bracket, b, dot, end = student.positions
+    as_expected(found, student, [the, bracket, b, dot])
+    assert reasons(found) == {(answer, Reason.CUT), (is_, Reason.CUT), (end, Reason.MISSING)}
+
+
+def test_a_teacher_s_longer_token_hides_positions_below_it():
+    """ " is (" is one token of the teacher's: begins with the student's " is", but says nothing of it."""
+    student = Student("byte-level")
+    texts = [PROMPT, " The", " answer", " is (", "b)", "."]
+    found = student.match(completion(texts, tops(texts)))
+    the, answer, is_, bracket, b, dot, end = student.positions
+    as_expected(found, student, [the, answer])
+    cut = {is_, bracket, b, dot}
+    assert reasons(found) == {*((at, Reason.CUT) for at in cut), (end, Reason.MISSING)}
+
+
+WORDS = (PROMPT + RESPONSE).encode()
+
+
+def boundaries(student):
+    """Where the student's tokens begin and end, in the bytes of the text."""
+    before = len(WORDS) - sum(map(len, student.texts(student.ids[student.start : -1])))
+    return [before + int(n) for n in np.cumsum([0, *map(len, student.texts(student.ids[student.start : -1]))])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(list(ALL)), st.data())
+def test_whatever_the_cuts_only_equal_tokens_count(kind, data):
+    """A position is imported if and only if the teacher has the same token at the same place."""
+    student = Student(kind)
+    own = boundaries(student)
+    removed = data.draw(st.sets(st.sampled_from(own[:-1]), max_size=4))
+    added = data.draw(st.sets(st.integers(1, len(WORDS) - 1), max_size=4))
+    cuts = sorted((set(own[:-1]) - removed | added) - {0})
+    spans = list(pairwise([0, *cuts, len(WORDS)]))
+    texts = [escaped(WORDS[a:b]) for a, b in spans]
+    found = student.match(completion(["<start>", *texts], [{}, *tops(texts)]))
+    equal = [at for at, span in zip(student.positions, pairwise(own), strict=False) if span in set(spans)]
+    imported = [] if found.knowledge is None else found.knowledge.position.tolist()
+    assert imported == equal
+    assert {each.position for each in found.unmatched if each.token is None} == set(student.positions) - set(equal)
+
+
+PARTS = st.sampled_from(
+    ["", " ", " The", "The", " answer", " is", " (", "(", "b", "b).", "<s>", "Ġis", "▁is", "\ufffd"]
+)
+TEXT = PARTS | st.sampled_from([PROMPT, RESPONSE, r"bytes:\xc3", "<|end|>", "</s>"]) | st.text(max_size=2)
+ROWS = st.none() | st.dictionaries(TEXT, st.floats(-12, -3) | st.just(-9999.0), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(list(ALL)), st.lists(st.tuples(TEXT, ROWS), max_size=8), st.integers(1, 4), st.booleans())
+def test_whatever_is_said_what_comes_is_knowledge(kind, said, k, echo):
+    """Distinct tokens of the vocabulary in order, masses that sum to 1; a position is known or has its reason."""
+    student = Student(kind)
+    texts, told = [text for text, _ in said], [top for _, top in said]
+    own = [None if echo and at == 0 else -5.0 for at in range(len(said))]
+    body = {"choices": [{"logprobs": {"tokens": texts, "token_logprobs": own, "top_logprobs": told}}]}
+    found = student.match(body, Rules(k, fewest=1, most_lost=0.5))
+    known = [] if found.knowledge is None else found.knowledge.position.tolist()
+    refused = [each.position for each in found.unmatched if each.token is None]
+    assert sorted(known + refused) == student.positions
+    if found.knowledge is not None:
+        ids, p = found.knowledge.token_ids, found.knowledge.probabilities
+        assert ids.shape == p.shape == (len(known), k)
+        assert all(
+            len(set(row)) == k and min(row) >= 0 and max(row) < len(student.pieces.texts) for row in ids.tolist()
+        )
+        assert (p >= 0).all()
+        assert (np.diff(p, axis=1) <= 0).all()
+        np.testing.assert_allclose(p.sum(axis=1) + found.knowledge.residual, 1, atol=1e-12)
+
+
+def test_a_student_with_another_tokenizer_learns_what_it_can():
+    """A SentencePiece teacher and a byte-level student."""
+    teacher, student = Student("sentence-piece"), Student("byte-level")
+    texts = [escaped(text) for text in teacher.texts(teacher.ids[1:-1])]  # without <s>, with the space before all text
+    found = student.match(completion(["<s>", *texts], [{}, *tops(texts)]))
+    the, _, is_, _, b, _, _ = student.positions
+    as_expected(found, student, [the, is_, b])
+
+
+# -- where the response begins -----------------------------------------------------------------------------------
+
+
+def test_a_prompt_in_the_teacher_s_own_format():
+    """The response is found by its own text, if that is there once."""
+    student = Student("byte-level")
+    texts = [
+        "<|user|>",
+        "Is a cat red?",
+        "<|assistant|>",
+        *map(escaped, student.texts(student.ids[student.start : -1])),
+        "<|e|>",
+    ]
+    found = student.match(completion(texts, tops(texts)))
+    assert found.knowledge.position.tolist() == student.positions[:-1]
+    twice = ["<|user|>", "Is it 'The answer is (b).'", RESPONSE, "<|assistant|>", *texts[3:]]
+    found = student.match(completion(twice, tops(twice)))
+    assert found.knowledge is None
+    assert reasons(found) == {(at, Reason.NOT_FOUND) for at in student.positions}
+
+
+def test_examples_may_stand_before_the_prompt():
+    """Even the same prompt with another answer: prompt and response are looked for together."""
+    student = Student("byte-level")
+    shot = f"{PROMPT} The answer is (a).\n\n"
+    texts = [shot, *map(escaped, student.texts(student.ids[:-1]))]
+    as_expected(student.match(completion(texts, tops(texts))), student, student.positions[:-1])
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_prompt_is_found_without_what_only_the_student_writes_before_it(kind):
+    """No <s>, no space before all text. The response stands in the prompt too, so that it cannot tell the place."""
+    student = Student(kind, Example("e", f"{PROMPT}{RESPONSE}\n{PROMPT}", RESPONSE))
+    first = 0 if student.pieces.begin is None else 1
+    texts = student.texts(student.ids[first:-1])
+    said = [escaped(text) for text in [texts[0].removeprefix(b" "), *texts[1:]] if text]
+    as_expected(student.match(completion(said, tops(said))), student, student.positions[:-1])
+
+
+def test_another_response_counts_up_to_its_first_difference():
+    student = Student("byte-level")
+    texts = [PROMPT, " The", " answer", " is", " (", "a", ")."]
+    found = student.match(completion(texts, tops([*texts[:5], "b", texts[6]])))
+    as_expected(found, student, student.positions[:5])
+    assert (student.positions[5], Reason.CONTEXT) in reasons(found)
+
+
+def test_silent_tokens_of_a_forced_text_are_passed_over_and_of_a_free_one_not():
+    """Servers write "" for a part of a character, and for special tokens, which change what follows."""
+    student = Student("byte-level")
+    texts = [PROMPT, " The", "", *map(escaped, student.texts(student.ids[student.start + 1 : -1]))]
+    forced = student.match(completion(texts, tops(texts)))
+    the, answer, *rest, _ = student.positions
+    assert forced.knowledge.position.tolist() == [the, answer, *rest]
+    free = student.match(completion(texts[1:], tops(texts[1:]), echo=False))
+    assert free.knowledge.position.tolist() == [the]
+    assert (rest[0], Reason.CONTEXT) in reasons(free)
+
+
+# -- alternatives ------------------------------------------------------------------------------------------------
+
+
+def at_first(student, top, rules=RULES):
+    """What is made of one position's alternatives, in a chat."""
+    text = student.texts()[student.start].decode()
+    body = {"choices": [{"logprobs": {"content": [{"token": text, "logprob": -1.0, "top_logprobs": top}]}}]}
+    return student.match(body, rules)
+
+
+def alternative(text, p, **more):
+    return {"token": text, "logprob": math.log(p), **more}
+
+
+def test_an_alternative_without_a_token_is_told_and_its_mass_is_residual(student):
+    found = at_first(
+        student, [alternative(" yes", 0.9), alternative(" maybe", 0.04), alternative(" no", 0.02)], Rules(2)
+    )
+    assert found.knowledge.token_ids.tolist() == [[student.id(" yes"), student.id(" no")]]
+    assert found.knowledge.residual == pytest.approx([1 - 0.92])
+    assert found.unmatched[0] == Unmatched("e", Reason.NO_TOKEN, student.start, " maybe", pytest.approx(0.04))
+    assert found.lost == pytest.approx((0.04,))
+
+
+def test_a_space_more_or_less_is_another_token(student):
+    """The response's own space is not the alternative's: "yes" is not " yes"."""
+    found = at_first(student, [alternative(" yes", 0.9), alternative("yes", 0.04)], Rules(1))
+    assert found.knowledge.token_ids[0, 0] == student.id(" yes")
+    if b"yes" not in student.pieces.ids:
+        assert found.unmatched[0].token == "yes"
+
+
+def test_of_two_alternatives_that_are_one_token_the_second_is_told():
+    student = Student("byte-level")
+    top = [alternative(" yes", 0.9), alternative("?", 0.04, bytes=list(b" yes"))]
+    found = at_first(student, top, Rules(1))
+    assert found.knowledge.probabilities.tolist() == [[pytest.approx(0.9)]]
+    assert found.unmatched[0] == Unmatched("e", Reason.REPEATED, student.start, "?", pytest.approx(0.04))
+
+
+def test_a_part_of_a_character_needs_its_bytes():
+    """Servers without bytes write U+FFFD, which is a character of its own."""
+    student = Student("byte-level")
+    part = student.tokenizer("😀").input_ids[0]
+    said = [alternative(" yes", 0.9), alternative("\ufffd", 0.04)]
+    for raw in ({}, {"bytes": list("\ufffd".encode())}):
+        found = at_first(student, [said[0], {**said[1], **raw}], Rules(1))
+        assert found.unmatched[0].reason == Reason.PARTIAL
+    found = at_first(student, [said[0], {**said[1], "bytes": list(student.pieces.texts[part])}], Rules(2))
+    assert found.knowledge.token_ids.tolist() == [[student.id(" yes"), part]]
+
+
+def test_too_much_mass_lost(student):
+    top = [alternative(" yes", 0.5), alternative(" no", 0.3), alternative(" maybe", 0.06)]
+    found = at_first(student, top, Rules(2))
+    assert found.knowledge is None
+    assert (student.start, Reason.TOO_MUCH_LOST) in reasons(found)
+    assert at_first(student, top, Rules(2, most_lost=0.07)).knowledge is not None
+
+
+def test_too_few_alternatives(student):
+    found = at_first(student, [alternative(" yes", 0.9), alternative(" no", 0.05)], Rules(3))
+    assert found.knowledge is None
+    assert (student.start, Reason.TOO_FEW) in reasons(found)
+
+
+def test_no_alternatives(student):
+    found = at_first(student, None)
+    assert (student.start, Reason.NO_ALTERNATIVES) in reasons(found)
+    assert found.knowledge is None
+
+
+def test_what_is_impossible_is_no_alternative(student):
+    top = [alternative(" yes", 0.9), {"token": " no", "logprob": -9999.0}, {"token": " maybe", "logprob": -9999.0}]
+    found = at_first(student, top, Rules(2))
+    assert reasons(found) >= {(student.start, Reason.TOO_FEW)}
+    assert all(each.token is None for each in found.unmatched)
+
+
+def test_the_most_probable_k_are_kept_in_order(student):
+    found = at_first(student, [alternative(" no", 0.2), alternative(" is", 0.1), alternative(" yes", 0.6)], Rules(2))
+    assert found.knowledge.token_ids.tolist() == [[student.id(" yes"), student.id(" no")]]
+    assert found.knowledge.residual == pytest.approx([0.2])
+
+
+def test_rounded_logarithms_may_sum_to_a_little_more(student):
+    found = at_first(student, [alternative(" yes", 0.9), alternative(" no", 0.1005)], Rules(2))
+    assert found.knowledge.probabilities.sum() == pytest.approx(1, abs=1e-12)
+    assert found.knowledge.residual.tolist() == [pytest.approx(0, abs=1e-12)]
+
+
+def test_padding_is_the_lowest_unused_ids_with_no_mass():
+    student = Student("word-level")
+    found = at_first(student, [alternative("<s>", 0.9), alternative(" no", 0.05)], Rules(4, fewest=2))
+    assert student.id("<s>") == 1
+    assert found.knowledge.token_ids.tolist() == [[1, student.id(" no"), 0, 2]]
+    assert found.knowledge.probabilities.tolist() == [[pytest.approx(0.9), pytest.approx(0.05), 0, 0]]
+    assert found.padded == 1
+
+
+def test_padding_is_well_defined_for_the_loss_and_for_maps_that_leave_it_alone():
+    """The loss is that of the two real tokens; of the maps, Eq. 4 and label smoothing give padding mass."""
+    student = Student("word-level")
+    found = at_first(student, [alternative(" yes", 0.6), alternative(" no", 0.4)], Rules(4, fewest=2)).knowledge
+    hidden = torch.randn(1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    head = torch.randn(len(student.pieces.texts), 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ids, targets = torch.from_numpy(found.token_ids), torch.from_numpy(found.probabilities)
+    for tail in ("drop", "renormalise", "ghost", "smooth"):
+        whole = top_k_kl(hidden, head, ids, targets, tail=tail)
+        assert whole.item() == pytest.approx(top_k_kl(hidden, head, ids[:, :2], targets[:, :2], tail=tail).item())
+    direct, power, eq_4, smoothed = (
+        recalibration.recalibrate(found.probabilities, kind, c)[:, 2:].max()
+        for kind, c in (("none", 0), ("logit-temperature", 2.0), ("temperature", 0.3), ("label-smoothing", 0.1))
+    )
+    assert (direct, power) == (pytest.approx(1e-6, rel=1e-3), 0)
+    assert min(eq_4, smoothed) > 0.03
+
+
+# -- whole files -------------------------------------------------------------------------------------------------
+
+TWO = Rules(2)
+ORIGIN = Origin(teacher="teacher", tokenizer="tokenizer", data="data", k=2)
+
+
+def write(file, *contents):
+    file.write_text("".join(json.dumps(each) + "\n" for each in contents))
+    return file
+
+
+def answer(name, top=(" yes", " no")):
+    """A line of a batch: a chat that begins rightly, and tells of that one position."""
+    told = [alternative(each, p) for each, p in zip(top, (0.7, 0.2), strict=True)]
+    content = [{**alternative(" The", 0.7), "top_logprobs": told}]
+    body = {"model": "m", "choices": [{"logprobs": {"content": content}}]}
+    return {"custom_id": name, "response": {"status_code": 200, "body": body}}
+
+
+@pytest.fixture
+def examples():
+    return [encode(word_level(), Example(name, PROMPT, RESPONSE)) for name in ("a", "b", "c")]
+
+
+@pytest.fixture
+def bring(tmp_path, examples):
+    """Imports the lines given, and gives store and report."""
+
+    def imported(*contents, rules=TWO, origin=ORIGIN):
+        folder = tmp_path / "store"
+        folder.mkdir()
+        file = write(tmp_path / "answers.jsonl", *contents)
+        report = import_logprobs(file, folder, examples, word_level(), origin, rules)
+        return KnowledgeStore(folder, origin), report, [json.loads(line) for line in (folder / UNMATCHED).open()]
+
+    return imported
+
+
+def test_a_store_is_written_with_its_report(bring, tmp_path, examples):
+    failed = {"custom_id": "b", "response": {"status_code": 500, "body": None}}
+    store, report, unmatched = bring(
+        answer("c"), failed, answer("a", top=(" yes", " maybe")), answer("z"), rules=Rules(2, 1, 0.3)
+    )
+    first = examples[0].start
+    yes, no = (word_level().convert_tokens_to_ids(word) for word in (" yes", " no"))
+    assert sorted(item.example_id for item in store) == ["a", "c"]
+    assert store["c"].position.tolist() == [first]
+    assert store["c"].token_ids.tolist() == [[yes, no]]
+    np.testing.assert_allclose(store["c"].probabilities, [[0.7, 0.2]], rtol=1e-3)
+    np.testing.assert_allclose(store["c"].residual, [0.1], rtol=1e-3)
+    np.testing.assert_allclose(store["a"].probabilities, [[0.7, 0]], rtol=1e-3)
+    assert (report.examples, report.answered, report.positions, report.imported, report.padded) == (3, 2, 21, 2, 1)
+    assert report.lost == pytest.approx(0.1)
+    assert report.models == {"m": 3}
+    assert report.unmatched == {
+        Reason.MISSING: 12, Reason.NO_TOKEN: 1, Reason.UNKNOWN_EXAMPLE: 1, Reason.FAILED: 1,
+    }  # fmt: skip
+    assert len(unmatched) == 15
+    assert {
+        "example_id": "b",
+        "reason": "the request failed",
+        "position": None,
+        "token": "status 500",
+        "probability": None,
+    } in unmatched
+    assert {
+        "example_id": "z",
+        "reason": "no example has this id",
+        "position": None,
+        "token": None,
+        "probability": None,
+    } in unmatched
+    assert json.loads((tmp_path / "store" / REPORT).read_text())["imported"] == 2
+    assert str(report).startswith("2 of 21 positions imported, of 2 of 3 examples; 10.00% of their mass")
+
+
+def test_an_example_without_a_response_is_told(bring):
+    _, _, unmatched = bring(answer("a"))
+    assert [each["example_id"] for each in unmatched if each["reason"] == Reason.NO_RESPONSE] == ["b", "c"]
+
+
+def test_a_request_that_failed_may_be_asked_again(bring):
+    failed = {"custom_id": "a", "response": None, "error": {"code": "batch_expired"}}
+    store, report, _ = bring(failed, answer("a"), failed)
+    assert len(store) == 1
+    assert Reason.FAILED not in report.unmatched
+
+
+@pytest.mark.parametrize(
+    ("contents", "rules", "complaint"),
+    [
+        ([answer("a"), answer("a")], Rules(2), r"answers\.jsonl, line 2: a second response to example 'a'"),
+        ([answer("z")], Rules(2), r"answers\.jsonl: nothing can be used. 0 of 21 .* 1 x no example has this id"),
+        ([], Rules(2), "nothing can be used. .* 3 x no response to it"),
+        ([answer("a")], Rules(0), "k: must be from 1 to the 37 tokens of the student's vocabulary, not 0"),
+        ([answer("a")], Rules(38), "k: must be from 1 to the 37"),
+        ([answer("a")], Rules(2, fewest=3), "fewest alternatives: must be from 1 to k = 2, not 3"),
+        ([answer("a")], Rules(2, most_lost=2.0), "most mass lost: must be from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_imported(bring, contents, rules, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
+        bring(*contents, rules=rules)
+    assert "\n" not in str(error.value)
+
+
+def test_normalisers_cannot_be_had(bring):
+    with pytest.raises(UserError, match=r"knowledge\.temperatures"):
+        bring(answer("a"), origin=Origin("t", "t", "d", 2, temperatures=(1.0,)))
+
+
+def test_responses_are_taken_one_at_a_time(examples):
+    """Nothing is read ahead: memory does not grow with the file."""
+    taken = []
+
+    def responses():
+        for name in ("a", "b", "c"):
+            taken.append(name)
+            yield read_response(json.dumps(answer(name)).encode(), "file")
+
+    found = match_all(responses(), examples, pieces_of(word_level()), Rules(2))
+    assert next(found).knowledge.example_id == "a"
+    assert taken == ["a"]
+
+
+# -- against the extraction of a model ---------------------------------------------------------------------------
+
+
+def test_the_store_is_that_of_extraction(base_folder, world):
+    """A model's own distributions, written as three servers would and read again."""
+    spec = models.Model(base=str(base_folder))
+    model, tokenizer = models.load_base(spec).eval(), models.load_tokenizer(spec)
+    example = encode(tokenizer, microworld.ask(world, "csqa", "train", 1, 0)[0].example())
+    with torch.no_grad():
+        dense = model(input_ids=torch.tensor([example.token_ids])).logits[0].double().softmax(-1)
+    [expected] = extract_top_k(model, [example], 5)
+    pieces = pieces_of(tokenizer)
+    top = dense.topk(8)
+    rows = [{}, *(dict(zip(i.tolist(), p.tolist(), strict=True)) for i, p in zip(top.indices, top.values, strict=True))]
+    texts = [pieces.texts[i].decode() for i in example.token_ids]
+    told = [{pieces.texts[i].decode(): p for i, p in row.items()} for row in rows]
+    answered = [text.encode() for text in texts[example.start :]]
+    there = [{text.encode(): p for text, p in row.items()} for row in told[example.start : len(texts)]]
+    by_id = [row | {i: row.get(i, 1e-9)} for i, row in zip(example.token_ids, rows, strict=False)]
+    body = {"id": example.id}
+    for content in (
+        completion(texts, told[: len(texts)]),
+        chat(answered, there),
+        prompted(example.token_ids, by_id),
+    ):
+        response = read_response(json.dumps(body | content).encode(), "file, line 1")
+        found = match(response, example, pieces, Rules(5, shared_ids=True)).knowledge
+        assert found.position.tolist() == expected.position.tolist()
+        assert found.token_ids.tolist() == expected.token_ids.tolist()
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-4)
+        np.testing.assert_allclose(found.residual, expected.residual, atol=1e-5)

@@ -1,0 +1,289 @@
+"""Formats told apart by their shape, and lines that are none of them."""
+
+import json
+import math
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firstlib.errors import UserError
+from firstlib.knowledge import responses
+from firstlib.knowledge.responses import Token, read_response, read_responses
+
+HALF, QUARTER = math.log(0.5), math.log(0.25)
+
+COMPLETION = {
+    "id": "e1",
+    "model": "teacher",
+    "choices": [
+        {
+            "text": "Q: a",
+            "logprobs": {
+                "tokens": ["Q:", " a"],
+                "token_logprobs": [None, QUARTER],
+                "top_logprobs": [None, {" a": QUARTER, " b": HALF}],
+                "text_offset": [0, 2],
+            },
+        }
+    ],
+}
+CHAT = {
+    "custom_id": "e1",
+    "id": "chatcmpl-7",
+    "choices": [
+        {
+            "message": {"role": "assistant", "content": "é"},
+            "logprobs": {
+                "content": [
+                    {
+                        "token": "\\xc3",
+                        "bytes": [195],
+                        "logprob": HALF,
+                        "top_logprobs": [{"token": "\\xc3", "bytes": [195], "logprob": HALF}],
+                    }
+                ],
+                "refusal": None,
+            },
+        }
+    ],
+}
+PROMPTED = {
+    "id": "e1",
+    "choices": [
+        {
+            "text": "!",
+            "logprobs": None,
+            "prompt_token_ids": [5, 7],
+            "prompt_logprobs": [
+                None,
+                {
+                    "7": {"logprob": QUARTER, "rank": 2, "decoded_token": " a"},
+                    "9": {"logprob": HALF, "rank": 1, "decoded_token": " b"},
+                },
+            ],
+        }
+    ],
+}
+
+
+def read(content):
+    return read_response(json.dumps(content).encode(), "file, line 1")
+
+
+def changed(content, *path, to):
+    """A copy with one value changed, or left out."""
+    copy = json.loads(json.dumps(content))
+    place = copy
+    for key in path[:-1]:
+        place = place[key]
+    if to is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = to
+    return copy
+
+
+LOGPROBS = ("choices", 0, "logprobs")
+
+
+def test_a_completion_with_echo_is_forced():
+    found = read(COMPLETION)
+    assert (found.example_id, found.forced, found.model, found.failure) == ("e1", True, "teacher", "")
+    assert [place.token.text for place in found.places] == ["Q:", " a"]
+    assert found.places[0].alternatives == ()
+    assert [(token.text, token.probability) for token in found.places[1].alternatives] == [
+        (" b", pytest.approx(0.5)),
+        (" a", pytest.approx(0.25)),
+    ]
+
+
+def test_a_completion_without_echo_is_what_was_generated():
+    generated = changed(COMPLETION, *LOGPROBS, "token_logprobs", to=[HALF, QUARTER])
+    assert not read(generated).forced
+
+
+def test_a_chat_tells_bytes():
+    found = read(CHAT)
+    assert (found.example_id, found.forced) == ("e1", False)  # its custom_id, and not the server's id
+    assert found.places[0].alternatives == (Token("\\xc3", pytest.approx(0.5), b"\xc3"),)
+
+
+def test_a_refusal_is_an_empty_answer():
+    assert read(changed(CHAT, *LOGPROBS, "content", to=None)).places == ()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_prompt_logprobs_tell_ids_in_the_choice_or_beside_it(beside):
+    content = PROMPTED
+    if beside:
+        choice = content["choices"][0]
+        names = ("prompt_token_ids", "prompt_logprobs")
+        content = {**content, **{n: choice[n] for n in names}, "choices": [{"logprobs": None}]}
+    found = read(content)
+    assert (found.forced, found.token_ids) == (True, (5, 7))
+    assert found.places[0].token is None
+    assert found.places[1].token.id == 7
+    assert [token.id for token in found.places[1].alternatives] == [9, 7]
+
+
+def test_what_was_generated_follows_the_prompt():
+    found = read(
+        changed(
+            PROMPTED,
+            *LOGPROBS,
+            to=changed(COMPLETION, *LOGPROBS, "token_logprobs", to=[HALF, HALF])["choices"][0]["logprobs"],
+        )
+    )
+    assert [place.token and place.token.text for place in found.places] == [None, " a", "Q:", " a"]
+    echoed = read(changed(PROMPTED, *LOGPROBS, to=COMPLETION["choices"][0]["logprobs"]))
+    assert len(echoed.places) == 2
+
+
+def test_a_batch_wraps_the_body():
+    found = read(
+        {"id": "batch-1", "custom_id": "e7", "response": {"status_code": 200, "body": COMPLETION}, "error": None}
+    )
+    assert (found.example_id, len(found.places)) == ("e7", 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [({"status_code": 429, "body": {"error": "slow down"}}, "status 429"), (None, "no response")],
+)
+def test_a_failed_request_is_told_and_no_error(answer, failure):
+    found = read({"custom_id": "e7", "response": answer, "error": {"code": "x"}})
+    assert (found.example_id, found.failure, found.places) == ("e7", failure, ())
+
+
+def test_very_unlikely_is_impossible():
+    found = read(changed(COMPLETION, *LOGPROBS, "top_logprobs", 1, " a", to=-9999.0))
+    assert found.places[1].alternatives[1].probability == 0
+
+
+def test_a_logarithm_rounded_above_0_is_certainty():
+    found = read(changed(COMPLETION, *LOGPROBS, "top_logprobs", 1, to={" a": 0.0005}))
+    assert found.places[1].alternatives[0].probability == 1
+
+
+def line(content, *path, to):
+    return json.dumps(changed(content, *path, to=to)).encode()
+
+
+TOP = (*LOGPROBS, "top_logprobs", 1)
+PROMPT_PART = ("choices", 0, "prompt_logprobs")
+
+BAD = {
+    "an empty object": (b"{}", "not a format that is known; expected an OpenAI"),
+    "a list": (b"[1]", "not a format that is known"),
+    "a number": (b"3", "not a format that is known"),
+    "text": (b"hello", "not JSON"),
+    "cut short": (json.dumps(COMPLETION).encode()[:-9], "not JSON .*is the file cut short"),
+    "not UTF-8": (b'{"id": "\xff"}', "not JSON"),
+    "NaN": (line(COMPLETION, *TOP, " a", to=math.nan), "finite number"),
+    "infinity": (line(COMPLETION, *TOP, " a", to=-math.inf), "finite number"),
+    "too large for a float": (json.dumps(COMPLETION).replace(repr(QUARTER), "-1e999").encode(), "finite number"),
+    "a positive logarithm": (line(COMPLETION, *TOP, " a", to=0.5), "less than or equal to 0.001, not 0.5"),
+    "text for a number": (line(COMPLETION, *TOP, " a", to="-1"), "valid number, not '-1'"),
+    "true for a number": (line(COMPLETION, *TOP, " a", to=True), "valid number, not True"),
+    "more than all": (line(COMPLETION, *TOP, to={"a": -0.1, "b": -0.1}), "'a' sum to 1.810, over 1"),
+    "lengths that differ": (
+        line(COMPLETION, *LOGPROBS, "tokens", to=["Q:"]),
+        "1 tokens, but 2 token_logprobs and 2 top",
+    ),
+    "no token_logprobs": (line(COMPLETION, *LOGPROBS, "token_logprobs", to=...), "2 tokens, but 0 token_logprobs"),
+    "no log-probabilities": (line(COMPLETION, *LOGPROBS, to=None), "without log-probabilities"),
+    "unknown log-probabilities": (line(COMPLETION, *LOGPROBS, to={"words": []}), "not a format that is known"),
+    "no choices": (line(COMPLETION, "choices", to=[]), "choices: .*at least 1"),
+    "two choices": (line(COMPLETION, "choices", to=COMPLETION["choices"] * 2), "choices: .*at most 1"),
+    "no name": (line(COMPLETION, "id", to=...), "no `custom_id` and no `id`"),
+    "a number as name": (line(COMPLETION, "id", to=12), "id: .*string, not 12"),
+    "an id that is no number": (line(PROMPTED, *PROMPT_PART, 1, to={"x": {"logprob": -1.0}}), "prompt_logprobs"),
+    "fewer ids than places": (
+        line(PROMPTED, "choices", 0, "prompt_token_ids", to=[5]),
+        "2 prompt_logprobs, but 1 prompt_tok",
+    ),
+    "no ids": (line(PROMPTED, "choices", 0, "prompt_token_ids", to=...), "but 0 prompt_token_ids; ask with return_tok"),
+    "its own token untold": (
+        line(PROMPTED, "choices", 0, "prompt_token_ids", to=[5, 8]),
+        r"prompt_logprobs\[1\] does not hold token 8",
+    ),
+    "no byte": (line(CHAT, *LOGPROBS, "content", 0, "bytes", to=[300]), "less than or equal to 255, not 300"),
+    "a body that is none": (b'{"custom_id": "e", "response": {"status_code": 200, "body": "ok"}}', "not a format"),
+    "very deep": (b"[" * 100_000, "not JSON"),
+    "half a pair": (b'{"id": "\\ud800", "choices": []}', "not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_line_is_one_line_of_complaint_with_its_place(name):
+    text, complaint = BAD[name]
+    with pytest.raises(UserError, match=f"^file, line 1: .*{complaint}") as error:
+        read_response(text, "file, line 1")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_line_may_be_too_long(monkeypatch):
+    monkeypatch.setattr(responses, "LONGEST", 10)
+    with pytest.raises(UserError, match="line 1: over 0 MiB"):
+        read_response(b" " * 11, "file, line 1")
+
+
+def test_a_long_line_is_not_read_whole(monkeypatch, tmp_path):
+    monkeypatch.setattr(responses, "LONGEST", 1000)
+    (tmp_path / "r.jsonl").write_bytes(b"x" * 10_000)
+    with pytest.raises(UserError, match=r"r\.jsonl, line 1: over"):
+        list(read_responses(tmp_path / "r.jsonl"))
+
+
+def test_lines_are_counted_and_blank_ones_left_out(tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text(f"{json.dumps(COMPLETION)}\n\n{json.dumps(CHAT)}\n")
+    assert [found.where for found in read_responses(file)] == [f"{file}, line 1", f"{file}, line 3"]
+
+
+def test_lines_are_read_one_at_a_time(tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text(f"{json.dumps(COMPLETION)}\nbroken\n")
+    found = read_responses(file)
+    assert next(found).example_id == "e1"
+    with pytest.raises(UserError, match="line 2: not JSON"):
+        next(found)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="nowhere: cannot be read"):
+        next(read_responses(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="cannot be read"):
+        next(read_responses(tmp_path))
+
+
+NAMES = st.sampled_from(
+    ["id", "custom_id", "response", "error", "status_code", "body", "choices", "logprobs", "content", "tokens", "token",
+     "token_logprobs", "top_logprobs", "prompt_logprobs", "prompt_token_ids", "bytes", "logprob", "decoded_token", "7"]
+)  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 300) | st.floats(max_value=0.1) | st.text(max_size=4) | st.just(200),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING, st.sampled_from([COMPLETION, CHAT, PROMPTED]), st.data())
+def test_whatever_a_line_holds_it_is_read_or_refused(anything, base, data):
+    """One value of a good response is replaced by anything."""
+    paths = list(places(base))
+    content = changed(base, *data.draw(st.sampled_from(paths)), to=anything)
+    for each in (content, anything):
+        with suppress(UserError):
+            found = read(each)
+            assert all(0 <= token.probability <= 1 for place in found.places for token in place.alternatives)
+
+
+def places(content, path=()):
+    for key in content if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
+        yield (*path, key)
+        yield from places(content[key], (*path, key))
