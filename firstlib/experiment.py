@@ -5,7 +5,7 @@ Each stage is computed when it is first asked for and kept under the hash of all
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,9 +21,10 @@ from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, Origin, TopK
 from firstlib.knowledge.logprobs import open_imported
 from firstlib.knowledge.vllm_engine import extract_with_vllm
-from firstlib.metrics import accuracy, brier, ece, nll, trust
+from firstlib.metrics import ece
 from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
+from firstlib.results import Row, scores
 from firstlib.settings import METHODS, STAGES, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode_examples, encode_questions
@@ -40,21 +41,6 @@ FORMATS = {"tuned": 2, "predictions": 1, "knowledge": knowledge.FORMAT}
 # Settings of training that do not decide what is learnt, only how a batch is divided and what is watched.
 _MEANS = {"device_batch", "gradient_checkpointing", "evaluate_every", "report_to"}
 _RATES = {"teacher_learning_rate", "student_learning_rate"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the results table; fractions, nats for `nll`."""
-
-    method: Method
-    setting: str
-    dataset: Task
-    n: int
-    accuracy: float
-    ece: float
-    trust: float
-    nll: float
-    brier: float
 
 
 class Experiment:
@@ -261,7 +247,7 @@ class Experiment:
     def rows(self, reading: Reading | None = None) -> list[Row]:
         """The results table: every method on every test set of every column."""
         return [
-            self._row(method, column.setting, column.train, test, reading or self.settings.measures.confidence)
+            self._row(method, column.setting, column.train, test, reading)
             for column in self.settings.columns
             for test in column.test
             for method in METHODS
@@ -400,8 +386,8 @@ class Experiment:
     def _measure(self, learner: LanguageModel, role: Role, task: Task) -> dict[str, float]:
         """Accuracy, ECE and Trust on validation, while a model learns."""
         found = self._answers(learner, role, task, "validation")
-        scores = self._scores(found, self.settings.measures.confidence)
-        return {name: scores[name] for name in ("accuracy", "ece", "trust")}
+        measured = scores(found, self.settings.measures)
+        return {name: measured[name] for name in ("accuracy", "ece", "trust")}
 
     def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> training.Lessons:
         kind, coefficient = self.targets(method, task)
@@ -472,25 +458,18 @@ class Experiment:
         kept = self.settings.knowledge
         return answers.ask(model, self.tokenizer(role), questions, kept.k, answers.AT_ONCE * kept.batch)
 
-    def _row(self, method: Method, setting: str, train: Task, test: Task, reading: Reading) -> Row:
+    def _row(self, method: Method, setting: str, train: Task, test: Task, reading: Reading | None) -> Row:
         found = self.predictions(method, train, test)
-        return Row(method, setting, test, len(found), **self._scores(found, reading))
-
-    def _scores(self, found: Predictions, reading: Reading) -> dict[str, float]:
-        correct, shares = found.correct(), found.shares()
-        right, error = accuracy(correct), ece(found.confidence(reading), correct, self.settings.measures.bins)
-        return {
-            "accuracy": right,
-            "ece": error,
-            "trust": trust(right, error),
-            "nll": nll(shares, found.answer),
-            "brier": brier(shares, found.answer),
-        }
+        return Row(method, setting, test, len(found), **scores(found, self.settings.measures, reading))
 
     def _base_rows(self) -> list[dict[str, Any]]:
         tests = dict.fromkeys(test for column in self.settings.columns for test in column.test)
         return [
-            {"role": role, "dataset": test, **self._scores(self.base_predictions(role, test), "candidates")}
+            {
+                "role": role,
+                "dataset": test,
+                **scores(self.base_predictions(role, test), self.settings.measures, "candidates"),
+            }
             for role in self._roles()
             for test in tests
         ]

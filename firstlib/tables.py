@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerBase
 
 from firstlib.answers import Predictions
 from firstlib.artefacts import PAPER_TABLE
-from firstlib.experiment import Experiment, Row
+from firstlib.experiment import Experiment
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.metrics import bootstrap_ece, ece, noise_floor
 from firstlib.planning import BYTES_PER_ENTRY, store_bytes
 from firstlib.recalibration import Map, label_smoothing, temperature
+from firstlib.results import Row, scores
 from firstlib.settings import METHODS, Task
 
 Pairs = dict[str, tuple[float, float]]
@@ -252,11 +253,8 @@ def intervals(experiment: Experiment) -> list[dict[str, Any]]:
 
 def _measured(found: Predictions, experiment: Experiment) -> dict[str, float]:
     measures = experiment.settings.measures
-    confidence, correct = found.confidence(measures.confidence), found.correct()
-    error, interval = ece(confidence, correct, measures.bins), bootstrap_ece(confidence, correct, measures.bins)
-    right = float(correct.mean())
-    scores = {"n": len(found), "accuracy": right, "ece": error, "trust": right - error}
-    return {**scores, "low": interval.low, "high": interval.high}
+    interval = bootstrap_ece(found.confidence(measures.confidence), found.correct(), measures.bins)
+    return {"n": len(found), **scores(found, measures), "low": interval.low, "high": interval.high}
 
 
 def _interval(found: Predictions, bins: int) -> dict[str, str | float]:

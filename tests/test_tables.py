@@ -8,8 +8,9 @@ import yaml
 from firstlib import models, tables
 from firstlib.answers import Predictions
 from firstlib.artefacts import PROJECT
-from firstlib.experiment import Experiment, Row
+from firstlib.experiment import Experiment
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
+from firstlib.results import Row
 from firstlib.settings import METHODS
 
 
