@@ -21,6 +21,7 @@ from firstlib.progress import steps
 PROJECT = Path(__file__).resolve().parents[1]
 PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
 MANIFEST = "manifest.json"
+CHOSEN = "chosen.json"  # in a run's folder: coefficients chosen by hand
 _RECORDED = ("firstlib", "torch", "transformers", "peft", "numpy", "pyarrow")
 
 

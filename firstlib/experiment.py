@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from firstlib import answers, artefacts, knowledge, models, processes, recalibration, training
 from firstlib.answers import Predictions, Reading
-from firstlib.artefacts import Artefacts, content_key, write_json
+from firstlib.artefacts import CHOSEN, Artefacts, content_key, write_json
 from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, Origin, TopK
 from firstlib.knowledge.logprobs import open_imported
@@ -182,8 +182,27 @@ class Experiment:
         )
 
     def coefficient(self, task: Task) -> float:
-        """The coefficient that FIRST distils with: the settings' own if given, else the search's best."""
-        return self.settings.recalibration.coefficient or self.search(task).best
+        """The coefficient that FIRST distils with: the settings' own, else one chosen by hand, else the search's."""
+        by_hand = self.chosen().get(task, {}).get(self.settings.recalibration.first_map)
+        return self.settings.recalibration.coefficient or by_hand or self.search(task).best
+
+    def choose(self, task: Task, coefficient: float | None) -> None:
+        """Distils with this coefficient from now on, in this run; None: with the search's again. It is kept in the run.
+
+        Raises:
+            UserError: The coefficient is not positive, or the task is not trained on.
+        """
+        if task not in self.training_tasks() or (coefficient is not None and not coefficient > 0):
+            raise UserError(f"coefficient of {task}: must be above 0, for a task trained on, not {coefficient!r}")
+        kept = self.chosen()
+        kept[task] = {**kept.get(task, {}), self.settings.recalibration.first_map: coefficient}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / CHOSEN, kept)
+
+    def chosen(self) -> dict[str, dict[str, float | None]]:
+        """Coefficients chosen by hand, by task and map."""
+        path = self.folder / CHOSEN
+        return json.loads(path.read_text()) if path.is_file() else {}
 
     def target_ece(self, task: Task, split: str, kind: Map | str, coefficient: float) -> float:
         """ECE of the teacher's recalibrated targets: what a student that matched them exactly would show."""
@@ -283,6 +302,7 @@ class Experiment:
             "preset": Path(self.preset).stem,
             "seed": self.seed,
             "coefficients": {task: self.coefficient(task) for task in self.training_tasks()},
+            "chosen_by_hand": self.chosen(),
             "rows": [asdict(row) for row in self.rows()],
             "rows_by_vocabulary": [asdict(row) for row in self.rows("vocabulary")],
             "base": self._base_rows(),

@@ -325,3 +325,22 @@ def test_training_is_watched_where_the_trainer_reports_to(open_run):
     final = experiment.predictions("teacher", "csqa", "csqa", "validation")
     assert events.Scalars("eval/ece")[-1].value == pytest.approx(ece(final.confidence(), final.correct()), abs=1e-6)
     assert open_run("watched").teacher("csqa") == folder  # what is watched does not change what is learnt
+
+
+def test_a_coefficient_chosen_by_hand_is_kept_and_used(open_run):
+    experiment = open_run("by hand")
+    searched = experiment.coefficient("csqa")
+    experiment.choose("csqa", 0.77)
+    again = open_run("by hand")
+    assert (again.coefficient("csqa"), again.coefficient("alpaca")) == (0.77, again.search("alpaca").best)
+    assert again.change(recalibration__coefficient=0.5).coefficient("csqa") == 0.5
+    other_map = again.change(recalibration__first_map="logit-temperature")
+    assert other_map.coefficient("csqa") == other_map.search("csqa").best
+    again.choose("csqa", None)
+    assert open_run("by hand").coefficient("csqa") == searched
+
+
+@pytest.mark.parametrize(("task", "coefficient"), [("csqa", 0), ("csqa", -1.0), ("csqa", float("nan")), ("obqa", 0.3)])
+def test_a_coefficient_that_cannot_be_is_refused(open_run, task, coefficient):
+    with pytest.raises(UserError, match="must be above 0"):
+        open_run("by hand").choose(task, coefficient)
