@@ -76,7 +76,11 @@ def stage(
     """Make one stage: by itself, or on several devices as `accelerate launch -m firstlib.cli stage ...`."""
     from firstlib.experiment import Experiment
 
-    made = Experiment(preset, seed, runs, tuple(set or ())).stage(name, task)
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
+    if processes.rank() == 0:
+        for role in experiment.roles():
+            console.print(experiment.describe(role), soft_wrap=True, highlight=False)
+    made = experiment.stage(name, task)
     if processes.rank() == 0:
         console.print(f"{name:10} {_short(made)}", soft_wrap=True, highlight=False)
 

@@ -120,6 +120,10 @@ class Experiment:
         """Whether the task's items are questions with candidates, and not free text."""
         return isinstance(self.items(task, split)[0], Question)
 
+    def describe(self, role: Role) -> str:
+        """Teacher or student in a line: base, size, tuning, type, device."""
+        return f"{role} {models.description(self._model(role))}"
+
     def training_tasks(self) -> list[Task]:
         """Every task that a model is trained on."""
         return list(dict.fromkeys(column.train for column in self.settings.columns))
@@ -490,11 +494,11 @@ class Experiment:
                 "dataset": test,
                 **scores(self.base_predictions(role, test), self.settings.measures, "candidates"),
             }
-            for role in self._roles()
+            for role in self.roles()
             for test in tests
         ]
 
-    def _roles(self) -> tuple[Role, ...]:
+    def roles(self) -> tuple[Role, ...]:
         """Of whom there are weights."""
         return ("student",) if self.settings.knowledge.imported else ("teacher", "student")
 

@@ -160,6 +160,12 @@ def parameter_count(model: Model) -> int:
         return int(AutoModelForCausalLM.from_config(_configuration(model)).num_parameters())
 
 
+def description(model: Model) -> str:
+    """What is used, in a line: the base, its size, how it is tuned, the type of its weights, and on what device."""
+    size = f"{parameter_count(model):,} parameters"
+    return f"{model.base}: {size}, tuning {model.tuning}, weights in {model.dtype}, on {device()}"
+
+
 def vocabulary_size(model: Model) -> int:
     """Rows of the output head."""
     return int(_configuration(model).get_text_config().vocab_size)

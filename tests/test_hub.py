@@ -134,10 +134,11 @@ def test_a_split_with_hidden_answers_does_not_count(tmp_path):
     assert list(hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)) == ["train"]
 
 
-def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path):
+def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path, capsys):
     lines(tmp_path / "train.jsonl", [*many(98), {**HUB, "answerKey": None}])
     allowed = hub.read("csqa", Data(source="hub", unusable=0.02), tmp_path, FITS_ALL)["train"]
     assert (len(allowed.items), allowed.unusable) == (98, {"q1": "no answer"})
+    assert "csqa train: 1 of 99 rows cannot be used: no answer: 1 (q1)" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"csqa train: 1 rows \(1.0%\) cannot be used: no answer: 1 \(q1\); mend"):
         hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)
 

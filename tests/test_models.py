@@ -85,6 +85,20 @@ def test_full_tuning_trains_everything(base):
     assert len(trainable(model)) == len(list(model.parameters()))
 
 
+def test_a_description_tells_size_tuning_type_and_device(base):
+    text = models.description(base.model_copy(update={"tuning": "lora", "dtype": "bfloat16"}))
+    size = sum(p.numel() for p in models.load_base(base).parameters())
+    assert text == f"{base.base}: {size:,} parameters, tuning lora, weights in bfloat16, on {models.device()}"
+
+
+def test_a_student_with_other_tokens_is_refused(base, bytes_folder):
+    ours, other = models.load_tokenizer(base), models.load_tokenizer(Model(base=str(bytes_folder)))
+    models.check_same_tokens(ours, ours)
+    first = ours.convert_ids_to_tokens(0)
+    with pytest.raises(UserError, match=rf"token 0 is '{first}' to the teacher .* and '<s>' to the student"):
+        models.check_same_tokens(ours, other)
+
+
 def test_lora_trains_adapters_alone_on_every_layer_but_the_head(base):
     model = models.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
     names = trainable(model)

@@ -7,6 +7,7 @@ from the training rows. Rows are cut, and limited, in the order of a hash of see
 
 import hashlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,9 @@ def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Pu
     found = {split: _publish(task, split, rows, fits) for split, rows in _tables(task, place).items()}
     labelled = {split: published for split, published in found.items() if not _hidden(published)}
     for split, published in labelled.items():
+        if published.unusable:
+            rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
+            print(f"{task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)
         _check_loss(f"{task} {split}", published, data.unusable)
     if not labelled.get("train"):
         raise UserError(f"data set {task}: {place or NAMES[task][0]} has no training rows with answers")
