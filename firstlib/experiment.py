@@ -72,7 +72,7 @@ class Experiment:
         self.settings: Settings = load_preset(preset, overrides)
         self.folder = artefacts.run_folder(run_folder, preset, seed, overrides)
         self.artefacts = Artefacts(self.folder)
-        self.source = Source(self.settings, seed, self.tokenizer)
+        self.source = Source(self.settings, seed, self.tokenizer, self._context)
         self._loaded: dict[Any, Any] = {}
         self._changed = False
         if self.settings.threads:
@@ -91,7 +91,7 @@ class Experiment:
         other.settings = self.settings.change(**changes)
         other._loaded, other._changed = {}, True
         if any(getattr(other.settings, part) != getattr(self.settings, part) for part in ("data", "sizes", "columns")):
-            other.source = Source(other.settings, self.seed, other.tokenizer)
+            other.source = Source(other.settings, self.seed, other.tokenizer, other._context)
         return other
 
     # -- questions ---------------------------------------------------------------------------------------------
@@ -497,6 +497,11 @@ class Experiment:
             for role in self.roles()
             for test in tests
         ]
+
+    def _context(self) -> int | None:
+        """Tokens that both models can read at once."""
+        known = [length for role in self.roles() if (length := models.context_length(self._model(role)))]
+        return min(known, default=None)
 
     def roles(self) -> tuple[Role, ...]:
         """Of whom there are weights."""

@@ -58,9 +58,21 @@ def base_identity(model: Model) -> str:
     return model.base
 
 
+def _had(loader: Any, model: Model, **options: Any) -> Any:
+    """What a loader of transformers gives for the base model, from its folder, the cache or the hub."""
+    try:
+        return loader.from_pretrained(base_location(model), **options)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the hub "
+            "wants a login for it, or give a local folder"
+        ) from error
+
+
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The base model's tokenizer; the end token also pads where none is named."""
-    tokenizer = AutoTokenizer.from_pretrained(base_location(model))
+    tokenizer = _had(AutoTokenizer, model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -95,8 +107,9 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return AutoModelForCausalLM.from_pretrained(
-        base_location(model),
+    return _had(
+        AutoModelForCausalLM,
+        model,
         dtype=dtype,
         use_safetensors=True,
         quantization_config=four_bit if model.tuning == "qlora" else None,
@@ -166,13 +179,19 @@ def description(model: Model) -> str:
     return f"{model.base}: {size}, tuning {model.tuning}, weights in {model.dtype}, on {device()}"
 
 
+def context_length(model: Model) -> int | None:
+    """Tokens that a base model can read at once, where its configuration says so."""
+    found = getattr(_configuration(model).get_text_config(), "max_position_embeddings", None)
+    return int(found) if found else None
+
+
 def vocabulary_size(model: Model) -> int:
     """Rows of the output head."""
     return int(_configuration(model).get_text_config().vocab_size)
 
 
 def _configuration(model: Model) -> Any:
-    return AutoConfig.from_pretrained(base_location(model))
+    return _had(AutoConfig, model)
 
 
 def _adapter(model: Model) -> LoraConfig:

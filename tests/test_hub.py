@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoTokenizer
 
 from firstlib.errors import UserError
 from firstlib.experiment import Experiment
@@ -267,6 +269,46 @@ def test_an_experiment_runs_on_files(real_preset, tmp_path):
     assert [row["n"] for row in results["rows"]] == [8] * 10
     assert results["unusable"] == {"csqa": {"train": {}}, "alpaca": {"train": {}}}
     assert set(results["coefficients"]) == {"csqa", "alpaca"}
+
+
+def test_what_no_model_can_read_at_once_is_left_out(real_preset, tmp_path):
+    changes = ("data.longest=4000", "data.unusable=1")
+    experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
+    rows = [
+        json.loads(line) for line in (tmp_path / "data" / "commonsense_qa" / "train.jsonl").read_text().splitlines()
+    ]
+    rows[7]["question"] = "tea " * 1100  # more tokens than the tiny model's 1,024 positions
+    lines(tmp_path / "data" / "commonsense_qa" / "train.jsonl", rows)
+    assert len(experiment.items("csqa", "train")) == 16
+    assert experiment.source.unusable("csqa") == {"train": {"r7": "longer than 1024 tokens"}}
+
+
+def test_a_chat_model_is_asked_in_its_own_format(real_preset, bytes_folder, tmp_path):
+    folder = tmp_path / "chat"
+    shutil.copytree(bytes_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    changes = ("data.chat_template=true", f"teacher.base={folder}", f"student.base={folder}")
+    experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
+    question = experiment.questions("csqa")[0]
+    assert question.prompt.startswith("[user] Q: What does the baker drink?")
+    assert question.prompt.endswith("A:\n[assistant] ")
+    assert question.response.startswith("The answer is (")
+    [encoded] = [e for e in experiment.encoded("csqa", "test") if e.id == question.id]
+    assert encoded.token_ids.count(tokenizer.bos_token_id) == 1
+    stem = tokenizer.decode(encoded.token_ids[encoded.start :])
+    assert stem.startswith("The answer is (")
+    assert len(experiment.predictions("fine-tune", "csqa", "csqa")) == 8
+
+
+def test_a_model_without_a_chat_format_is_refused(real_preset, tmp_path):
+    experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=("data.chat_template=true",))
+    with pytest.raises(UserError, match="has no chat template; leave it off"):
+        experiment.questions("csqa")
 
 
 def test_free_answers_are_asked_at_every_position(real_preset, tmp_path):

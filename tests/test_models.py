@@ -91,6 +91,16 @@ def test_a_description_tells_size_tuning_type_and_device(base):
     assert text == f"{base.base}: {size:,} parameters, tuning lora, weights in bfloat16, on {models.device()}"
 
 
+def test_a_base_that_cannot_be_had_is_one_line(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("We couldn't connect\nto the hub")
+
+    for load, loader in ((models.load_tokenizer, "AutoTokenizer"), (models.load_base, "AutoModelForCausalLM")):
+        monkeypatch.setattr(f"firstlib.models.{loader}.from_pretrained", refuse)
+        with pytest.raises(UserError, match=r"base model 'meta-llama/Llama-2-7b-hf': .*\(We couldn't connect\); check"):
+            load(Model(base="meta-llama/Llama-2-7b-hf"))
+
+
 def test_a_student_with_other_tokens_is_refused(base, bytes_folder):
     ours, other = models.load_tokenizer(base), models.load_tokenizer(Model(base=str(bytes_folder)))
     models.check_same_tokens(ours, ours)

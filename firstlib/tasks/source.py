@@ -16,9 +16,15 @@ from firstlib.tasks.question import Item, Question
 class Source:
     """The items of every task and split, each computed once."""
 
-    def __init__(self, settings: Settings, seed: int, tokenizer: Callable[[], PreTrainedTokenizerBase]) -> None:
-        """Nothing is read yet; the tokenizer is asked for only where real rows must fit a model."""
-        self.settings, self.seed, self._tokenizer = settings, seed, tokenizer
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        tokenizer: Callable[[], PreTrainedTokenizerBase],
+        context: Callable[[], int | None],
+    ) -> None:
+        """Nothing is read yet; tokenizer and context length are asked for only where real rows must fit a model."""
+        self.settings, self.seed, self._tokenizer, self._context = settings, seed, tokenizer, context
         self._items: dict[tuple[Task, str], list[Item]] = {}
         self._published: dict[Task, dict[str, hub.Published]] = {}
 
@@ -70,7 +76,8 @@ class Source:
     def _fits(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()
         check_taught(tokenizer, [item for item in items[:_CHECKED] if isinstance(item, Question)])
-        return reasons_not_to_fit(tokenizer, items, self.settings.data.longest)
+        longest = min(self.settings.data.longest, self._context() or self.settings.data.longest)
+        return reasons_not_to_fit(tokenizer, items, longest)
 
     def _place(self, task: Task) -> Path | None:
         data = self.settings.data
