@@ -65,8 +65,8 @@ def _had(loader: Any, model: Model, **options: Any) -> Any:
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the hub "
-            "wants a login for it, or give a local folder"
+            f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the "
+            "hub wants a login for it, or give a local folder"
         ) from error
 
 

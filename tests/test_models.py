@@ -69,7 +69,7 @@ def test_a_missing_folder_is_named(name):
 def test_weights_that_are_no_safetensors_are_refused(copy, tmp_path):
     (tmp_path / "copy" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "copy" / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(UserError, match="safetensors"):
         models.load_base(copy)
 
 
