@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,17 +68,24 @@ class Artefacts:
     """The finished stages below one folder."""
 
     folder: Path
+    sealed: bool = False  # then nothing is made, and what is missing is an error
 
     def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
         """The folder of a stage: the one there is, or else what `make` writes to a temporary one, renamed when done.
 
         Who finds that another run is making the same stage waits for it. Of several processes of one run
         the first makes it while the others wait, or, `together`, all of them do, in the same temporary folder.
+
+        Raises:
+            UserError: The folder that there is has been damaged.
         """
         key = content_key(inputs)
         final = self.folder / f"{stage}-{key}"
         if processes.agree((final / MANIFEST).is_file()):
+            check(final)
             return final
+        if self.sealed:
+            raise UserError(f"{final} is missing; run again")
         with self._alone(final.name):
             if not processes.agree((final / MANIFEST).is_file()):
                 self._make(stage, key, inputs, make, final, together)
@@ -118,6 +126,31 @@ class Artefacts:
         return sorted(found, key=lambda manifest: manifest["finished"])
 
 
+@cache
+def check(folder: Path) -> None:
+    """Makes sure, once in a process, that a finished folder holds what its manifest says, bit for bit.
+
+    Raises:
+        UserError: A file is missing, was changed, or does not belong there; the first is named.
+    """
+    remedy = f"remove {folder} and run again"
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        wrong = {name for name, written in expected.items() if _sha256(folder / name) != written}
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; {remedy}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / MANIFEST} is damaged; {remedy}") from error
+    foreign = {name for name in _names(folder) if name not in expected and name != MANIFEST}
+    for name in sorted(wrong | foreign):
+        what = "was changed after it was made" if name in wrong else "does not belong there"
+        raise UserError(f"{folder / name} {what}; {remedy}")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def _lock(file: TextIO, name: str) -> None:
     """Takes a file's lock, and says whom it waits for."""
     try:
@@ -133,7 +166,7 @@ def _lock(file: TextIO, name: str) -> None:
 
 def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any], seconds: float) -> None:
     """What made this folder, with what versions, in how long, and the hash of every file in it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [folder / name for name in _names(folder)]
     manifest = {
         "stage": stage,
         "key": key,

@@ -103,6 +103,16 @@ def export(
     console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
 
 
+@app.command()
+def verify(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Compute every number of a run's results anew from what it keeps, and compare."""
+    from firstlib.experiment import Experiment
+    from firstlib.verify import verify as agreeing
+
+    count = agreeing(Experiment(preset, seed, runs, tuple(set or ())))
+    console.print(f"verified   {count} values of results.json, and every file of the run", highlight=False)
+
+
 @app.command("import-logprobs")
 def import_logprobs(
     file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one a line of JSON")],

@@ -302,7 +302,14 @@ class Experiment:
 
         A changed experiment (`change`) shares that folder, and leaves its results as they are.
         """
-        content = {
+        content = self.measured()
+        if not self._changed:
+            write_json(self.folder / "results.json", content)
+        return content
+
+    def measured(self) -> dict[str, Any]:
+        """The same, not written."""
+        return {
             "preset": Path(self.preset).stem,
             "seed": self.seed,
             "coefficients": {task: self.coefficient(task) for task in self.training_tasks()},
@@ -313,9 +320,6 @@ class Experiment:
             "coverage": {task: self._coverage(task) for task in self.training_tasks()},
             "unusable": {task: self.source.unusable(task) for task in self._all_tasks()},
         }
-        if not self._changed:
-            write_json(self.folder / "results.json", content)
-        return content
 
     # -- how stages are made -----------------------------------------------------------------------------------
 
