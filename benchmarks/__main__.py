@@ -19,7 +19,7 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 MODULES = ("loss", "extraction", "store", "calibration", "answering", "step")
-ROUNDS = {"loss": 2, "extraction": 2}  # where a round takes minutes and peers differ by factors
+ROUNDS = {"loss": 2}  # where a round takes minutes and peers differ by factors
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
 

@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ from firstlib.settings import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
-K, VOCABULARY, POSITIONS, BATCH = 5, 32_000, 200_000, 32
+K, VOCABULARY, POSITIONS, BATCH, EPOCHS = 5, 32_000, 200_000, 32, 3
 SOURCE = "alpaca" if os.environ.get("FIRST_REAL_DATA") else "docstrings"
 CACHE = Path(tempfile.gettempdir()) / f"first-bench-{SOURCE}.npz"  # one process makes it, the others read it
 ORIGIN = Origin(teacher="bench", tokenizer="bench", data="bench", k=K)
@@ -126,7 +126,6 @@ def town() -> list[TopK]:
 def ours(items: list[TopK]) -> Work:
     """Writing our store, opening it, and reading it in shuffled batches."""
     folder, positions = tempfile.mkdtemp(), sum(len(item.position) for item in items)
-    order = np.random.default_rng(0).permutation([item.example_id for item in items]).tolist()
     write_store(tempfile.mkdtemp(), items[:2], ORIGIN)  # a process's first file pays for loading the codecs
 
     def work() -> dict[str, float]:
@@ -134,24 +133,25 @@ def ours(items: list[TopK]) -> Work:
         write_store(folder, iter(items), ORIGIN)
         written = perf_counter()
         store = KnowledgeStore(folder, ORIGIN)
-        for _ in batches(store, order):
-            pass
-        read = perf_counter()
-        return speeds(store.size, positions, written - started, read - written)
+        train_on(items, lambda name: (store[name].token_ids, store[name].probabilities))
+        return speeds(store.size, positions, written - started, perf_counter() - written)
 
     return work
 
 
-def batches(store: KnowledgeStore, order: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Token ids and probabilities of 32 examples at a time, as training takes them."""
-    for start in range(0, len(order), BATCH):
-        found = [store[name] for name in order[start : start + BATCH]]
-        yield np.concatenate([x.token_ids for x in found]), np.concatenate([x.probabilities for x in found])
+def train_on(items: list[TopK], knowledge: Callable[[str], tuple[np.ndarray, np.ndarray]]) -> None:
+    """Token ids and probabilities of 32 examples at a time, in another order each epoch, as training takes them."""
+    rng, names = np.random.default_rng(0), [item.example_id for item in items]
+    for _ in range(EPOCHS):
+        order = rng.permutation(names).tolist()
+        for start in range(0, len(order), BATCH):
+            found = [knowledge(name) for name in order[start : start + BATCH]]
+            np.concatenate([ids for ids, _ in found]), np.concatenate([p for _, p in found])
 
 
 def speeds(size: int, positions: int, writing: float, reading: float) -> dict[str, float]:
     """A format's figures."""
-    return {"bytes": size / positions, "written": positions / writing, "read": positions / reading}
+    return {"bytes": size / positions, "written": positions / writing, "read": EPOCHS * positions / reading}
 
 
 def lines(items: list[TopK]) -> Work:
@@ -169,10 +169,14 @@ def lines(items: list[TopK]) -> Work:
                 ]
                 out.write(json.dumps({"id": item.example_id, "top_log_probs": top}) + "\n")
         written = perf_counter()
+        held = {}
         with file.open() as source:
             for line in source:
-                top = json.loads(line)["top_log_probs"]
-                np.array([list(map(int, row)) for row in top]), np.exp([list(row.values()) for row in top])
+                row = json.loads(line)
+                top = row["top_log_probs"]
+                ids, logs = [list(map(int, row)) for row in top], [list(row.values()) for row in top]
+                held[row["id"]] = np.array(ids), np.exp(logs)
+        train_on(items, held.__getitem__)
         return speeds(file.stat().st_size, positions, written - started, perf_counter() - written)
 
     return work
@@ -192,8 +196,9 @@ def nested(items: list[TopK]) -> Work:
         }
         pq.write_table(pa.table(columns), file)
         written = perf_counter()
-        for row in pq.read_table(file).to_pylist():
-            np.array(row["token_ids"]), np.array(row["probabilities"])
+        rows = pq.read_table(file).to_pylist()
+        held = {row["id"]: (np.array(row["token_ids"]), np.array(row["probabilities"])) for row in rows}
+        train_on(items, held.__getitem__)
         return speeds(file.stat().st_size, positions, written - started, perf_counter() - written)
 
     return work
@@ -231,7 +236,7 @@ ROWS = [
     for what, figure, unit, goal in (
         ("size", "bytes", "bytes/position", "at most 16"),
         ("writing", "written", "positions/s", "at least 300,000"),
-        ("reading into shuffled batches", "read", "positions/s", "at least 1,000,000"),
+        ("reading into the shuffled batches of three epochs", "read", "positions/s", "at least 1,000,000"),
     )
     for name, peer in (("json", JSON), ("nested", NESTED))
 ]
