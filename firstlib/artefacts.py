@@ -34,6 +34,16 @@ def project_path(path: str | Path) -> Path:
     return PROJECT / Path(os.path.expandvars(path)).expanduser()
 
 
+def preset_name(preset: str) -> str:
+    """What a preset is called, given by name or as a file.
+
+    >>> preset_name("qwen2.5-7b-0.5b"), preset_name("my/own.yaml")
+    ('qwen2.5-7b-0.5b', 'own')
+    """
+    path = Path(preset)
+    return path.stem if path.suffix in (".yaml", ".yml") else path.name
+
+
 def run_folder(runs: str, preset: str, seed: int, overrides: Sequence[str] = ()) -> Path:
     """Where a run keeps everything: `runs/<preset>/seed-<n>`, with a mark where settings were overridden.
 
@@ -41,7 +51,7 @@ def run_folder(runs: str, preset: str, seed: int, overrides: Sequence[str] = ())
         UserError: Something on the way is a file.
     """
     mark = f"-{content_key(sorted(overrides))[:6]}" if overrides else ""
-    folder = project_path(runs) / f"{Path(preset).stem}{mark}" / f"seed-{seed}"
+    folder = project_path(runs) / f"{preset_name(preset)}{mark}" / f"seed-{seed}"
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise UserError(f"run folder {folder}: {place} is a file; give a folder")

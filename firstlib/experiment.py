@@ -310,7 +310,7 @@ class Experiment:
     def measured(self) -> dict[str, Any]:
         """The same, not written."""
         return {
-            "preset": Path(self.preset).stem,
+            "preset": artefacts.preset_name(self.preset),
             "seed": self.seed,
             "coefficients": {task: self.coefficient(task) for task in self.training_tasks()},
             "chosen_by_hand": self.chosen(),

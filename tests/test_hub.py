@@ -305,6 +305,14 @@ def test_a_chat_model_is_asked_in_its_own_format(real_preset, bytes_folder, tmp_
     assert len(experiment.predictions("fine-tune", "csqa", "csqa")) == 8
 
 
+def test_a_folder_that_is_not_set_is_named(real_preset, tmp_path, monkeypatch):
+    monkeypatch.delenv("FIRST_REAL_DATA", raising=False)
+    changes = ("data.folder=$FIRST_REAL_DATA",)
+    experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
+    with pytest.raises(UserError, match=r"\$FIRST_REAL_DATA is not set"):
+        experiment.items("csqa")
+
+
 def test_a_model_without_a_chat_format_is_refused(real_preset, tmp_path):
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=("data.chat_template=true",))
     with pytest.raises(UserError, match="has no chat template; leave it off"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from firstlib.answers import Predictions
+from firstlib.artefacts import preset_name
 from firstlib.card.measured import Measured, measure
 from firstlib.display import name_of
 from firstlib.errors import UserError
@@ -45,7 +46,7 @@ class Student:
     @property
     def preset(self) -> str:
         """The preset's name, without the folder it may lie in."""
-        return Path(self.experiment.preset).stem
+        return preset_name(self.experiment.preset)
 
     @property
     def tests(self) -> list[tuple[str, Task]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from firstlib.artefacts import project_path
+from firstlib.errors import UserError
 from firstlib.settings import Settings, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
@@ -83,7 +84,12 @@ class Source:
         data = self.settings.data
         if task == "own":
             return project_path(data.own) if data.own else None
-        return project_path(data.folder) / hub.NAMES[task][0].split("/")[1] if data.folder else None
+        if not data.folder:
+            return None
+        folder = project_path(data.folder)
+        if "$" in str(folder):
+            raise UserError(f"data.folder: {data.folder} is not set; let it name the folder of the data sets")
+        return folder / hub.NAMES[task][0].split("/")[1]
 
 
 _CHECKED = 100  # questions whose letters are checked: the prompts of a task differ in their words alone
