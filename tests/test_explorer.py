@@ -1,58 +1,273 @@
 """What the widget shows is what `compute` returns, wherever its controls stand."""
 
+import json
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from firstlib import metrics
+from firstlib.answers import Predictions
 from firstlib.experiment import Experiment
-from firstlib.explorer import State, TemperatureExplorer, compute, positions, static
+from firstlib.explorer import ArraySource, Asked, State, TemperatureExplorer, compute, drawing, positions, static
+from firstlib.explorer.measures import MEASURES
+from firstlib.explorer.source import ExperimentSource
+from firstlib.losses import Tail
 from firstlib.recalibration import Map
 
-
-@pytest.fixture
-def experiment(tiny_preset, tmp_path):
-    return Experiment(str(tiny_preset), 0, str(tmp_path / "runs"))
+SCRIPT = "<script>alert(1)</script>"
 
 
-def shown(explorer):
-    return {trace.name: tuple(trace.y) for trace in explorer.figure.data if trace.y is not None and trace.name}
+def answers(n, seed=0, c=5):
+    """Over-confident answers to n questions of c candidates, the top c kept."""
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.full(c, 0.3), n)
+    order = np.argsort(-probabilities, axis=1)
+    right = [random.choice(c, p=0.6 * row + 0.4 / c) for row in probabilities]
+    return Predictions(
+        question_id=np.array([f"question-{row}" for row in range(n)]),
+        candidate_ids=np.tile(np.arange(c), (n, 1)),
+        probabilities=probabilities,
+        answer=np.array(right),
+        top_ids=order,
+        top_probabilities=np.take_along_axis(probabilities, order, axis=1),
+        posterior=np.full((n, c), np.nan),
+    )
 
 
-def drawn(experiment, state):
-    return {
-        trace.name: tuple(trace.y) for trace in static(experiment, state).data if trace.y is not None and trace.name
-    }
+def source_of(n=400, **parts):
+    both = {("csqa", split): answers(n, seed) for seed, split in enumerate(("validation", "test"))}
+    return ArraySource(both, vocabulary=100, **parts)
 
 
-def test_the_view_is_what_the_experiment_says(experiment):
-    state = State("csqa", coefficient=0.4)
-    view = compute(experiment, state)
-    assert view.reliability.ece == experiment.target_ece("csqa", "validation", Map.TEMPERATURE, 0.4)
-    assert view.best == experiment.search("csqa").best
-    at = np.flatnonzero(view.curve[:, 0] == 0.4)
-    assert view.curve[at, 1] == view.reliability.ece
+@pytest.fixture(scope="module")
+def source():
+    return source_of()
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_preset_file, tmp_path_factory):
+    return Experiment(str(tiny_preset_file), 0, str(tmp_path_factory.mktemp("runs")))
+
+
+def three():
+    """Three questions of two candidates by hand; the top two hold 0.9 of each, and the last answer is wrong."""
+    top = np.array([[0.8, 0.1], [0.6, 0.3], [0.5, 0.4]])
+    ids = np.array([[0, 1]] * 3)
+    names = np.array(["a", "b", "c"])
+    return Predictions(names, ids, top, np.array([0, 0, 1]), ids, top, np.full((3, 2), np.nan))
+
+
+def by_hand(**state):
+    given = {"kind": Map.LABEL_SMOOTHING, "coefficient": 0.1, "reading": "vocabulary", **state}
+    both = {("csqa", "validation"): three(), ("csqa", "test"): three()}
+    return compute(ArraySource(both, vocabulary=12), State("csqa", **given))
+
+
+# -- the numbers -----------------------------------------------------------------------------------------------
+
+
+def test_every_measure_is_the_librarys(source):
+    state = State("csqa", coefficient=0.4, bins=20)
+    view = compute(source, state)
+    before = source.answers("csqa", "validation")
+    weights = np.exp(before.probabilities / 0.4)  # Eq. 4, with all candidates kept
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    confidence, correct = metrics.confidence_and_correct(shares, before.answer)
+    found = view.measures
+    assert found.ece == pytest.approx(metrics.ece(confidence, correct, 20), abs=1e-12)
+    assert found.smooth_ece == pytest.approx(metrics.smooth_ece(confidence, correct), abs=1e-12)
+    assert found.nll == pytest.approx(metrics.nll(shares, before.answer), abs=1e-12)
+    assert found.brier == pytest.approx(metrics.brier(shares, before.answer), abs=1e-12)
+    assert found.trust == found.accuracy - found.ece
+    assert view.floor.mean == pytest.approx(metrics.noise_floor(confidence, 20).mean, rel=0.05)
+
+
+def test_intervals_are_clopper_and_pearsons(source):
+    view = compute(source, State("csqa"))
+    count = view.reliability.count
+    filled = np.flatnonzero(count)
+    right = np.rint(view.reliability.accuracy[filled] * count[filled])
+    low, high = metrics.clopper_pearson(right, count[filled])
+    np.testing.assert_array_equal(view.low[filled], low)
+    np.testing.assert_array_equal(view.high[filled], high)
+    assert (view.high[count == 0] - view.low[count == 0]).tolist() == [1.0] * int((count == 0).sum())
+
+
+@pytest.mark.parametrize("kind", list(Map))
+def test_each_curve_goes_through_the_number_and_marks_its_optimum(source, kind):
+    view = compute(source, State("csqa", kind=kind, coefficient=float(positions(kind)[0])))
+    for name in MEASURES:
+        curve = getattr(view.curves, name)
+        assert curve[0] == getattr(view.measures, name)
+        best = view.curves.best(name)
+        assert view.curves.at(name, best) == (curve.max() if name == "trust" else curve.min())
+
+
+def test_the_gap_is_between_where_it_was_fitted_and_where_it_is_shown(source):
+    view = compute(source, State("csqa", split="test"))
+    gap = view.gap
+    at = {split: compute(source, State("csqa", split, coefficient=gap.coefficient)) for split in ("validation", "test")}
+    assert gap.validation == at["validation"].measures.ece
+    assert gap.test == at["test"].measures.ece
+    assert gap.optimism == gap.test - gap.validation
+    assert gap.best == view.curves.ece.min() <= gap.test
+    np.testing.assert_array_equal(view.other, at["validation"].curves.ece)
+
+
+def test_a_tail_deals_with_what_label_smoothing_leaves_over():
+    assert by_hand().example.after.tolist() == pytest.approx([0.7, 0.2])
+    mean = {tail: float(np.nansum((v := by_hand(tail=tail).reliability).weight * v.confidence)) for tail in Tail}
+    assert mean[Tail.DROP] == mean[Tail.GHOST] == pytest.approx((0.7 + 0.5 + 0.5) / 3)  # of the last, the second leads
+    assert mean[Tail.RENORMALISE] == pytest.approx((0.7 + 0.5 + 0.5) / 2.7)
+    assert mean[Tail.SMOOTH] == mean[Tail.DROP]  # both candidates are among the two
+    assert mean[Tail.GOLD] == pytest.approx((0.8 + 0.6 + 0.6) / 3)
+
+
+def test_smooth_gives_a_candidate_outside_the_top_its_part_of_the_rest():
+    given = three()
+    ids = np.array([[0, 5]] * 3)
+    both = {("csqa", split): replace(given, candidate_ids=ids) for split in ("validation", "test")}
+    state = State("csqa", kind=Map.LABEL_SMOOTHING, coefficient=0.1, reading="vocabulary")
+    view = compute(ArraySource(both, vocabulary=12), replace(state, tail=Tail.SMOOTH))
+    assert view.example.target[1] == pytest.approx(0.01 / 0.71)  # 0.1 over the ten others, beside 0.7
+    left_out = compute(ArraySource(both, vocabulary=12), state)
+    assert (left_out.measures.ruled_out, view.measures.ruled_out) == (1, 0)
+    assert left_out.measures.nll == pytest.approx(-(np.log(0.7) + np.log(0.5)) / 2)
+
+
+def test_a_tick_on_ten_thousand_questions_is_at_once():
+    source = source_of(10_000)
+    compute(source, State("csqa"))
+    took = []
+    for coefficient in (0.32, 0.34, 0.36, 0.38, 0.4):
+        started = time.process_time()
+        compute(source, State("csqa", coefficient=coefficient))
+        took.append(time.process_time() - started)
+    assert min(took) < 0.05
+
+
+# -- single questions ------------------------------------------------------------------------------------------
+
+
+def test_a_bin_lists_its_questions_with_teacher_and_student_side_by_side():
+    students = {("csqa", "validation"): answers(400, seed=7)}
+    texts = {("csqa", "validation"): [Asked(f"Which? {SCRIPT}", tuple(SCRIPT + str(i) for i in range(5)))] * 400}
+    source = source_of(students=students, texts=texts)
+    view = compute(source, State("csqa", coefficient=0.3, bin=6))
+    assert view.in_bin == view.reliability.count[6] >= len(view.listed) > 0
+    for one in view.listed:
+        assert 0.6 < one.confidence <= 0.7
+        before = source.answers("csqa", "validation")
+        np.testing.assert_allclose(one.teacher, before.shares()[one.row])
+        np.testing.assert_allclose(one.student, students["csqa", "validation"].shares()[one.row])
+        weights = np.exp(before.top_probabilities[one.row] / 0.3)
+        np.testing.assert_allclose(one.after, weights / weights.sum())
+        assert one.target.max() == pytest.approx(one.confidence)
+        assert one.correct == (one.target.argmax() == before.answer[one.row])
+
+
+def test_an_experiment_is_a_source_and_never_trains_for_it(experiment):
+    source = ExperimentSource(experiment)
+    view = compute(source, State("csqa", bin=2, coefficient=0.5))
+    assert view.measures.ece == experiment.target_ece("csqa", "validation", Map.TEMPERATURE, 0.5)
+    assert view.gap.coefficient == experiment.search("csqa").best
+    assert source.student("csqa", "validation") is None
+    assert not list(experiment.folder.glob("first-csqa-*"))
+    question = experiment.questions("csqa", "validation")[0]
+    assert view.example.text == question.prompt + question.lead
+    assert view.example.choices[0] == f"{question.candidates[0].strip()} {question.choices[0]}"
+    experiment.student("first", "csqa")
+    found = ExperimentSource(experiment).student("csqa", "validation")
+    assert found is not None
+    assert len(found) == len(experiment.questions("csqa", "validation"))
+
+
+# -- the controls ----------------------------------------------------------------------------------------------
 
 
 def test_the_slider_stands_on_the_fine_grid():
     np.testing.assert_allclose(positions(Map.TEMPERATURE), np.arange(1, 51) / 50)
+    assert positions(Map.NONE).tolist() == [1.0]
+
+
+def test_another_map_has_another_scale_and_other_bins_forget_the_chosen_one():
+    state = State("csqa", bin=4, example=3)
+    assert state.change(kind=Map.LOGIT_TEMPERATURE).coefficient == 1.5
+    assert state.change(kind=Map.TEMPERATURE, coefficient=0.8).coefficient == 0.8
+    assert state.change(bins=20).bin is None
+    assert (state.change(split="test").bin, state.change(split="test").example) == (None, 0)
+
+
+def shown(figure):
+    return [(trace.name, trace.to_plotly_json()) for trace in figure.data]
+
+
+def settings():
+    return [
+        ("coefficient", 0.72), ("bin", 4), ("task", "alpaca"), ("split", "test"), ("reading", "vocabulary"),
+        ("kind", Map.LABEL_SMOOTHING), ("tail", Tail.GOLD), ("bins", 20), ("example", 3), ("bin", 2),
+        ("kind", Map.LOGIT_TEMPERATURE), ("kind", Map.NONE), ("kind", Map.TEMPERATURE), ("coefficient", 0.02),
+    ]  # fmt: skip
 
 
 def test_the_widget_follows_its_controls(experiment):
     explorer = TemperatureExplorer(experiment)
-    assert shown(explorer) == drawn(experiment, explorer.state)
-    explorer.coefficient.value = 0.72
-    assert explorer.state == State("csqa", coefficient=0.72)
-    explorer.task.value = "alpaca"
-    explorer.split.value = "test"
-    assert explorer.state == State("alpaca", coefficient=0.72, split="test")
-    assert shown(explorer) == drawn(experiment, explorer.state)
-    assert f"{compute(experiment, explorer.state).reliability.ece:.2%}" in explorer.numbers.value
+    controls = {**explorer.menus, "coefficient": explorer.coefficient, "bin": explorer.bin, "example": explorer.example}
+    for name, value in settings():
+        expected = explorer.state.change(**{name: value})
+        controls[name].value = value
+        assert explorer.state == expected
+        assert {key: control.value for key, control in controls.items()} == {
+            key: getattr(expected, key) for key in controls
+        }
+        view = compute(explorer.source, expected)
+        assert f'data-measure="ece">{view.measures.ece:.2%}<' in explorer.numbers.value
+        fresh = drawing.draw(view)
+        for (name_is, is_), (name_be, be) in zip(shown(explorer.figure), shown(fresh), strict=True):
+            is_.pop("uid", None)
+            assert (name_is, json.dumps(is_, default=list)) == (name_be, json.dumps(be, default=list))
+        assert [note.text for note in explorer.figure.layout.annotations] == drawing.titles(view)
 
 
-def test_another_map_has_another_scale(experiment):
+def test_a_click_chooses_a_bin(experiment):
     explorer = TemperatureExplorer(experiment)
-    explorer.kind.value = Map.LOGIT_TEMPERATURE.value
-    assert explorer.coefficient.max == 5.0
-    explorer.coefficient.value = 3.0
-    explorer.kind.value = Map.TEMPERATURE.value
-    assert explorer.coefficient.value == explorer.coefficient.max == 1.0
-    assert explorer.state == State("csqa", coefficient=1.0)
+    bar = next(trace for trace in explorer.figure.data if trace.name == drawing.CLICKED)
+    points = type("Points", (), {"point_inds": [3]})()
+    explorer._clicked(bar, points, None)
+    assert explorer.state.bin == 3
+    assert explorer.view.in_bin == explorer.view.reliability.count[3]
+
+
+def test_the_button_uses_the_coefficient_of_the_experiments_own_map(experiment):
+    used = []
+    explorer = TemperatureExplorer(experiment, use=lambda task, c: used.append((task, c)))
+    explorer.coefficient.value = 0.62
+    explorer.button.click()
+    assert used == [("csqa", 0.62)]
+    explorer.menus["kind"].value = Map.LOGIT_TEMPERATURE
+    assert explorer.button.disabled
+
+
+def test_a_question_is_shown_as_text(experiment):
+    explorer = TemperatureExplorer(experiment)
+    texts = {("csqa", split): [Asked(SCRIPT, (SCRIPT,) * 5)] * 400 for split in ("validation", "test")}
+    explorer.source = source_of(texts=texts)
+    explorer.go(State("csqa", bin=5))
+    assert explorer.view.listed
+    assert "&lt;script&gt;" in explorer.questions.value
+    assert "<script" not in explorer.questions.value
+
+
+def test_the_static_twin_is_the_same_figure(experiment):
+    explorer = TemperatureExplorer(experiment)
+    assert static(experiment).to_json() == drawing.draw(explorer.view).to_json()
+
+
+def test_a_phone_gets_the_same_traces_in_another_layout(source):
+    view = compute(source, State("csqa"))
+    wide, narrow = drawing.draw(view), drawing.draw(view, drawing.NARROW)
+    assert shown(wide) == shown(narrow)
+    lefts = {axis.domain[0] for axis in narrow.select_xaxes()}
+    assert lefts == {0}

@@ -38,7 +38,6 @@ MADE = {
     "kept_mass": figures.kept_mass({"csqa": np.linspace(0.9, 1, 101), "alpaca": [0.5, 0.7, 0.9]}),
     "rank_probabilities": figures.rank_probabilities({"teacher": ([0.9, 0.1], [0.8, 0.15])}),
     "reliability_diagrams": figures.reliability_diagrams({"teacher": DIAGRAM, "first": DIAGRAM}),
-    "temperature_view": figures.temperature_view(DIAGRAM, np.array([[0.2, 0.1], [0.4, 0.05], [1, 0.2]]), 0.2, 0.4),
     "coefficient_search": figures.coefficient_search(SEARCHES),
     "coefficient_effect": figures.coefficient_effect({"csqa": np.array([[0.1, 0.08], [0.34, 0.03]])}, {"csqa": 0.34}),
     "trust_plane": figures.trust_plane(ROWS),
@@ -174,16 +173,6 @@ def test_kept_mass_boxes_the_percentiles():
     )
     assert other.mean[0] == pytest.approx(0.7)
     assert list(MADE["kept_mass"].layout.yaxis.ticktext) == ["CSQA", "Alpaca"]
-
-
-def test_temperature_view_marks_where_the_slider_is():
-    figure = MADE["temperature_view"]
-    curve, best, here = figure.data[-3:]
-    assert (list(curve.x), list(curve.y)) == ([0.2, 0.4, 1], [0.1, 0.05, 0.2])
-    assert ((best.x[0], best.y[0]), (here.x[0], here.y[0])) == ((0.4, 0.05), (0.2, 0.1))
-    assert figure.layout.annotations[0].text == "targets at c = 0.20"
-    other = figures.temperature_view(reliability([0.5], [1]), np.array([[0.2, 0.1]]), 0.2, 0.2)
-    assert [trace.type for trace in other.data] == [trace.type for trace in figure.data]
 
 
 def test_rank_probabilities_pairs_bars():

@@ -70,9 +70,9 @@ def _source(settings: Settings) -> Source | None:
     """The data's files, read once; None where the student's tokenizer cannot be had."""
     try:
         tokenizer = models.load_tokenizer(settings.student)
-    except OSError:
+    except UserError:
         return None
-    return Source(settings, 0, lambda: tokenizer)
+    return Source(settings, 0, lambda: tokenizer, lambda: None)
 
 
 def _sampled(settings: Settings, task: Task, split: str, sample: int) -> TaskPlan:
