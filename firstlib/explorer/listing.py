@@ -1,0 +1,83 @@
+"""What the explorer says in words: its numbers, and the questions of a bin. HTML; all text of a data set is escaped."""
+
+from html import escape
+from math import isfinite
+
+from firstlib.display import name_of
+from firstlib.explorer.drawing import SYMBOLS
+from firstlib.explorer.view import LISTED, Example, View
+
+LONGEST = 700  # characters of a question
+
+
+def numbers(view: View) -> str:
+    """The measures, the noise floor and the optimism gap."""
+    found, floor = view.measures, view.floor
+    told = {
+        "ECE": (f"{found.ece:.2%}", "ece"),
+        "smooth ECE": (f"{found.smooth_ece:.2%}", "smooth_ece"),
+        "NLL": (f"{found.nll:.4f}" if isfinite(found.nll) else "none", "nll"),
+        "Brier": (f"{found.brier:.4f}", "brier"),
+        "accuracy": (f"{found.accuracy:.2%}", "accuracy"),
+        "Trust": (f"{found.trust:.2%}", "trust"),
+    }
+    parts = [f'{name} <b data-measure="{key}">{value}</b>' for name, (value, key) in told.items()]
+    chance = f"By chance alone ECE would be {floor.mean:.2%}, and above {floor.percentile_95:.2%} one time in twenty."
+    return f"{', '.join(parts)}; {found.n} answers.<br>{chance} {optimism(view)} {ruled_out(view)}"
+
+
+def optimism(view: View) -> str:
+    """What fitting on validation is worth."""
+    gap, symbol = view.gap, SYMBOLS[view.state.kind]
+    return (
+        f"Fitted on validation: {symbol} = <b>{gap.coefficient:g}</b>, ECE {gap.validation:.2%} there and "
+        f"{gap.test:.2%} on test, an optimism of {100 * gap.optimism:.2f} points; "
+        f"the best on test would be {gap.best:.2%}."
+    )
+
+
+def ruled_out(view: View) -> str:
+    """Why NLL leaves questions out, if it does."""
+    if not view.measures.ruled_out:
+        return ""
+    return (
+        f"NLL is over the answers that the kept tokens hold; {view.measures.ruled_out} right ones are not among them."
+    )
+
+
+def questions(view: View) -> str:
+    """The chosen bin's questions."""
+    if view.state.bin is None:
+        return "<p>Click a bar, or choose a bin, to see its questions.</p>"
+    edges = view.reliability.edges
+    span = f"({edges[view.state.bin]:g}, {edges[view.state.bin + 1]:g}]"
+    head = f"<p><b>{view.in_bin} answers with confidence in {span}</b>"
+    head += f"; the first {LISTED}:</p>" if view.in_bin > LISTED else ".</p>"
+    return head + "".join(question(one, view) for one in view.listed)
+
+
+def question(one: Example, view: View) -> str:
+    """One question with what everybody says of it."""
+    text = one.text if len(one.text) <= LONGEST else "… " + one.text[-LONGEST:]
+    verdict = "right" if one.correct else "wrong"
+    rows = "".join(_row(one, place) for place in range(len(one.choices)))
+    student = "student" if one.student is not None else "student (not distilled yet)"
+    head = "".join(f"<th>{name}</th>" for name in ("choice", "teacher", "recalibrated", student))
+    return (
+        f'<div data-row="{one.row}" style="border-top:1px solid #999;margin-top:8px">'
+        f"<p><b>{escape(one.name)}</b> ({name_of(view.state.task)}), {verdict} with {one.confidence:.1%}</p>"
+        f'<p style="white-space:pre-wrap;line-height:1.3">{escape(text)}</p>'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>top tokens: {_tokens(one)}</p></div>"
+    )
+
+
+def _row(one: Example, place: int) -> str:
+    mark = " ✓" if place == one.answer else ""
+    shares = (one.teacher, one.target, one.student)
+    cells = "".join(f"<td>{share[place]:.1%}</td>" if share is not None else "<td>-</td>" for share in shares)
+    return f"<tr><td>{escape(one.choices[place])}{mark}</td>{cells}</tr>"
+
+
+def _tokens(one: Example) -> str:
+    pairs = zip(one.tokens, one.before, one.after, strict=True)
+    return ", ".join(f"{escape(token.strip() or '␣')} {before:.1%} → {after:.1%}" for token, before, after in pairs)

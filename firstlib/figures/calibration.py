@@ -1,0 +1,60 @@
+"""Reliability diagrams: how often answers are right, by how sure they are."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.basedatatypes import BaseTraceType
+
+from firstlib.display import BLACK, BLUE, GREY, PALE, VERMILLION, name_of
+from firstlib.figures import parts
+from firstlib.metrics import Reliability
+
+SHARES = 0.22  # how far the bins' shares hang below a reliability diagram
+
+
+def reliability_diagrams(panels: Mapping[str, Reliability], most: int = 3) -> go.Figure:
+    """Figure 5 of the paper: accuracy by confidence, one panel a method, with the gaps that make up its ECE.
+
+    Below each diagram hang the bins' shares of the answers, to the scale of the largest. At most `most` stand side by
+    side.
+    """
+    figure, cells = parts.panels(map(name_of, panels), 240, x="confidence", y="accuracy", most=most, shared_yaxes="all")
+    for cell, found in zip(cells, panels.values(), strict=True):
+        add_reliability(figure, cell, found)
+    return figure.update_layout(barmode="overlay", hovermode="x")
+
+
+def add_reliability(figure: go.Figure, cell: tuple[int, int], found: Reliability) -> None:
+    """Put one diagram into a panel, with its axes and its ECE in the corner."""
+    for trace in reliability_traces(found):
+        parts.add(figure, cell, trace)
+    parts.note(figure, cell, f"<b>ECE {found.ece:.1%}</b>")
+    row, column = cell
+    ticks = {"tickformat": parts.PERCENT, "tickvals": parts.FIFTHS, "tickfont": {"size": 11}, "showgrid": False}
+    figure.update_xaxes(range=[0, 1], **ticks, row=row, col=column)
+    ticks |= {"zeroline": True, "zerolinecolor": GREY}
+    figure.update_yaxes(range=[-SHARES, 1.005], **ticks, row=row, col=column)
+
+
+def reliability_traces(found: Reliability) -> Iterable[BaseTraceType]:
+    """Make one diagram's traces: accuracy, the gaps between it and confidence, the shares, the diagonal."""
+    middle, width = parts.numbers((found.edges[:-1] + found.edges[1:]) / 2), parts.numbers(np.diff(found.edges))
+    texts = [
+        f"{count} answers"
+        if count == 0
+        else f"{count} answers<br>accuracy {accuracy:.1%}<br>confidence {confidence:.1%}"
+        for count, accuracy, confidence in zip(found.count, found.accuracy, found.confidence, strict=True)
+    ]
+    for name, heights, bottom, colour, hatch in (
+        ("accuracy", found.accuracy, None, PALE, ""),
+        ("over-confident", found.over_confidence, found.accuracy, VERMILLION, "/"),
+        ("under-confident", found.under_confidence, found.confidence, BLUE, "x"),
+        ("share of answers", -SHARES * found.weight / found.weight.max(), None, GREY, ""),
+    ):
+        bars = parts.bars(middle, parts.numbers(heights), name, colour, hatch)
+        told = {"hoverinfo": "skip"} if name != "accuracy" else {"hovertext": texts, "hoverinfo": "text"}
+        yield bars.update(base=None if bottom is None else parts.numbers(bottom), width=width, **told)
+    yield go.Scatter(
+        x=[0, 1], y=[0, 1], name="calibrated", mode="lines", line=parts.line(BLACK, "dash", 1), hoverinfo="skip"
+    )

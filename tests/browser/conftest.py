@@ -1,0 +1,144 @@
+"""A real browser, a finished run of tiny models, and JupyterLab on a copy of notebook 04.
+
+Skips where Playwright or a Chromium is missing, unless FIRST_REQUIRE_BROWSER=1. Pictures go to FIRST_SCREENSHOTS.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from shown import WIDTHS
+
+from firstlib.artefacts import PROJECT
+from firstlib.experiment import Experiment
+from firstlib.report import write_report
+
+TOKEN = "token-of-the-tests"
+OWN_HOSTS = {"127.0.0.1", "localhost", ""}  # a file has no host
+
+
+def chromium_path():
+    named = os.environ.get("BROWSER_PATH")
+    found = (named, *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    return next((path for path in found if path and Path(path).is_file()), None)
+
+
+def missing(reason):
+    if os.environ.get("FIRST_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"FIRST_REQUIRE_BROWSER=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("Playwright is not installed: pip install -e .[test]")
+    if chromium_path() is None:
+        missing("no Chromium is found: apt-get install chromium, or set BROWSER_PATH")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    folder = Path(os.environ.get("FIRST_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Watched:
+    """A page, and what it complained of and whom it asked."""
+
+    def __init__(self, page):
+        self.page, self.complaints, self.hosts = page, [], set()
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or ""))
+
+    def check(self):
+        assert self.complaints == []
+        assert self.hosts <= OWN_HOSTS
+
+
+@pytest.fixture
+def watched(browser):
+    """Opens pages of a given width, and at the end looks at what each complained of and whom it asked."""
+    opened = []
+
+    def open_page(width=WIDTHS["wide"], **options):
+        context = browser.new_context(viewport={"width": width, "height": 1000}, **options)
+        opened.append((context, Watched(context.new_page())))
+        return opened[-1][1].page
+
+    yield open_page
+    for context, one in opened:
+        one.check()
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def experiment(tiny_preset_file, tmp_path_factory):
+    found = Experiment(str(tiny_preset_file), 0, str(tmp_path_factory.mktemp("runs")))
+    write_report(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def lab(experiment, tmp_path_factory):
+    """JupyterLab, on a folder with nothing but a copy of notebook 04; gives the notebook's address."""
+    root = tmp_path_factory.mktemp("lab")
+    _copy_notebook(experiment, root)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = root / "config"
+    (config / "labconfig").mkdir(parents=True)
+    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    (config / "labconfig" / "page_config.json").write_text(json.dumps(quiet))
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        f"--notebook-dir={root}", f"--IdentityProvider.token={TOKEN}",
+    ]  # fmt: skip
+    own = {"JUPYTER_CONFIG_DIR": str(config), "JUPYTER_RUNTIME_DIR": str(root / "runtime"), "OMP_NUM_THREADS": "1"}
+    with (root / "lab.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **own})
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api?token={TOKEN}", root / "lab.log")
+            yield f"http://127.0.0.1:{port}/lab/tree/04_temperature.ipynb?token={TOKEN}&reset"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _copy_notebook(experiment, root):
+    book = json.loads((PROJECT / "notebooks" / "04_temperature.ipynb").read_text(encoding="utf-8"))
+    parameters = {"preset": experiment.preset, "seed": 0, "run_folder": str(experiment.folder.parents[1])}
+    for cell in book["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = [f"{name} = {value!r}\n" for name, value in parameters.items()] + ["overrides = []"]
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    (root / "04_temperature.ipynb").write_text(json.dumps(book), encoding="utf-8")
+
+
+def _wait_for(address, log, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")

@@ -1,0 +1,125 @@
+"""Notebook 04 in JupyterLab: what its explorer shows is what `compute` says, whatever a hand does to it."""
+
+import re
+
+import pytest
+from shown import WIDTHS, nulls, told
+
+from firstlib.experiment import Experiment
+from firstlib.explorer import ExperimentSource, State, compute
+from firstlib.explorer.state import LABELS, MAPS
+from firstlib.losses import Tail
+from firstlib.recalibration import Map
+
+PATIENCE = 60_000  # milliseconds for a kernel to start and run a notebook
+SOON = 10_000
+
+
+@pytest.fixture(scope="module")
+def source(experiment):
+    return ExperimentSource(experiment)
+
+
+def check(page, source, state):
+    """Waits for the numbers in words, and compares those that are drawn."""
+    from playwright.sync_api import expect
+
+    view = compute(source, state)
+    for name, text in told(view).items():
+        expect(page.locator(f"[data-measure={name}]")).to_have_text(text, timeout=SOON)
+    here = {"ECE here": [[state.coefficient], [view.measures.ece]], "recalibrated": [None, view.example.after.tolist()]}
+    for name, (x, y) in here.items():
+        page.wait_for_function(DRAWN, arg=[name, x, y], timeout=SOON)
+    heights = nulls(view.reliability.accuracy)
+    page.wait_for_function(DRAWN, arg=["accuracy", None, heights], timeout=SOON)
+
+
+# Whether a trace of the widget's figure holds these numbers; null is an empty bin.
+DRAWN = """([name, x, y]) => {
+  const plot = [...document.querySelectorAll('.js-plotly-plot')].find((one) => one.closest('.jupyter-widgets'));
+  const trace = plot && plot.data.find((one) => one.name === name);
+  const near = (found, wanted) => wanted === null || (found && found.length === wanted.length && wanted.every(
+    (value, i) => (value === null ? found[i] === null || Number.isNaN(found[i]) : Math.abs(value - found[i]) < 1e-6)));
+  return Boolean(trace) && near(trace.x && [...trace.x], x) && near(trace.y && [...trace.y], y);
+}"""
+
+
+def menu(page, name):
+    label = re.compile(rf"^{LABELS.get(name, name)}$")
+    return page.locator(".widget-dropdown").filter(has=page.locator("label", has_text=label)).locator("select")
+
+
+def readout(page):
+    return float(page.locator(".widget-hslider .widget-readout").inner_text())
+
+
+def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
+    page = watched(WIDTHS["wide"])
+    page.goto(lab)
+    page.get_by_text("Move it").first.wait_for(timeout=PATIENCE)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.locator("[data-measure=ece]").wait_for(timeout=PATIENCE)
+    state = State("csqa", coefficient=experiment.coefficient("csqa"))
+    page.locator(".widget-hslider").scroll_into_view_if_needed()
+    check(page, source, state)
+    state = drag_and_press(page, source, state)
+    state = turn_every_menu(page, source, state)
+    state = click_a_bin(page, source, state)
+    page.screenshot(path=pictures / "lab-wide.png")
+    page.get_by_role("button", name="Use this coefficient").click()
+    page.get_by_text(f"notebook 05 distils with {state.coefficient:g}").wait_for(timeout=SOON)
+    assert Experiment(experiment.preset, 0, str(experiment.folder.parents[1])).coefficient("csqa") == state.coefficient
+    page.set_viewport_size({"width": WIDTHS["narrow"], "height": 1000})
+    page.wait_for_timeout(500)
+    page.screenshot(path=pictures / "lab-narrow.png")
+
+
+def drag_and_press(page, source, state):
+    """The slider by mouse, and then by the arrow keys."""
+    handle, rail = page.locator(".widget-hslider .noUi-handle"), page.locator(".widget-hslider .noUi-base")
+    box, from_ = rail.bounding_box(), handle.bounding_box()
+    height = from_["y"] + from_["height"] / 2
+    page.mouse.move(from_["x"] + from_["width"] / 2, height)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], height, steps=10)
+    page.mouse.up()
+    dragged = readout(page)
+    assert 0.5 < dragged < 0.7
+    check(page, source, state.change(coefficient=dragged))
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert readout(page) == pytest.approx(dragged + 0.02)
+    state = state.change(coefficient=readout(page))
+    check(page, source, state)
+    return state
+
+
+def turn_every_menu(page, source, state):
+    maps = {kind: label for label, kind in MAPS.items()}
+    for name, value in (
+        ("split", "test"), ("reading", "vocabulary"), ("task", "alpaca"), ("kind", Map.LABEL_SMOOTHING),
+        ("tail", Tail.GOLD), ("bins", 20), ("kind", Map.LOGIT_TEMPERATURE), ("kind", Map.NONE), ("task", "csqa"),
+        ("kind", Map.TEMPERATURE), ("reading", "candidates"), ("bins", 10),
+    ):  # fmt: skip
+        menu(page, name).select_option(label=maps.get(value, str(value)))
+        state = state.change(**{name: value})
+        check(page, source, state)
+    return state
+
+
+def click_a_bin(page, source, state):
+    fullest = int(compute(source, state).reliability.count.argmax())
+    area = page.locator(".jupyter-widgets .nsewdrag[data-subplot=xy]").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    page.mouse.click(box["x"] + (fullest + 0.5) / 10 * box["width"], box["y"] + box["height"] / 2)
+    state = state.change(bin=fullest)
+    view = compute(source, state)
+    page.locator(f'[data-row="{view.listed[0].row}"]').wait_for(timeout=SOON)
+    rows = [int(found.get_attribute("data-row")) for found in page.locator("[data-row]").all()]
+    assert rows == [one.row for one in view.listed]
+    check(page, source, state)
+    return state
