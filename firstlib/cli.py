@@ -104,6 +104,25 @@ def export(
 
 
 @app.command()
+def table(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Show a run's results with their intervals, beside the paper's."""
+    from firstlib.experiment import Experiment
+    from firstlib.report import compare, terminal_table
+
+    console.print(terminal_table(compare(Experiment(preset, seed, runs, tuple(set or ())))))
+
+
+@app.command()
+def report(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Write a run's report: one HTML file with the explorer, which needs no kernel and no network."""
+    from firstlib.experiment import Experiment
+    from firstlib.report import write_report
+
+    written = write_report(Experiment(preset, seed, runs, tuple(set or ())))
+    console.print(f"report     {_short(written)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
 def verify(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
     """Compute every number of a run's results anew from what it keeps, and compare."""
     from firstlib.experiment import Experiment

@@ -14,6 +14,7 @@ from firstlib.recalibration import GRIDS, Map, recalibrate, search
 
 MEASURES = ("ece", "smooth_ece", "nll", "brier", "trust")
 DRAWS = 200  # of the noise floor: its mean is then within 2 % of that of a thousand draws
+ROUNDING = 1e-6  # kept probabilities are float32: less than this left over is nothing left over
 REMEMBERED = 64  # settings of the controls whose curves are kept
 
 
@@ -28,7 +29,7 @@ def targets(answers: Predictions, state: State, vocabulary: int) -> Predictions:
     mass = found.sum(axis=1, keepdims=True)
     if state.tail is Tail.RENORMALISE:
         return answers.under(found / mass)
-    moved, residual = answers.under(found), np.maximum(1 - mass, 0)
+    moved, residual = answers.under(found), np.where(1 - mass > ROUNDING, 1 - mass, 0)
     if state.tail is Tail.SMOOTH:
         others = max(vocabulary - found.shape[1], 1)
         return _with(moved, moved.probabilities + _outside(answers) * residual / others)

@@ -151,10 +151,12 @@ class TemperatureExplorer(ipywidgets.VBox):
         self._setting = False
 
     def _rescale(self) -> None:
-        places, scale = positions(self.state.kind), SCALES[self.state.kind]
-        with self.coefficient.hold_trait_notifications():
-            self.coefficient.min, self.coefficient.max = min(scale.fine, places[-1]), places[-1]
-            self.coefficient.step, self.coefficient.value = scale.fine, self.state.coefficient
+        slider, places, scale = self.coefficient, positions(self.state.kind), SCALES[self.state.kind]
+        low, high = min(scale.fine, places[-1]), places[-1]
+        # A browser that sees the scale shrink below the value moves the value: so it moves while both scales hold.
+        slider.max, slider.min = max(slider.max, high), min(slider.min, low)
+        slider.step, slider.value = scale.fine, self.state.coefficient
+        slider.max, slider.min = high, low
         self.coefficient.disabled = self.state.kind is Map.NONE
         self.example.max = self.view.measures.n - 1
         edges = self.view.reliability.edges

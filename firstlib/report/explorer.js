@@ -4,6 +4,7 @@
 const PHONE = 600; // pixels of width below which figures stand in one column
 const CONFIG = { displayModeBar: false };
 const LISTED = 5;
+const ROUNDING = 1e-6;
 const [ACCURACY, ECE, SMOOTH, NLL, BRIER, TRUST] = [0, 1, 2, 3, 4, 5]; // of a cell's measures
 const at = (id) => document.getElementById(id);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -40,7 +41,7 @@ const MAPS = {
 function recalibrated(example, state, vocabulary) {
   let after = MAPS[state.kind](example.before, state.coefficient);
   if (state.tail === "renormalise") after = scaled(after);
-  const rest = Math.max(1 - sum(after), 0);
+  const rest = 1 - sum(after) > ROUNDING ? 1 - sum(after) : 0;
   const candidates = example.inside.map((place) => (place < 0 ? 0 : after[place]));
   if (state.tail === "smooth") {
     example.inside.forEach((place, i) => { if (place < 0) candidates[i] += rest / Math.max(vocabulary - after.length, 1); });

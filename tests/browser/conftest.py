@@ -107,11 +107,17 @@ def lab(experiment, tmp_path_factory):
     (config / "labconfig").mkdir(parents=True)
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     (config / "labconfig" / "page_config.json").write_text(json.dumps(quiet))
+    settings = root / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    whole = {"windowingMode": "none"}  # cells off the screen stay in the page, so that a test finds them
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps(whole))
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         f"--notebook-dir={root}", f"--IdentityProvider.token={TOKEN}",
     ]  # fmt: skip
-    own = {"JUPYTER_CONFIG_DIR": str(config), "JUPYTER_RUNTIME_DIR": str(root / "runtime"), "OMP_NUM_THREADS": "1"}
+    folders = {"JUPYTER_CONFIG_DIR": config, "JUPYTER_RUNTIME_DIR": root / "runtime",
+               "JUPYTERLAB_SETTINGS_DIR": root / "settings"}  # fmt: skip
+    own = {**{name: str(path) for name, path in folders.items()}, "OMP_NUM_THREADS": "1"}
     with (root / "lab.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **own})
         try:

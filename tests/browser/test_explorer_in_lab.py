@@ -56,7 +56,8 @@ def readout(page):
 def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
     page = watched(WIDTHS["wide"])
     page.goto(lab)
-    page.get_by_text("Move it").first.wait_for(timeout=PATIENCE)
+    page.locator(".jp-Notebook h1").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.locator("[data-measure=ece]").wait_for(timeout=PATIENCE)
