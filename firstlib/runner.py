@@ -199,8 +199,8 @@ class _Memory(threading.Thread):
         self.peak, self._ended = 0, threading.Event()
 
     def run(self) -> None:
-        """Looks twice a second."""
-        while not self._ended.wait(0.5):
+        """Looks every two seconds: looking costs, too."""
+        while not self._ended.wait(2):
             self.peak = max(self.peak, _memory())
 
     def __enter__(self) -> "_Memory":
@@ -227,7 +227,7 @@ def _shown(console: Console, total: int) -> Iterator[Any]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console, transient=True) as bars:
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console, transient=True, refresh_per_second=3) as bars:
         os.environ[PROGRESS_FILE] = str(Path(folder) / "progress.json")
         overall, stop = bars.add_task("notebooks", total=total), threading.Event()
         watcher = threading.Thread(target=_watch, args=(Path(os.environ[PROGRESS_FILE]), bars, stop), daemon=True)
@@ -249,7 +249,7 @@ def _shown(console: Console, total: int) -> Iterator[Any]:
 
 def _watch(path: Path, bars: Progress, stop: threading.Event) -> None:
     inner, label = bars.add_task("starting", total=None), "starting"
-    while not stop.wait(0.2):
+    while not stop.wait(0.5):
         try:
             state = json.loads(path.read_text())
         except (OSError, ValueError):

@@ -243,7 +243,7 @@ def test_a_click_chooses_a_bin(experiment):
 def test_the_button_uses_the_coefficient_of_the_experiments_own_map(experiment):
     used = []
     explorer = TemperatureExplorer(experiment, use=lambda task, c: used.append((task, c)))
-    explorer.coefficient.value = 0.62
+    explorer.coefficient.value = 0.6200000000000001  # as sliders count
     explorer.button.click()
     assert used == [("csqa", 0.62)]
     explorer.menus["kind"].value = Map.LOGIT_TEMPERATURE

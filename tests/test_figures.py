@@ -212,6 +212,17 @@ def test_panels_lie_in_a_grid_with_one_legend(panels, grid):
     assert titles == [f"model {place}" for place in range(panels)]
 
 
+def test_panels_stand_in_one_column_for_a_phone():
+    panels = {f"model {place}": DIAGRAM for place in range(4)}
+    ranks = dict.fromkeys(panels, ([0.9, 0.1], [0.8, 0.15]))
+    for figure in (
+        figures.reliability_diagrams(panels, most=1),
+        figures.rank_probabilities(ranks, most=1),
+        figures.trust_plane(ROWS, most=1),
+    ):
+        assert {axis.domain[0] for axis in figure.select_xaxes()} == {0}
+
+
 def test_coefficient_search_tells_coarse_from_fine_and_marks_the_best():
     figure = MADE["coefficient_search"]
     line, coarse, fine, best = figure.data[:4]

@@ -95,8 +95,8 @@ def _strip_traces() -> Iterator[BaseTraceType]:
 
 def _beside_ece(common: dict[str, Any]) -> Iterator[go.Scatter]:
     chance = {"fill": "tozeroy", "fillcolor": "rgba(118,118,118,0.25)", "line": parts.line(GREY, "dot", 1)}
-    yield go.Scatter(name="ECE by chance alone", mode="lines", **chance, **common)
-    yield go.Scatter(name="ECE on the other split", mode="lines", line=parts.line(SKY, "dashdot", 1.5), **common)
+    yield go.Scatter(name="ECE by chance", mode="lines", **chance, **common)
+    yield go.Scatter(name="ECE, other split", mode="lines", line=parts.line(SKY, "dashdot", 1.5), **common)
 
 
 def _curve(name: str, common: dict[str, Any]) -> Iterator[go.Scatter]:
@@ -196,8 +196,9 @@ def layout(view: View, shape: Shape) -> dict[str, Any]:
     }  # fmt: skip
     for place, (left, right, bottom, top) in enumerate(shape.panels, 1):
         number = "" if place == 1 else str(place)
-        made[f"xaxis{number}"] = {"domain": [left, right], "anchor": f"y{number}", "fixedrange": True}
-        made[f"yaxis{number}"] = {"domain": [bottom, top], "anchor": f"x{number}", "fixedrange": True}
+        fixed = {"fixedrange": True, "automargin": False}  # automatic margins draw everything twice
+        made[f"xaxis{number}"] = {"domain": [left, right], "anchor": f"y{number}", **fixed}
+        made[f"yaxis{number}"] = {"domain": [bottom, top], "anchor": f"x{number}", **fixed}
     _style_axes(made, view)
     made["yaxis4"]["range"] = nll_range(view)
     corners = zip(titles(view), shape.panels, strict=True)

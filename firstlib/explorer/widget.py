@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
+from firstlib.display import CONFIG
 from firstlib.experiment import Experiment
 from firstlib.explorer import drawing, listing
 from firstlib.explorer.source import ExperimentSource
@@ -48,6 +49,7 @@ class TemperatureExplorer(ipywidgets.VBox):
         self.view = compute(self.source, self.state)
         self._make_controls()
         self.figure = go.FigureWidget(drawing.draw(self.view))
+        self.figure._config = CONFIG  # which has no public name
         self.figure.data[_clicked()].on_click(self._clicked)
         self._shown = drawing.numbers(self.view)
         self._tell()
@@ -66,7 +68,10 @@ class TemperatureExplorer(ipywidgets.VBox):
         if self._setting:
             return
         name = next(key for key, control in self._named() if control is change["owner"])
-        self.go(self.state.change(**{name: change["new"]}))
+        value = change["new"]
+        if name == "coefficient":
+            value = round(value, 10)  # a slider says 0.30000000000000004
+        self.go(self.state.change(**{name: value}))
 
     def _clicked(self, trace: go.Bar, points: Any, _: Any) -> None:
         if points.point_inds:

@@ -1,4 +1,4 @@
-"""A real browser, a finished run of tiny models, and JupyterLab on a copy of notebook 04.
+"""A real browser, a finished run of small models, and JupyterLab on a copy of notebook 04.
 
 Skips where Playwright or a Chromium is missing, unless FIRST_REQUIRE_BROWSER=1. Pictures go to FIRST_SCREENSHOTS.
 """
@@ -22,6 +22,16 @@ from firstlib.experiment import Experiment
 from firstlib.report import write_report
 
 TOKEN = "token-of-the-tests"
+PRESET = """
+columns:
+  - {setting: in-domain, train: csqa, test: [csqa]}
+  - {setting: out-of-domain, train: alpaca, test: [csqa]}
+sizes: {train: 32, validation: 48, test: 48}
+teacher: {base: data/microworld/teacher}
+student: {base: data/microworld/student}
+threads: 1
+training: {epochs: 1, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}
+"""
 OWN_HOSTS = {"127.0.0.1", "localhost", ""}  # a file has no host
 
 
@@ -89,8 +99,11 @@ def watched(browser):
 
 
 @pytest.fixture(scope="session")
-def experiment(tiny_preset_file, tmp_path_factory):
-    found = Experiment(str(tiny_preset_file), 0, str(tmp_path_factory.mktemp("runs")))
+def experiment(browser, tmp_path_factory):
+    """A small run with the microworld's own models, for with those of random weights no slider changes anything."""
+    preset = tmp_path_factory.mktemp("presets") / "small.yaml"
+    preset.write_text(PRESET)
+    found = Experiment(str(preset), 0, str(tmp_path_factory.mktemp("runs")))
     write_report(found)
     return found
 

@@ -20,6 +20,18 @@ def source(experiment):
     return ExperimentSource(experiment)
 
 
+def test_what_is_shown_depends_on_every_control(source):
+    """Else the tests below could not tell one state from another."""
+    state = State("csqa", coefficient=0.3)
+    for name, value in (
+        ("task", "alpaca"), ("split", "test"), ("kind", Map.LOGIT_TEMPERATURE), ("coefficient", 0.5),
+        ("reading", "vocabulary"), ("bins", 20),
+    ):  # fmt: skip
+        assert told(compute(source, state)) != told(compute(source, state.change(**{name: value}))), name
+    smoothed = state.change(kind=Map.LABEL_SMOOTHING, reading="vocabulary")
+    assert told(compute(source, smoothed)) != told(compute(source, smoothed.change(tail=Tail.GOLD)))
+
+
 def check(page, source, state):
     """Waits for the numbers in words, and compares those that are drawn."""
     from playwright.sync_api import expect
