@@ -227,7 +227,8 @@ def _shown(console: Console, total: int) -> Iterator[Any]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console, transient=True, refresh_per_second=3) as bars:
+    progress = Progress(*columns, console=console, transient=True, refresh_per_second=3)
+    with tempfile.TemporaryDirectory() as folder, progress as bars:
         os.environ[PROGRESS_FILE] = str(Path(folder) / "progress.json")
         overall, stop = bars.add_task("notebooks", total=total), threading.Event()
         watcher = threading.Thread(target=_watch, args=(Path(os.environ[PROGRESS_FILE]), bars, stop), daemon=True)
