@@ -192,7 +192,7 @@ def _record_cost(plan: Plan, name: str, seconds: float, peak: int) -> None:
 
 
 class _Memory(threading.Thread):
-    """Watches what this process and all below it take together; what they share is counted for each."""
+    """Watches what this process and all below it take together."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -215,8 +215,9 @@ def _memory() -> int:
     own = psutil.Process()
     total = 0
     for process in (own, *own.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            total += process.memory_info().rss
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            told = process.memory_full_info()  # where the system tells, what processes share is counted once
+            total += getattr(told, "pss", told.uss)
     return total
 
 

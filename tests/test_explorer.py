@@ -231,6 +231,15 @@ def test_the_widget_follows_its_controls(experiment):
         assert [note.text for note in explorer.figure.layout.annotations] == drawing.titles(view)
 
 
+def test_a_slider_in_a_hand_is_not_pulled_back(experiment):
+    explorer = TemperatureExplorer(experiment)
+    sent = []
+    explorer.coefficient.observe(lambda change: sent.append(change["new"]), "value")
+    explorer.coefficient.value = 0.5800000000000001
+    assert explorer.state.coefficient == 0.58
+    assert sent == [0.5800000000000001]
+
+
 def test_a_click_chooses_a_bin(experiment):
     explorer = TemperatureExplorer(experiment)
     bar = next(trace for trace in explorer.figure.data if trace.name == drawing.CLICKED)

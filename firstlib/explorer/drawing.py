@@ -55,8 +55,10 @@ NARROW = Shape(
 def draw(view: View, shape: Shape = WIDE) -> go.Figure:
     """The whole view as a figure."""
     made = [trace.update(change) for trace, change in zip(traces(), numbers(view), strict=True)]
-    figure = parts.blank(*made)
-    return figure.update_layout(layout(view, shape))
+    figure = parts.blank(*made).update_layout(layout(view, shape))
+    for axis in (figure.layout.template.layout.xaxis, figure.layout.template.layout.yaxis):
+        axis.title.standoff = None  # plotly.js cannot reckon it while a page folds the figure away, and complains
+    return figure
 
 
 def traces() -> Iterator[BaseTraceType]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from math import isclose
 from typing import Any
 
 import ipywidgets
@@ -151,7 +152,7 @@ class TemperatureExplorer(ipywidgets.VBox):
         self._setting = True
         self._rescale()
         for name, control in self._named():
-            if control.value != getattr(self.state, name):
+            if name != "coefficient" and control.value != getattr(self.state, name):
                 control.value = getattr(self.state, name)
         self._setting = False
 
@@ -160,7 +161,9 @@ class TemperatureExplorer(ipywidgets.VBox):
         low, high = min(scale.fine, places[-1]), places[-1]
         # A browser that sees the scale shrink below the value moves the value: so it moves while both scales hold.
         slider.max, slider.min = max(slider.max, high), min(slider.min, low)
-        slider.step, slider.value = scale.fine, self.state.coefficient
+        slider.step = scale.fine
+        if not isclose(slider.value, self.state.coefficient):  # else a slow kernel would pull it out of a hand's drag
+            slider.value = self.state.coefficient
         slider.max, slider.min = high, low
         self.coefficient.disabled = self.state.kind is Map.NONE
         self.example.max = self.view.measures.n - 1

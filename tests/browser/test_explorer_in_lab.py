@@ -22,9 +22,9 @@ def source(experiment):
 
 def test_what_is_shown_depends_on_every_control(source):
     """Else the tests below could not tell one state from another."""
-    state = State("csqa", coefficient=0.3)
+    state = State("alpaca", coefficient=0.3)
     for name, value in (
-        ("task", "alpaca"), ("split", "test"), ("kind", Map.LOGIT_TEMPERATURE), ("coefficient", 0.5),
+        ("task", "csqa"), ("split", "test"), ("kind", Map.LOGIT_TEMPERATURE), ("coefficient", 0.5),
         ("reading", "vocabulary"), ("bins", 20),
     ):  # fmt: skip
         assert told(compute(source, state)) != told(compute(source, state.change(**{name: value}))), name
@@ -46,6 +46,8 @@ def check(page, source, state):
     page.wait_for_function(DRAWN, arg=["accuracy", None, heights], timeout=SOON)
 
 
+# Whether no cell waits any more, for a kernel hears no slider while it runs one.
+ALL_RUN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((one) => one.textContent.includes('*'))"
 # Whether a trace of the widget's figure holds these numbers; null is an empty bin.
 DRAWN = """([name, x, y]) => {
   const plot = [...document.querySelectorAll('.js-plotly-plot')].find((one) => one.closest('.jupyter-widgets'));
@@ -73,6 +75,7 @@ def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.locator("[data-measure=ece]").wait_for(timeout=PATIENCE)
+    page.wait_for_function(ALL_RUN, timeout=PATIENCE)
     state = State("csqa", coefficient=experiment.coefficient("csqa"))
     page.locator(".widget-hslider").scroll_into_view_if_needed()
     check(page, source, state)
