@@ -86,6 +86,8 @@ def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
     page.get_by_role("button", name="Use this coefficient").click()
     page.get_by_text(f"notebook 05 distils with {state.coefficient:g}").wait_for(timeout=SOON)
     assert Experiment(experiment.preset, 0, str(experiment.folder.parents[1])).coefficient("csqa") == state.coefficient
+    page.keyboard.press("Control+b")  # folds the list of files away, which would leave a narrow window no room
+    page.locator("#jp-left-stack").wait_for(state="hidden", timeout=SOON)
     page.set_viewport_size({"width": WIDTHS["narrow"], "height": 1000})
     page.wait_for_timeout(500)
     page.screenshot(path=pictures / "lab-narrow.png")
