@@ -61,13 +61,13 @@ def question(one: Example, view: View) -> str:
     text = one.text if len(one.text) <= LONGEST else "… " + one.text[-LONGEST:]
     verdict = "right" if one.correct else "wrong"
     rows = "".join(_row(one, place) for place in range(len(one.choices)))
-    student = "student" if one.student is not None else "student (not distilled yet)"
-    head = "".join(f"<th>{name}</th>" for name in ("choice", "teacher", "recalibrated", student))
+    head = "".join(f"<th>{name}</th>" for name in ("choice", "teacher", "recalibrated", "student"))
+    missing = "" if one.student is not None else "; no student is distilled yet"
     return (
         f'<div data-row="{one.row}" style="border-top:1px solid #999;margin-top:8px">'
         f"<p><b>{escape(one.name)}</b> ({name_of(view.state.task)}), {verdict} with {one.confidence:.1%}</p>"
         f'<p style="white-space:pre-wrap;line-height:1.3">{escape(text)}</p>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>top tokens: {_tokens(one)}</p></div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>top tokens: {_tokens(one)}{missing}</p></div>"
     )
 
 

@@ -295,8 +295,7 @@ class Explorer {
     const box = element("div", undefined, { class: "asked" });
     const table = element("table");
     const row = (cells, kind) => { const made = element("tr"); made.append(...cells.map((text) => element(kind, text))); return made; };
-    const student = example.student ? "student" : "student (no answers kept)";
-    table.append(row(["choice", "teacher", "recalibrated", student], "th"));
+    table.append(row(["choice", "teacher", "recalibrated", "student"], "th"));
     example.choices.forEach((choice, i) => table.append(row([
       choice + (i === example.answer ? " ✓" : ""), percent(example.teacher[i], 1), percent(shares[i], 1),
       example.student ? percent(example.student[i], 1) : "-",
@@ -304,6 +303,7 @@ class Explorer {
     const tokens = example.tokens.map((token, i) => `${token.trim() || "␣"} ${percent(example.before[i], 1)} → ${percent(after[i], 1)}`);
     const scroll = element("div", undefined, { class: "scroll" });
     scroll.append(table);
+    if (!example.student) tokens.push("the run keeps no student's answers to these questions");
     box.append(element("h3", `${example.name}: ${correct ? "right" : "wrong"} with ${percent(confidence, 1)}`),
       element("div", example.text, { class: "question" }), scroll, element("p", `top tokens: ${tokens.join(", ")}`));
     return box;
