@@ -67,7 +67,8 @@ def question(one: Example, view: View) -> str:
         f'<div data-row="{one.row}" style="border-top:1px solid #999;margin-top:8px">'
         f"<p><b>{escape(one.name)}</b> ({name_of(view.state.task)}), {verdict} with {one.confidence:.1%}</p>"
         f'<p style="white-space:pre-wrap;line-height:1.3">{escape(text)}</p>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>top tokens: {_tokens(one)}{missing}</p></div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>top tokens: {_tokens(one)}{missing}</p></div>"
     )
 
 
