@@ -46,6 +46,7 @@ def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set:
         ("notebooks", executed[0].parent),
         ("figures", plan.folder / "figures"),
         ("results", results),
+        ("report", plan.folder / "report.html"),
     ):
         console.print(f"{name:10} {_short(path)}", soft_wrap=True, highlight=False)
 
