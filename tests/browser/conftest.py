@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from shown import WIDTHS
 
+from browser.shown import WIDTHS
 from firstlib.artefacts import PROJECT
 from firstlib.experiment import Experiment
 from firstlib.report import write_report

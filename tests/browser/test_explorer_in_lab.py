@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from shown import WIDTHS, nulls, told
 
+from browser.shown import WIDTHS, nulls, told
 from firstlib.experiment import Experiment
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.explorer.state import LABELS, MAPS

@@ -1,8 +1,8 @@
 """The report from disk, with the network off: its explorer says what `compute` says."""
 
 import pytest
-from shown import WIDTHS, nulls, told
 
+from browser.shown import WIDTHS, nulls, told
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.explorer.measures import MEASURES
 from firstlib.losses import Tail
