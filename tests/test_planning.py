@@ -353,7 +353,7 @@ def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
     settings = files(tmp_path, base_folder, longest=99)
 
     def missing(_):
-        raise OSError
+        raise UserError("not there")
 
     monkeypatch.setattr(models, "load_tokenizer", missing)
     with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*cannot be had"):
