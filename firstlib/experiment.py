@@ -238,9 +238,9 @@ class Experiment:
         if name not in STAGES or task not in self.training_tasks():
             stages, tasks = ", ".join(STAGES), ", ".join(self.training_tasks())
             raise UserError(f"stage {name} {task}: the stages are {stages}; the tasks are {tasks}")
-        if name == "teacher":
-            return self.teacher(task)
-        return Path(self.knowledge(task).path).parent if name == "knowledge" else self.student(cast(Method, name), task)
+        if name == "knowledge":
+            return Path(self.knowledge(task).path).parent
+        return self._trained(cast(Method, name), task)[1]
 
     def targets(self, method: Method, task: Task) -> tuple[Map, float]:
         """The map from the teacher's probabilities to a method's targets, and its coefficient."""
@@ -257,10 +257,8 @@ class Experiment:
         """A trained model's answers to the questions of `test`."""
         if method == "teacher" and self.settings.knowledge.imported:
             return self._once(("imported", test, split, "answers"), lambda: self._imported_answers(test, split))
-        trained = self.teacher(train) if method == "teacher" else self.student(method, train)
-        role: Role = "teacher" if method == "teacher" else "student"
-        inputs = {"model": trained.name}
-        return self._predicted(f"{method}-{train}", role, test, split, inputs, trained)
+        role, trained = self._trained(method, train)
+        return self._predicted(f"{method}-{train}", role, test, split, {"model": trained.name}, trained)
 
     def base_predictions(self, role: Role, test: Task, split: str = "test") -> Predictions:
         """A base model's answers, before any fine-tuning."""
@@ -278,14 +276,12 @@ class Experiment:
 
     def losses(self, method: Method, task: Task) -> list[float]:
         """The training loss of each step, in nats."""
-        folder = self.teacher(task) if method == "teacher" else self.student(method, task)
-        return json.loads((folder / "losses.json").read_text())
+        return json.loads((self._trained(method, task)[1] / "losses.json").read_text())
 
     def ask(self, method: Method, train: Task, questions: Sequence[Question]) -> Predictions:
         """A trained model's answers to any questions; not kept."""
-        role: Role = "teacher" if method == "teacher" else "student"
-        folder = self.teacher(train) if method == "teacher" else self.student(method, train)
-        return self._ask(self._load(role, folder), role, questions)
+        role, trained = self._trained(method, train)
+        return self._ask(self._load(role, trained), role, questions)
 
     @property
     def figures(self) -> Path:
@@ -322,6 +318,10 @@ class Experiment:
         }
 
     # -- how stages are made -----------------------------------------------------------------------------------
+
+    def _trained(self, method: Method, task: Task) -> tuple[Role, Path]:
+        """Who a method's model is, and the folder of its weights."""
+        return ("teacher", self.teacher(task)) if method == "teacher" else ("student", self.student(method, task))
 
     def _model(self, role: Role) -> Model:
         return getattr(self.settings, role)
