@@ -1,5 +1,6 @@
 """Where results live: one folder a stage, named by the hash of all that went into it, complete or absent."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -70,7 +71,7 @@ def content_key(content: Any) -> str:
 
 def files_key(files: Iterable[Path]) -> str:
     """A hash of files' names and bytes."""
-    return content_key([(path.name, _sha256(path)) for path in sorted(files)])
+    return content_key([(path.name, sha256(path)) for path in sorted(files)])
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,14 @@ class Artefacts:
             shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed: we hold the lock
             temporary.mkdir(parents=True)
         processes.wait()
-        if first or together:
-            make(temporary)
-        processes.wait()
-        if first:
-            write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
-            temporary.rename(final)
+        with _room_for(final):
+            if first or together:
+                make(temporary)
+            processes.wait()
+            if first:
+                write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
+                temporary.rename(final)
+                shutil.rmtree(unfinished(temporary), ignore_errors=True)
         processes.wait()
 
     @contextmanager
@@ -136,6 +139,15 @@ class Artefacts:
         return sorted(found, key=lambda manifest: manifest["finished"])
 
 
+def unfinished(making: Path) -> Path:
+    """Beside a folder in the making: where its maker keeps what a later try goes on from, should this one be killed.
+
+    >>> unfinished(Path(".teacher-csqa-0f.making"))
+    PosixPath('.teacher-csqa-0f.unfinished')
+    """
+    return making.with_suffix(".unfinished")
+
+
 @cache
 def check(folder: Path) -> None:
     """Makes sure, once in a process, that a finished folder holds what its manifest says, bit for bit.
@@ -143,18 +155,52 @@ def check(folder: Path) -> None:
     Raises:
         UserError: A file is missing, was changed, or does not belong there; the first is named.
     """
-    remedy = f"remove {folder} and run again"
+    if found := damage(folder):
+        raise UserError(f"{found}; remove {folder} and run again")
+
+
+def damage(folder: Path) -> str | None:
+    """The first difference between a folder and its manifest, in words; None where there is none."""
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        wrong = {name for name, written in expected.items() if _sha256(folder / name) != written}
+        wrong = {name for name, written in expected.items() if sha256(folder / name) != written}
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; {remedy}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / MANIFEST} is damaged; {remedy}") from error
+        return f"{error.filename} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{folder / MANIFEST} is damaged"
     foreign = {name for name in _names(folder) if name not in expected and name != MANIFEST}
     for name in sorted(wrong | foreign):
-        what = "was changed after it was made" if name in wrong else "does not belong there"
-        raise UserError(f"{folder / name} {what}; {remedy}")
+        return f"{folder / name} {'was changed after it was made' if name in wrong else 'does not belong there'}"
+    return None
+
+
+@contextmanager
+def _room_for(folder: Path) -> Iterator[None]:
+    """Turns whatever a library says when the disk is full into one line.
+
+    Raises:
+        UserError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_full(error):
+            raise UserError(
+                f"no space left on the disk of {folder.parent}, while {folder.name} was made; make room and run again: "
+                "what was finished is kept"
+            ) from error
+        raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or what led to it, says that a disk is full, each library in its own way.
+
+    >>> is_full(OSError(errno.ENOSPC, "no room")), is_full(ValueError("something else"))
+    (True, False)
+    """
+    said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    before = error.__cause__ or error.__context__
+    return said or (before is not None and is_full(before))
 
 
 def _names(folder: Path) -> list[str]:
@@ -175,7 +221,9 @@ def _lock(file: TextIO, name: str) -> None:
 
 
 def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any], seconds: float) -> None:
-    """What made this folder, with what versions, in how long, and the hash of every file in it."""
+    """What made this folder, with what code, versions and threads, in how long, and the hash of every file in it."""
+    import torch  # which says with how many threads sums are made; this module is needed where torch is not
+
     files = [folder / name for name in _names(folder)]
     manifest = {
         "stage": stage,
@@ -184,10 +232,22 @@ def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any]
         "seconds": round(seconds, 2),
         "finished": time.time(),
         "bytes": sum(path.stat().st_size for path in files),
-        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
+        "code": _code(),
+        "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _RECORDED}},
     }
     write_json(folder / MANIFEST, manifest)
+
+
+@cache
+def _code() -> str:
+    return files_key(Path(__file__).parent.rglob("*.py"))
+
+
+def seal(folder: Path) -> None:
+    """Writes down the hash of every file, last of all: a folder without it was broken off."""
+    write_manifest(folder, stage="unfinished", key="", inputs={}, seconds=0)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -197,6 +257,7 @@ def write_json(path: Path, content: Any) -> None:
     temporary.replace(path)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

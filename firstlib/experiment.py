@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from firstlib import answers, artefacts, knowledge, models, processes, recalibration, training
+from firstlib import answers, artefacts, knowledge, models, processes, recalibration
 from firstlib.answers import Predictions, Reading
 from firstlib.artefacts import CHOSEN, Artefacts, content_key, write_json
 from firstlib.errors import UserError
@@ -31,6 +31,9 @@ from firstlib.tasks.encoding import Encoded, encode_examples, encode_questions
 from firstlib.tasks.question import Item, Question, as_example
 from firstlib.tasks.source import Source
 
+if TYPE_CHECKING:  # imported where something is trained: the Trainer takes four seconds to import
+    from firstlib.training import Lessons
+
 Role = Literal["teacher", "student"]
 
 LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
@@ -39,7 +42,7 @@ LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 FORMATS = {"tuned": 2, "predictions": 1, "knowledge": knowledge.FORMAT}
 
 # Settings of training that do not decide what is learnt, only how a batch is divided and what is watched.
-_MEANS = {"device_batch", "gradient_checkpointing", "evaluate_every", "report_to"}
+_MEANS = {"device_batch", "gradient_checkpointing", "evaluate_every", "report_to", "checkpoint_minutes"}
 _RATES = {"teacher_learning_rate", "student_learning_rate"}
 
 
@@ -187,8 +190,19 @@ class Experiment:
 
     def coefficient(self, task: Task) -> float:
         """The coefficient that FIRST distils with: the settings' own, else one chosen by hand, else the search's."""
-        by_hand = self.chosen().get(task, {}).get(self.settings.recalibration.first_map)
-        return self.settings.recalibration.coefficient or by_hand or self.search(task).best
+        return self.settings.recalibration.coefficient or self._by_hand(task) or self.search(task).best
+
+    def _by_hand(self, task: Task) -> float | None:
+        kept = self.chosen().get(task, {}).get(self.settings.recalibration.first_map)
+        if kept and kept["knowledge"] != self._source_of_knowledge(task):
+            raise UserError(
+                f"{self.folder / CHOSEN}: {kept['coefficient']:g} was chosen for {task} with {kept['knowledge']}, and "
+                f"the settings now give {self._source_of_knowledge(task)}; choose again in notebook 04, or remove it"
+            )
+        return kept and kept["coefficient"]
+
+    def _source_of_knowledge(self, task: Task) -> str:
+        return self._knowledge_key(task) if self.settings.knowledge.imported else self.teacher(task).name
 
     def choose(self, task: Task, coefficient: float | None) -> None:
         """Distils with this coefficient from now on, in this run; None: with the search's again. It is kept in the run.
@@ -199,12 +213,13 @@ class Experiment:
         if task not in self.training_tasks() or (coefficient is not None and not coefficient > 0):
             raise UserError(f"coefficient of {task}: must be above 0, for a task trained on, not {coefficient!r}")
         kept = self.chosen()
-        kept[task] = {**kept.get(task, {}), self.settings.recalibration.first_map: coefficient}
+        choice = coefficient and {"coefficient": coefficient, "knowledge": self._source_of_knowledge(task)}
+        kept[task] = {**kept.get(task, {}), self.settings.recalibration.first_map: choice}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / CHOSEN, kept)
 
-    def chosen(self) -> dict[str, dict[str, float | None]]:
-        """Coefficients chosen by hand, by task and map."""
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """Coefficients chosen by hand, by task and map, each with the teacher whose knowledge it was chosen for."""
         path = self.folder / CHOSEN
         return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -344,7 +359,7 @@ class Experiment:
         return list(dict.fromkeys([*self.training_tasks(), *tests]))
 
     def _data_key(self, task: Task, split: str) -> str:
-        make = lambda: content_key([asdict(item) for item in self.items(task, split)])  # noqa: E731
+        make = lambda: content_key([vars(item) for item in self.items(task, split)])  # noqa: E731
         return self._once(("data", task, split), make)
 
     def _check_tokens(self) -> None:
@@ -391,6 +406,8 @@ class Experiment:
         return Path(store.path).parent.name
 
     def _train(self, role: Role, stage: str, task: Task, to: Path) -> None:
+        from firstlib import training
+
         self._check_tokens()
         settings = self.settings
         examples = self.encoded(task, "train", role)
@@ -399,7 +416,7 @@ class Experiment:
         model = models.load_for_training(self._model(role), self.seed)
         course = training.Course(
             self._learning_rate(role), self.seed, save_to=to, logs=self._logs(stage, task),
-            measure=lambda learner: self._measure(learner, role, task),
+            checkpoints=artefacts.unfinished(to), measure=lambda learner: self._measure(learner, role, task),
         )  # fmt: skip
         if lessons is not None:
             losses = training.distill(model, lessons, settings.training, settings.distillation, course)
@@ -417,19 +434,22 @@ class Experiment:
         measured = scores(found, self.settings.measures)
         return {name: measured[name] for name in ("accuracy", "ece", "trust")}
 
-    def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> training.Lessons:
+    def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> "Lessons":
+        from firstlib.training import Lessons
+
         kind, coefficient = self.targets(method, task)
         store = self.knowledge(task)
         known = [example for example in examples if example.id in store]  # an imported store may lack some, and said so
-        return training.Lessons(known, store, lambda p: recalibration.recalibrate(p, kind, coefficient))
+        return Lessons(known, store, lambda p: recalibration.recalibrate(p, kind, coefficient))
 
     def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
         encoded = self.encoded(task, split, "teacher")
         ours = knowledge.shard(encoded, processes.rank(), processes.count())
         words = min(len(self.tokenizer("teacher")), self.vocabulary_size)
         engine = self._vllm(task) if self.settings.knowledge.engine == "vllm" else self._transformers(task)
-        found = engine(ours, k, temperatures=origin.temperatures, vocabulary=words)
-        knowledge.write_store(to, found, origin, processes.rank(), processes.count())
+        parts = knowledge.Parts(artefacts.unfinished(to) / knowledge.file_name(processes.rank(), processes.count()))
+        found = engine(ours, k, temperatures=origin.temperatures, vocabulary=words, known=parts.examples())
+        knowledge.write_store(to, found, origin, processes.rank(), processes.count(), parts)
         processes.wait()
         if processes.rank() == 0:
             knowledge.check_complete(KnowledgeStore(to, origin), encoded)

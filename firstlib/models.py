@@ -1,12 +1,12 @@
 """Causal language models: loaded from a folder or the hub, tuned in full, by LoRA or by QLoRA. Safetensors only."""
 
 import os
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from accelerate import PartialState
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,7 +21,10 @@ from firstlib.artefacts import files_key, project_path
 from firstlib.errors import UserError
 from firstlib.settings import Model
 
-LanguageModel = PreTrainedModel | PeftModel
+if TYPE_CHECKING:  # imported where an adapter is at hand: that takes three seconds
+    from peft import LoraConfig, PeftModel
+
+LanguageModel: TypeAlias = "PreTrainedModel | PeftModel"
 
 logging.disable_progress_bar()  # a bar for every file that is read would bury ours
 
@@ -51,23 +54,33 @@ def base_location(model: Model) -> str:
 
 
 def base_identity(model: Model) -> str:
-    """What tells one base model from another: a folder's content, or the hub name."""
+    """What tells one base model from another: a folder's content, or the hub name with the commit that is loaded."""
     location = Path(base_location(model))
     if location.is_dir():
         return files_key(p for p in location.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
-    return model.base
+    commit = getattr(_configuration(model), "_commit_hash", None) or model.revision
+    return f"{model.base}@{commit}"
 
 
 def _had(loader: Any, model: Model, **options: Any) -> Any:
     """What a loader of transformers gives for the base model, from its folder, the cache or the hub."""
     try:
-        return loader.from_pretrained(base_location(model), **options)
+        return loader.from_pretrained(
+            base_location(model), revision=model.revision, trust_remote_code=_trusted(model), **options
+        )
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the "
             "hub wants a login for it, or give a local folder"
         ) from error
+
+
+def _trusted(model: Model) -> bool:
+    if model.trust_remote_code:
+        message = f"base model {model.base!r}: trust_remote_code is set, so code that it brings along is run here"
+        warnings.warn(message, stacklevel=2)
+    return model.trust_remote_code
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -122,6 +135,8 @@ def load_for_training(model: Model, seed: int) -> LanguageModel:
     base = load_base(model, place=not _divided())
     if model.tuning == "full":
         return base
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
     if model.tuning == "qlora":
         base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # the Trainer does
     torch.manual_seed(seed)  # the adapter's first weights are random
@@ -133,15 +148,18 @@ def load_trained(model: Model, folder: Path) -> LanguageModel:
     if not (folder / "adapter_config.json").is_file():
         dtype = getattr(torch, model.dtype)
         tuned = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}
+            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}, trust_remote_code=_trusted(model)
         )
         return tuned.eval()
+    from peft import PeftModel
+
     return PeftModel.from_pretrained(load_base(model), folder).eval()
 
 
 def causal_model(model: LanguageModel) -> Any:
     """The model itself, without the adapter around it."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: Any = model
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def body_and_head(model: LanguageModel) -> tuple[torch.nn.Module, torch.nn.Linear]:
@@ -170,7 +188,8 @@ def logits_of(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
 def parameter_count(model: Model) -> int:
     """How many parameters a base model has, by its configuration alone."""
     with torch.device("meta"):
-        return int(AutoModelForCausalLM.from_config(_configuration(model)).num_parameters())
+        blank = AutoModelForCausalLM.from_config(_configuration(model), trust_remote_code=model.trust_remote_code)
+        return int(blank.num_parameters())
 
 
 def description(model: Model) -> str:
@@ -194,7 +213,9 @@ def _configuration(model: Model) -> Any:
     return _had(AutoConfig, model)
 
 
-def _adapter(model: Model) -> LoraConfig:
+def _adapter(model: Model) -> "LoraConfig":
+    from peft import LoraConfig
+
     return LoraConfig(
         r=model.lora.rank, lora_alpha=model.lora.alpha, lora_dropout=model.lora.dropout,
         target_modules="all-linear", task_type="CAUSAL_LM",

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -75,30 +73,11 @@ def run(plan: Plan, console: Console) -> list[Path]:
     for path in notebooks:
         if path not in todo:
             console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
-    with _shown(console, len(todo)) as shown, _ahead(plan, todo):
+    with _shown(console, len(todo)) as shown:
         for path in todo:
             shown(path.stem)
             _execute(path, plan, console)
     return [target / path.name for path in notebooks]
-
-
-@contextmanager
-def _ahead(plan: Plan, todo: Sequence[Path]) -> Iterator[None]:
-    """Meanwhile, where a second core is free, a process that makes what the later notebooks will ask for."""
-    threads = load_preset(plan.preset, plan.overrides).threads
-    if len(todo) < 2 or threads is None or (os.cpu_count() or 1) < 2 * threads:
-        yield
-        return
-    command = [sys.executable, "-m", "firstlib.ahead", plan.preset, str(plan.seed), plan.runs, *plan.overrides]
-    quiet = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-    quiet.pop(PROGRESS_FILE, None)
-    with (plan.folder / "ahead.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def numbered_notebooks() -> list[Path]:

@@ -67,6 +67,8 @@ class Model(_Part):
     """A base model and how it is tuned."""
 
     base: str = Field(description="a local folder or a hub name of a causal language model")
+    revision: str = Field(default="main", description="of a hub name: a branch, a tag, or, safest, a commit")
+    trust_remote_code: bool = Field(default=False, description="run code that the base model brings along")
     tuning: Tuning = "full"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     lora: Lora = Lora()
@@ -88,6 +90,9 @@ class Training(_Part):
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-6
+    checkpoint_minutes: float = Field(
+        default=10, gt=0, description="between two states kept: what a fault costs at most"
+    )
     evaluate_every: int | None = Field(default=None, gt=0, description="steps between validations (ECE and Trust)")
     report_to: tuple[str, ...] = Field(default=(), description="the Trainer's loggers, for example tensorboard")
 

@@ -42,12 +42,6 @@ def coefficients(experiment: Experiment, task: Task) -> tuple[float, ...]:
     return (0.1, experiment.coefficient(task), 1.0)
 
 
-def variants(experiment: Experiment, task: Task) -> list[Experiment]:
-    """Every changed experiment whose student notebooks 05 and 06 show, in their order."""
-    others = [experiment.change(recalibration__coefficient=c) for c in coefficients(experiment, task)]
-    return [*tunings(experiment).values(), *readings(experiment).values(), *others]
-
-
 def coefficient_effect(experiment: Experiment, task: Task, coefficients: Sequence[float]) -> np.ndarray:
     """Figure 6, right: test ECE of a student distilled with each coefficient; `(A, 2)`."""
     lines = []

@@ -5,7 +5,10 @@ distillation from a teacher who is sure of the right token, for then Eq. 5 is th
 lessons alone.
 """
 
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +23,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from transformers.trainer_callback import PrinterCallback
 
 from firstlib import processes
+from firstlib.artefacts import damage, seal
 from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.losses import top_k_kl
@@ -98,7 +102,9 @@ class Course:
         seed: Of the order of examples.
         save_to: The folder that the trained model is written to, by the first process; None: it is not.
         measure: What to log of the model every `Training.evaluate_every` steps.
-        logs: The folder that the Trainer's loggers write to.
+        logs: The folder that TensorBoard's logs go to.
+        checkpoints: Where the training's state is kept every `Training.checkpoint_minutes`. What is there already is
+            gone on from; None: nothing is kept.
     """
 
     learning_rate: float
@@ -106,6 +112,7 @@ class Course:
     save_to: Path | None = None
     measure: Measure | None = None
     logs: Path | None = None
+    checkpoints: Path | None = None
 
 
 def fine_tune(model: LanguageModel, examples: Sequence[Encoded], training: Training, course: Course) -> list[float]:
@@ -186,18 +193,38 @@ def _loss_of(
 
 
 class _Watch(TrainerCallback):
-    """Keeps each step's loss and tells how far training is."""
+    """Tells how far training is."""
 
     def __init__(self, at: Callable[[int], None]) -> None:
         self.at = at
-        self.losses: list[float] = []
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.at(state.global_step)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if "loss" in kwargs["logs"]:
-            self.losses.append(float(kwargs["logs"]["loss"]))
+
+class _Keeper(TrainerCallback):
+    """Keeps the training's state every few minutes, and seals it when it is whole."""
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self.folder, self.seconds, self.last = folder, 60 * minutes, time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        due = processes.agree(time.monotonic() - self.last >= self.seconds)
+        control.should_save = due and state.global_step < state.max_steps
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        processes.wait()
+        if processes.rank() == 0:
+            seal(self.folder / f"checkpoint-{state.global_step}")
+        self.last = time.monotonic()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint that is whole. Later ones, broken off half written or damaged since, are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    while found and damage(found[-1]):
+        shutil.rmtree(found.pop())
+    return found[-1] if found else None
 
 
 class _Examiner(TrainerCallback):
@@ -226,27 +253,37 @@ def _train(
 ) -> list[float]:
     total = training.epochs * -(-len(lessons) // training.batch)
     with steps(label, total) as at, tempfile.TemporaryDirectory() as scratch:  # the Trainer insists on a folder
-        watch = _Watch(at)
         trainer = DistillationTrainer(
             distillation, model=model, args=_arguments(training, course, scratch), train_dataset=lessons,
-            data_collator=_collate, callbacks=[watch],
+            data_collator=_collate, callbacks=[_Watch(at)],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         if training.evaluate_every and course.measure:
             trainer.add_callback(_Examiner(trainer, course.measure, training.evaluate_every))
-        trainer.train()
+        trainer.train(resume_from_checkpoint=_kept(trainer, training, course.checkpoints))
         trainer.release()
         if course.save_to:
             trainer.save_model(str(course.save_to))
             (course.save_to / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the preset says it all
-    return watch.losses
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _kept(trainer: DistillationTrainer, training: Training, checkpoints: Path | None) -> str | None:
+    """Where to go on from, if anywhere; from here on the trainer keeps its state."""
+    if not checkpoints:
+        return None
+    trainer.add_callback(_Keeper(checkpoints, training.checkpoint_minutes))
+    last = processes.agree(last_checkpoint(checkpoints) if processes.rank() == 0 else None)
+    return str(last) if last else None
 
 
 def _arguments(training: Training, course: Course, scratch: str) -> TrainingArguments:
     device_batch, accumulation = shares(training, processes.count())
+    if course.logs:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(course.logs)  # the Trainer's own way to be told
     arguments = TrainingArguments(
-        output_dir=str(course.logs or scratch), save_strategy="no", disable_tqdm=True, logging_steps=1,
-        report_to=list(training.report_to) or "none",
+        output_dir=str(course.checkpoints or scratch), save_strategy="no", save_total_limit=2,
+        disable_tqdm=True, logging_steps=1, report_to=list(training.report_to) or "none",
         per_device_train_batch_size=device_batch, gradient_accumulation_steps=accumulation,
         num_train_epochs=training.epochs, learning_rate=course.learning_rate,
         lr_scheduler_type="cosine", warmup_steps=training.warmup,

@@ -4,10 +4,13 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import torch
 
-from firstlib.artefacts import Artefacts, content_key, run_folder
+from firstlib import artefacts
+from firstlib.artefacts import Artefacts, content_key, files_key, run_folder
 from firstlib.errors import UserError
 
 
@@ -26,6 +29,9 @@ def test_a_stage_is_made_once(tmp_path):
     assert manifest["inputs"] == {"a": 1}
     assert list(manifest["files"]) == ["result"]
     assert manifest["bytes"] == 2
+    assert manifest["threads"] == torch.get_num_threads()
+    assert manifest["code"] == files_key(Path(artefacts.__file__).parent.rglob("*.py"))
+    assert manifest["versions"]["torch"] == torch.__version__
 
 
 def test_other_inputs_are_another_stage(tmp_path):

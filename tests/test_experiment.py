@@ -340,6 +340,18 @@ def test_a_coefficient_chosen_by_hand_is_kept_and_used(open_run):
     assert open_run("by hand").coefficient("csqa") == searched
 
 
+def test_a_coefficient_chosen_for_another_teacher_is_refused_naming_both(tiny_preset, tmp_path):
+    def opened():
+        return Experiment(str(tiny_preset), run_folder=str(tmp_path))
+
+    opened().choose("csqa", 0.77)
+    before = opened().teacher("csqa").name
+    tiny_preset.write_text(tiny_preset.read_text().replace("epochs: 1", "epochs: 2"))
+    now = opened().teacher("csqa").name
+    with pytest.raises(UserError, match=rf"chosen for csqa with {before}, and the settings now give {now}"):
+        opened().coefficient("csqa")
+
+
 @pytest.mark.parametrize(("task", "coefficient"), [("csqa", 0), ("csqa", -1.0), ("csqa", float("nan")), ("obqa", 0.3)])
 def test_a_coefficient_that_cannot_be_is_refused(open_run, task, coefficient):
     with pytest.raises(UserError, match="must be above 0"):

@@ -12,6 +12,7 @@ from firstlib import models
 from firstlib.knowledge import (
     KnowledgeStore,
     Origin,
+    Parts,
     TopK,
     bytes_by_k,
     extract_top_k,
@@ -205,6 +206,48 @@ def test_examples_in_different_row_groups_are_found(extracted, tmp_path, monkeyp
     assert pq.ParquetFile(store.path).num_row_groups > 2
     for name, item in extracted.items():
         np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
+
+
+def broken_off(items, after):
+    """Items that end in a fault."""
+    yield from list(items)[:after]
+    raise RuntimeError("power cut")
+
+
+@pytest.fixture
+def half_done(model, encoded, tmp_path, monkeypatch):
+    """The parts of an extraction that was broken off after five examples, in row groups of about nine positions."""
+    monkeypatch.setattr(stores, "ROWS", 9)
+    items = extract_top_k(model, encoded, 5, batch=3)
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_store(tmp_path / "half", broken_off(items, 5), ORIGIN, parts=Parts(tmp_path / "parts"))
+    return tmp_path / "parts"
+
+
+def extract_with(parts, model, encoded, folder):
+    folder.mkdir()
+    known = parts.examples()
+    write_store(folder, extract_top_k(model, encoded, 5, batch=3, known=known), ORIGIN, parts=parts)
+    return folder.joinpath("knowledge.parquet").read_bytes()
+
+
+def test_an_extraction_goes_on_from_its_parts_to_the_same_bytes(half_done, model, encoded, tmp_path):
+    known = Parts(half_done).examples()
+    assert 0 < len(known) < len(encoded)
+    resumed = extract_with(Parts(half_done), model, encoded, tmp_path / "resumed")
+    assert resumed == extract_with(Parts(tmp_path / "none"), model, encoded, tmp_path / "undisturbed")
+
+
+def test_a_damaged_part_and_all_after_it_are_extracted_again(half_done, model, encoded, tmp_path):
+    before = len(Parts(half_done).examples())
+    first = min(half_done.iterdir())
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    assert not Parts(half_done).examples()
+    assert before
+    resumed = extract_with(Parts(half_done), model, encoded, tmp_path / "resumed")
+    assert resumed == extract_with(Parts(tmp_path / "none"), model, encoded, tmp_path / "undisturbed")
 
 
 def test_duckdb_and_datasets_read_a_store(store, extracted, tmp_path):

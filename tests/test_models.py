@@ -1,5 +1,6 @@
 """Base models: told apart, loaded, adapted, kept."""
 
+import json
 import shutil
 
 import pytest
@@ -54,9 +55,42 @@ def test_a_changed_file_makes_another_base(base, copy, tmp_path, name):
     assert models.base_identity(copy) != models.base_identity(base)
 
 
-def test_a_hub_name_is_its_own_identity():
+def test_a_hub_name_is_told_apart_by_its_commit(monkeypatch):
     hub = Model(base="meta-llama/Llama-2-7b-hf")
-    assert models.base_location(hub) == models.base_identity(hub) == "meta-llama/Llama-2-7b-hf"
+    config = LlamaConfig()
+    config._commit_hash = "0f1e"
+    monkeypatch.setattr("firstlib.models.AutoConfig.from_pretrained", lambda *_, **__: config)
+    assert models.base_location(hub) == "meta-llama/Llama-2-7b-hf"
+    assert models.base_identity(hub) == "meta-llama/Llama-2-7b-hf@0f1e"
+
+
+@pytest.fixture
+def with_code(copy, tmp_path):
+    """A base model that brings code along, which writes a file when it is run."""
+    folder, trace = tmp_path / "copy", tmp_path / "was_run"
+    (folder / "own.py").write_text(
+        f"from pathlib import Path\nfrom transformers import LlamaConfig\nPath({str(trace)!r}).touch()\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return copy, trace
+
+
+def test_code_that_a_model_brings_along_is_not_run(with_code):
+    model, trace = with_code
+    with pytest.raises(UserError, match="trust_remote_code"):
+        models.vocabulary_size(model)
+    assert not trace.exists()
+
+
+def test_code_is_run_where_the_preset_says_so_and_then_with_a_warning(with_code):
+    model, trace = with_code
+    trusting = model.model_copy(update={"trust_remote_code": True})
+    with pytest.warns(UserWarning, match=r"trust_remote_code is set, so code .* is run here"):
+        assert models.vocabulary_size(trusting) > 0
+    assert trace.exists()
 
 
 @pytest.mark.parametrize("name", ["data/nowhere", "/nowhere/at/all", "./nowhere", "nowhere", "~/nowhere"])

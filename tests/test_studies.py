@@ -79,10 +79,3 @@ def test_tunings_begin_with_the_presets_own(experiment):
     found = studies.tunings(experiment.change(student__tuning="lora"))
     assert {way: other.settings.student.tuning for way, other in found.items()} == {w: w for w in found}
     assert list(found) == ["lora", "full", "qlora"]
-
-
-def test_variants_are_all_that_the_notebooks_train_beside_the_table(experiment):
-    found = studies.variants(experiment, "csqa")
-    assert len(found) == 3 + 3 + 3
-    coefficients = [v.settings.recalibration.coefficient for v in found[6:]]
-    assert coefficients == [0.1, experiment.coefficient("csqa"), 1.0]

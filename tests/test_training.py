@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from firstlib import models, training
 from firstlib.errors import UserError
@@ -292,6 +292,51 @@ def test_the_papers_optimiser_and_schedule():
     assert arguments.get_warmup_steps(1000) == 30
     assert (arguments.learning_rate, arguments.num_train_epochs, arguments.weight_decay) == (2e-5, 3, 0)
     assert arguments.gradient_accumulation_steps == 1
+
+
+class Fault(TrainerCallback):
+    """Ends a training after so many steps, as a fault would."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.after:
+            raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("harm", [None, "flip the last", "leave the last half written"])
+def test_training_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
+    base, examples, tmp_path, monkeypatch, tuning, harm
+):
+    spec = base.model_copy(update={"tuning": tuning})
+    settings = Training(epochs=2, batch=2, checkpoint_minutes=1e-9)
+
+    def train(checkpoints):
+        model = models.load_for_training(spec, seed=0)
+        course = training.Course(1e-2, seed=0, checkpoints=checkpoints)
+        losses = training.fine_tune(model, examples, settings, course)
+        return losses, {name: p for name, p in weights(model).items() if p.is_floating_point()}
+
+    expected, undisturbed = train(tmp_path / "undisturbed")
+    watch, training_watch = (lambda at: Fault(5)), training._Watch
+    monkeypatch.setattr(training, "_Watch", watch)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(tmp_path / "kept")
+    monkeypatch.setattr(training, "_Watch", training_watch)
+    last = tmp_path / "kept" / "checkpoint-5"
+    assert training.last_checkpoint(tmp_path / "kept") == last
+    if harm == "flip the last":
+        file = next(last.glob("*.safetensors"))
+        content = bytearray(file.read_bytes())
+        content[-3] ^= 4
+        file.write_bytes(content)
+    elif harm:
+        (last / "manifest.json").unlink()
+    losses, resumed = train(tmp_path / "kept")
+    assert losses == expected
+    assert all(torch.equal(resumed[name], undisturbed[name]) for name in undisturbed)
 
 
 def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):

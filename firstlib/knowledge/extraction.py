@@ -4,7 +4,7 @@ The logits of a chunk are worked on a block of rows at a time, small enough to s
 exponentials cost little beside the product that made the logits, even at several temperatures.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ def extract_top_k(
     temperatures: Sequence[float] = (1.0,),
     vocabulary: int | None = None,
     autocast: torch.dtype | None = None,
+    known: Collection[str] = (),
 ) -> Iterator[TopK]:
     """The model's top-k at every response position, teacher-forced, longest examples first.
 
@@ -52,6 +53,7 @@ def extract_top_k(
         temperatures: where the log of the normaliser is kept too, G of them.
         vocabulary: rows of the head that are tokens (default: all); the padding after them gets no mass.
         autocast: type of the matrix products, where it is not the model's own.
+        known: ids of examples that an earlier try has done. The batches are the same without them, and so every bit.
 
     Raises:
         ValueError: k is larger than the vocabulary, or a temperature is not positive.
@@ -64,9 +66,11 @@ def extract_top_k(
     with steps("extracting", len(encoded)) as at:
         done = 0
         for examples in batches_by_length(encoded, batch):
-            with _precision(model, autocast):
-                found = _of_batch(model, examples, k, temperatures, rows)
-            yield from _split(examples, *(part.cpu().numpy() for part in found))
+            if not all(example.id in known for example in examples):
+                with _precision(model, autocast):
+                    found = _of_batch(model, examples, k, temperatures, rows)
+                parts = _split(examples, *(part.cpu().numpy() for part in found))
+                yield from (item for item in parts if item.example_id not in known)
             done += len(examples)
             at(done)
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from firstlib.knowledge.parts import Parts
 from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
 
@@ -55,11 +56,17 @@ class Origin:
 
 
 def write_store(
-    folder: Path | str, knowledge: Iterable[TopK], origin: Origin, rank: int = 0, processes: int = 1
+    folder: Path | str,
+    knowledge: Iterable[TopK],
+    origin: Origin,
+    rank: int = 0,
+    processes: int = 1,
+    parts: Parts | None = None,
 ) -> None:
     """Writes a store as it comes, a row group at a time, to a local folder or any fsspec URL.
 
-    Of several processes each writes its part.
+    Of several processes each writes its file. Row groups go through `parts` first, where given: then what an earlier
+    try left there comes before `knowledge`.
     """
     schema = _schema(origin)
     options: dict[str, Any] = {"compression": "brotli", "compression_level": 5, "use_dictionary": ["example_id"]}
@@ -68,8 +75,9 @@ def write_store(
         fsspec.open(_file(folder, file_name(rank, processes)), "wb") as file,
         pq.ParquetWriter(file, schema, column_encoding=encodings, **options) as writer,
     ):
-        for group in _groups(knowledge):
-            writer.write_table(_table(group, schema))
+        groups = (_table(group, schema) for group in _groups(knowledge))
+        for table in parts.through(groups) if parts else groups:
+            writer.write_table(table)
 
 
 def _schema(origin: Origin) -> pa.Schema:

@@ -14,7 +14,7 @@ a normaliser at any temperature, and a softmax without the padding of the vocabu
 import importlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def extract_with_vllm(
     *,
     temperatures: Sequence[float] = (),
     vocabulary: int | None = None,
+    known: Collection[str] = (),
     **options: Any,
 ) -> Iterator[TopK]:
     """A trained model's top-k at every response position, teacher-forced, longest examples first: `extract_top_k`'s.
@@ -57,6 +58,7 @@ def extract_with_vllm(
         batch: Examples handed to vLLM at a time; it forms its own batches of them.
         temperatures: Must be empty: vLLM gives no normalisers.
         vocabulary: Ids that are tokens (default: all); the padding after them gets no mass.
+        known: Ids of examples that an earlier try has done.
         options: Of `vllm.LLM`, for example `tensor_parallel_size`; they override ours.
 
     Raises:
@@ -67,6 +69,7 @@ def extract_with_vllm(
             f"knowledge.temperatures: vLLM gives no normalisers at {list(temperatures)}; leave it empty, or set "
             "knowledge.engine=transformers"
         )
+    encoded = [example for example in encoded if example.id not in known]
     if not encoded:
         return iter(())
     vllm = _module("vllm")

@@ -1,0 +1,66 @@
+"""A disk that is full: one line that says so, nothing half there, and the next run goes on."""
+
+import errno
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from firstlib import artefacts
+from firstlib.artefacts import Artefacts
+from firstlib.errors import UserError
+from firstlib.experiment import Experiment
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("this machine does not let the tests mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(path):
+    """Writes until there is no room."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1024))
+
+
+@pytest.mark.parametrize("stage", ["teacher", "knowledge"])
+def test_a_full_disk_is_told_in_one_line_and_the_stage_is_made_when_there_is_room(small_disk, stage, tiny_preset_file):
+    experiment = Experiment(str(tiny_preset_file), run_folder=str(small_disk))
+    if stage == "knowledge":
+        experiment.teacher("csqa")
+    filling = small_disk / "filling"
+    fill(filling)
+    with pytest.raises(UserError, match=r"no space left on the disk of .*make room and run again"):
+        experiment.stage(stage, "csqa")
+    filling.unlink()
+    artefacts.check(experiment.stage(stage, "csqa"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed: No space left on device"),
+    ],
+)
+def test_whatever_a_library_says_it_is_the_disk(tmp_path, error):
+    def make(folder: Path) -> None:
+        (folder / "half").write_text("h")
+        raise error
+
+    with pytest.raises(UserError, match="no space left"):
+        Artefacts(tmp_path).get("stage", {}, make)
+    assert not list(tmp_path.glob("stage-*"))

@@ -1,0 +1,77 @@
+"""`first run`, stopped by Ctrl-C, then killed twenty times: it arrives at the numbers of an undisturbed run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+KILLS = 20
+LONGEST = 9.0  # seconds that a try is given; a notebook's kernel alone takes a few to begin
+
+
+def start(runs):
+    command = [sys.executable, "-m", "firstlib.cli", "run", "--preset", "smoke", "--runs", str(runs)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def everything_below(process):
+    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+def kill_all(process):
+    """As when the machine stops: the runner and its kernel."""
+    for below in everything_below(process):
+        below.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run stopped by Ctrl-C in its first notebook, and what it said."""
+    runs = tmp_path_factory.mktemp("killed")
+    process = start(runs)
+    while not list(runs.glob("smoke/seed-0/.*making")):  # the first stage has begun
+        time.sleep(0.05)
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    return runs, process.returncode, said
+
+
+def test_ctrl_c_says_how_to_go_on(stopped):
+    _, code, said = stopped
+    assert code == 130
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+
+
+def test_a_run_killed_twenty_times_arrives_at_the_same_numbers(stopped, smoke):
+    runs, *_ = stopped
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        process = start(runs)
+        try:
+            process.communicate(timeout=moments.uniform(1, LONGEST))
+        except subprocess.TimeoutExpired:
+            kill_all(process)
+    last = start(runs)
+    _, said = last.communicate(timeout=600)
+    assert last.returncode == 0, said
+
+    ours, undisturbed = runs / "smoke" / "seed-0", smoke[0] / "smoke" / "seed-0"
+    read = lambda folder, name: json.loads((folder / name).read_text())  # noqa: E731
+    assert read(ours, "results.json") == read(undisturbed, "results.json")
+    stages = {path.parent.name: read(path.parent, path.name)["files"] for path in undisturbed.glob("*/manifest.json")}
+    again = {path.parent.name: read(path.parent, path.name)["files"] for path in ours.glob("*/manifest.json")}
+    assert again == stages
+    assert not [path.name for path in ours.glob(".*") if path.name != ".locks"]
+    assert {p.name for p in (ours / "notebooks").iterdir()} == {p.name for p in (undisturbed / "notebooks").iterdir()}

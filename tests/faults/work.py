@@ -1,0 +1,69 @@
+"""Stages made in processes of their own, which write down what they do and may be killed while they do it."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+from transformers import Trainer, TrainerCallback
+
+from firstlib.experiment import Experiment
+from firstlib.knowledge import extraction, store
+
+ROWS = 40  # positions in a row group
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["work"])
+
+
+def make(stage: str, preset: str, runs: str, log: str) -> None:
+    """Makes a stage of the tiny preset with small row groups, and notes each example and each training step."""
+    os.environ["TQDM_DISABLE"] = "1"
+    store.ROWS = ROWS
+    with Path(log).open("a", buffering=1) as notes:
+        _note_batches(notes)
+        _note_steps(notes)
+        Experiment(preset, run_folder=runs).stage(stage, "csqa")
+
+
+def _note_batches(notes):
+    of_batch = extraction._of_batch
+
+    def noting(model, examples, *rest):
+        notes.write("".join(f"{example.id}\n" for example in examples))
+        return of_batch(model, examples, *rest)
+
+    extraction._of_batch = noting
+
+
+def _note_steps(notes):
+    class Noting(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            notes.write(f"{state.global_step + 1}\n")
+
+    begin = Trainer.__init__
+
+    def with_notes(self, *arguments, **named):
+        begin(self, *arguments, **named)
+        self.add_callback(Noting())
+
+    Trainer.__init__ = with_notes
+
+
+def finish(*arguments) -> float:
+    """Makes a stage undisturbed, and tells how long that took."""
+    started = time.monotonic()
+    process = context.Process(target=make, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - started
+
+
+def kill_after(seconds: float, *arguments) -> None:
+    """Begins to make a stage, and kills the process (SIGKILL) after some time, wherever it is."""
+    process = context.Process(target=make, args=arguments)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
