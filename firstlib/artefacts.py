@@ -97,7 +97,7 @@ class Artefacts:
             return final
         if self.sealed:
             raise UserError(f"{final} is missing; run again")
-        with self._alone(final.name):
+        with _room_for(final), self._alone(final.name):
             if not processes.agree((final / MANIFEST).is_file()):
                 self._make(stage, key, inputs, make, final, together)
         return final
@@ -111,14 +111,13 @@ class Artefacts:
             shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed: we hold the lock
             temporary.mkdir(parents=True)
         processes.wait()
-        with _room_for(final):
-            if first or together:
-                make(temporary)
-            processes.wait()
-            if first:
-                write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
-                temporary.rename(final)
-                shutil.rmtree(unfinished(temporary), ignore_errors=True)
+        if first or together:
+            make(temporary)
+        processes.wait()
+        if first:
+            write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
+            temporary.rename(final)
+            shutil.rmtree(unfinished(temporary), ignore_errors=True)
         processes.wait()
 
     @contextmanager

@@ -70,6 +70,11 @@ def _had(loader: Any, model: Model, **options: Any) -> Any:
         )
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "custom code" in reason:
+            raise UserError(
+                f"base model {model.base!r}: it brings code of its own, which is not run; read it, and if you trust it "
+                "set its trust_remote_code and, for a hub name, its revision to a commit"
+            ) from error
         raise UserError(
             f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the "
             "hub wants a login for it, or give a local folder"

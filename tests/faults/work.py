@@ -13,7 +13,7 @@ from firstlib.knowledge import extraction, store
 ROWS = 40  # positions in a row group
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["work"])
+context.set_forkserver_preload(["firstlib.experiment", "firstlib.training"])  # seconds, paid once
 
 
 def make(stage: str, preset: str, runs: str, log: str) -> None:
