@@ -9,8 +9,10 @@ def escaped(text: str) -> str:
 
     >>> escaped("a | <b>\n*c*")
     'a &#124; &#60;b&#62; &#42;c&#42;'
+    >>> escaped("www.example.org")  # which GitHub would make a link of
+    'www&#46;example.org'
     """
-    return re.sub(r"[\\`*_\[\]<>&|~!$#:@]", lambda sign: f"&#{ord(sign[0])};", " ".join(text.split()))
+    return re.sub(r"[\\`*_\[\]<>&|~!$#:@]|(?<=www)\.", lambda sign: f"&#{ord(sign[0])};", " ".join(text.split()))
 
 
 def fenced(text: str, language: str = "") -> str:

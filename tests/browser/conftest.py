@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -109,39 +110,54 @@ def experiment(browser, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def lab(experiment, tmp_path_factory):
-    """JupyterLab, on a folder with nothing but a copy of notebook 04; gives the notebook's address."""
+def lab(tmp_path_factory):
+    """JupyterLab, on a folder with nothing but copies of notebook 04; gives the address of one for an experiment."""
     root = tmp_path_factory.mktemp("lab")
-    _copy_notebook(experiment, root)
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--notebook-dir={root}"]
+    command = [sys.executable, "-m", "jupyterlab", *options, f"--IdentityProvider.token={TOKEN}"]
+    with served(command, _lab_settings(root), root / "lab.log", "/api") as server:
+
+        def address(experiment, name):
+            copy_notebook(experiment, root / name)
+            return f"{server}/lab/tree/{name}?token={TOKEN}&reset"
+
+        yield address
+
+
+def _lab_settings(root):
+    """Jupyter's folders in a place of their own, where no news are asked for and every cell stays in the page."""
+    config, settings = root / "config" / "labconfig", root / "settings" / "@jupyterlab" / "notebook-extension"
+    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    whole = {"windowingMode": "none"}  # cells off the screen stay in the page, so that a test finds them
+    for path, content in ((config / "page_config.json", quiet), (settings / "tracker.jupyterlab-settings", whole)):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    return {
+        "JUPYTER_CONFIG_DIR": str(root / "config"),
+        "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+    }
+
+
+@contextmanager
+def served(command, environment, log, asked):
+    """A server of pages on a free port, until the test is done with it; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = root / "config"
-    (config / "labconfig").mkdir(parents=True)
-    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-    (config / "labconfig" / "page_config.json").write_text(json.dumps(quiet))
-    settings = root / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    whole = {"windowingMode": "none"}  # cells off the screen stay in the page, so that a test finds them
-    (settings / "tracker.jupyterlab-settings").write_text(json.dumps(whole))
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        f"--notebook-dir={root}", f"--IdentityProvider.token={TOKEN}",
-    ]  # fmt: skip
-    folders = {"JUPYTER_CONFIG_DIR": config, "JUPYTER_RUNTIME_DIR": root / "runtime",
-               "JUPYTERLAB_SETTINGS_DIR": root / "settings"}  # fmt: skip
-    own = {**{name: str(path) for name, path in folders.items()}, "OMP_NUM_THREADS": "1"}
-    with (root / "lab.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **own})
+    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    with log.open("w") as said:
+        process = subprocess.Popen([*command, f"--port={port}"], stdout=said, stderr=said, env=own, cwd=PROJECT)
         try:
-            _wait_for(f"http://127.0.0.1:{port}/api?token={TOKEN}", root / "lab.log")
-            yield f"http://127.0.0.1:{port}/lab/tree/04_temperature.ipynb?token={TOKEN}&reset"
+            _wait_for(f"http://127.0.0.1:{port}{asked}?token={TOKEN}", log)
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _copy_notebook(experiment, root):
+def copy_notebook(experiment, to):
+    """Notebook 04 for an experiment, as if it had never run."""
     book = json.loads((PROJECT / "notebooks" / "04_temperature.ipynb").read_text(encoding="utf-8"))
     parameters = {"preset": experiment.preset, "seed": 0, "run_folder": str(experiment.folder.parents[1])}
     for cell in book["cells"]:
@@ -149,7 +165,7 @@ def _copy_notebook(experiment, root):
             cell["source"] = [f"{name} = {value!r}\n" for name, value in parameters.items()] + ["overrides = []"]
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
-    (root / "04_temperature.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    to.write_text(json.dumps(book), encoding="utf-8")
 
 
 def _wait_for(address, log, seconds=60):
@@ -160,4 +176,4 @@ def _wait_for(address, log, seconds=60):
             return
         except OSError:
             time.sleep(0.3)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"the server did not start:\n{log.read_text()[-2000:]}")

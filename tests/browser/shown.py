@@ -1,8 +1,66 @@
-"""What a page must show for a view, in words and in plotly's numbers."""
+"""What a page must show for a view, in words and in plotly's numbers; and how soon."""
 
 import math
+from statistics import median
 
 WIDTHS = {"wide": 1280, "narrow": 390}
+PATIENCE = 60_000  # milliseconds for a kernel to start and run a notebook
+SOON = 10_000
+BOUND = 1000  # milliseconds from a move to its figure, on the slowest machine
+MOVES = 24
+
+# Whether no cell waits any more, for a kernel hears no slider while it runs one.
+ALL_RUN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((one) => one.textContent.includes('*'))"
+# Milliseconds from each move of the slider to the frame that shows it: half of the moves away, half of them back.
+REDRAWN = """async ([figure, slider, moves]) => {
+  const [plot, hand, times] = [document.querySelector(figure), document.querySelector(slider), []];
+  const here = () => Number(plot.data.find((one) => one.name === 'ECE here').x[0]);
+  const away = here() > 0.5 ? -1 : 1;
+  const move = (step) => {
+    const key = step > 0 ? 'ArrowRight' : 'ArrowLeft';
+    if (hand.tagName !== 'INPUT') return hand.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+    hand.value = Number(hand.value) + step;
+    return hand.dispatchEvent(new Event('input'));
+  };
+  for (let made = 0; made < moves; made += 1) {
+    const [before, start] = [here(), performance.now()];
+    await new Promise((done) => {
+      const drawn = () => { if (here() !== before) { plot.removeListener('plotly_afterplot', drawn); done(); } };
+      plot.on('plotly_afterplot', drawn);
+      move(made < moves / 2 ? away : -away);
+    });
+    await new Promise(requestAnimationFrame);
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
+
+
+def redraw(page, figure, slider):
+    """Moves the slider there and back, and tells how long the figure takes to follow."""
+    times = page.evaluate(REDRAWN, [figure, slider, MOVES])
+    assert len(times) == MOVES
+    assert median(times) < BOUND
+    return f"from slider to figure {median(times):.0f} ms at the median of {MOVES} moves, {min(times):.0f} ms at least"
+
+
+def run_all(page, address):
+    """Opens a notebook in JupyterLab and runs its cells, as far as the explorer and beyond."""
+    page.goto(address)
+    page.locator(".jp-Notebook h1").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.locator("[data-measure=ece]").wait_for(timeout=PATIENCE)
+    page.wait_for_function(ALL_RUN, timeout=PATIENCE)
+
+
+def click_bin(page, plot, at):
+    """Clicks the diagram at a confidence, in the middle of its height."""
+    area = page.locator(f"{plot} .nsewdrag[data-subplot=xy]").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    page.mouse.click(box["x"] + at * box["width"], box["y"] + box["height"] / 2)
 
 
 def told(view):

@@ -4,15 +4,12 @@ import re
 
 import pytest
 
-from browser.shown import WIDTHS, nulls, told
+from browser.shown import SOON, WIDTHS, click_bin, nulls, redraw, run_all, told
 from firstlib.experiment import Experiment
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.explorer.state import LABELS, MAPS
 from firstlib.losses import Tail
 from firstlib.recalibration import Map
-
-PATIENCE = 60_000  # milliseconds for a kernel to start and run a notebook
-SOON = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +43,6 @@ def check(page, source, state):
     page.wait_for_function(DRAWN, arg=["accuracy", None, heights], timeout=SOON)
 
 
-# Whether no cell waits any more, for a kernel hears no slider while it runs one.
-ALL_RUN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((one) => one.textContent.includes('*'))"
 # Whether a trace of the widget's figure holds these numbers; null is an empty bin.
 DRAWN = """([name, x, y]) => {
   const plot = [...document.querySelectorAll('.js-plotly-plot')].find((one) => one.closest('.jupyter-widgets'));
@@ -69,16 +64,11 @@ def readout(page):
 
 def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
     page = watched(WIDTHS["wide"])
-    page.goto(lab)
-    page.locator(".jp-Notebook h1").first.wait_for(timeout=PATIENCE)
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator("[data-measure=ece]").wait_for(timeout=PATIENCE)
-    page.wait_for_function(ALL_RUN, timeout=PATIENCE)
+    run_all(page, lab(experiment, "04_temperature.ipynb"))
     state = State("csqa", coefficient=experiment.coefficient("csqa"))
     page.locator(".widget-hslider").scroll_into_view_if_needed()
     check(page, source, state)
+    print("JupyterLab:", redraw(page, ".jupyter-widgets .js-plotly-plot", ".widget-hslider .noUi-handle"))
     state = drag_and_press(page, source, state)
     state = turn_every_menu(page, source, state)
     state = click_a_bin(page, source, state)
@@ -131,10 +121,7 @@ def turn_every_menu(page, source, state):
 
 def click_a_bin(page, source, state):
     fullest = int(compute(source, state).reliability.count.argmax())
-    area = page.locator(".jupyter-widgets .nsewdrag[data-subplot=xy]").first
-    area.scroll_into_view_if_needed()
-    box = area.bounding_box()
-    page.mouse.click(box["x"] + (fullest + 0.5) / 10 * box["width"], box["y"] + box["height"] / 2)
+    click_bin(page, ".jupyter-widgets", (fullest + 0.5) / 10)
     state = state.change(bin=fullest)
     view = compute(source, state)
     page.locator(f'[data-row="{view.listed[0].row}"]').wait_for(timeout=SOON)

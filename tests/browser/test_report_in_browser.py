@@ -2,7 +2,7 @@
 
 import pytest
 
-from browser.shown import WIDTHS, nulls, told
+from browser.shown import WIDTHS, click_bin, nulls, redraw, told
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.explorer.measures import MEASURES
 from firstlib.losses import Tail
@@ -96,12 +96,8 @@ def test_a_click_on_a_bin_lists_its_questions(opened, source):
         assert row.split("\t")[:3] == [one.choices[place] + mark, *(f"{100 * share[place]:.1f}%" for share in shares)]
 
 
-def click_bin(page, plot, at):
-    """Clicks the diagram at a confidence, in the middle of its height."""
-    area = page.locator(f"{plot} .nsewdrag[data-subplot=xy]").first
-    area.scroll_into_view_if_needed()
-    box = area.bounding_box()
-    page.mouse.click(box["x"] + at * box["width"], box["y"] + box["height"] / 2)
+def test_the_figure_follows_the_slider_at_once(opened):
+    print("report:", redraw(opened(), "#view", "#coefficient"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -115,9 +111,15 @@ def test_the_report_fits_a_phone_and_a_desk(opened, pictures, width, scheme):
     page.screenshot(path=pictures / f"report-{width}-{scheme}.png", full_page=True)
 
 
-def test_the_report_prints(opened, pictures):
-    page = opened()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_prints_on_white(opened, pictures, scheme):
+    page = opened(color_scheme=scheme)
+    page.select_option("#bin", index=5)
     page.emulate_media(media="print")
     assert not page.locator("#controls").is_visible()
-    pdf = page.pdf(path=pictures / "report.pdf", format="A4")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.getElementById('view')).filter") == "none"
+    pdf = page.pdf(
+        path=pictures / f"report-{scheme}.pdf", format="A4", print_background=True, prefer_css_page_size=True
+    )
     assert pdf.startswith(b"%PDF")
