@@ -227,6 +227,7 @@ class Explorer {
         const [part, inner] = key.split(".");
         made[part] = inner ? { ...made[part], [inner]: value } : value;
       });
+      if (made.texttemplate && narrow()) made.texttemplate = "%{y:.0%}"; // or the shares would run into each other
       return made;
     });
   }
@@ -303,9 +304,9 @@ class Explorer {
     const tokens = example.tokens.map((token, i) => `${token.trim() || "␣"} ${percent(example.before[i], 1)} → ${percent(after[i], 1)}`);
     const scroll = element("div", undefined, { class: "scroll" });
     scroll.append(table);
-    if (!example.student) tokens.push("the run keeps no student's answers to these questions");
+    const missing = example.student ? "" : "; the run keeps no student's answers to these questions";
     box.append(element("h3", `${example.name}: ${correct ? "right" : "wrong"} with ${percent(confidence, 1)}`),
-      element("div", example.text, { class: "question" }), scroll, element("p", `top tokens: ${tokens.join(", ")}`));
+      element("div", example.text, { class: "question" }), scroll, element("p", `top tokens: ${tokens.join(", ")}${missing}`));
     return box;
   }
 }
