@@ -19,7 +19,7 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 MODULES = ("loss", "extraction", "store", "calibration", "answering", "step")
-ROUNDS = {"loss": 2}  # where a round takes minutes and peers differ by factors
+ROUNDS = {"store": 3, "calibration": 3}  # of the others two, because a round of them takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
 
@@ -50,7 +50,7 @@ def child(module: str, variant: str) -> dict[str, Any]:
 def medians(module: str, variants: list[str]) -> dict[str, dict[str, float]]:
     """Each variant's figures, the median over interleaved rounds."""
     reports: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
-    rounds = ROUNDS.get(module, 3)
+    rounds = ROUNDS.get(module, 2)
     for turn in range(rounds):
         for variant in variants:
             reports[variant].append(child(module, variant))

@@ -133,10 +133,14 @@ def ours(items: list[TopK]) -> Work:
         write_store(folder, iter(items), ORIGIN)
         written = perf_counter()
         store = KnowledgeStore(folder, ORIGIN)
-        train_on(items, lambda name: (store[name].token_ids, store[name].probabilities))
+        train_on(items, lambda name: _targets(store[name]))
         return speeds(store.size, positions, written - started, perf_counter() - written)
 
     return work
+
+
+def _targets(found: TopK) -> tuple[np.ndarray, np.ndarray]:
+    return found.token_ids, found.probabilities
 
 
 def train_on(items: list[TopK], knowledge: Callable[[str], tuple[np.ndarray, np.ndarray]]) -> None:
