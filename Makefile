@@ -24,7 +24,8 @@ plan: .venv/installed ## what a run would take, before anything is run (PRESET=.
 	@$(FIRST) plan --preset $(PRESET)
 
 app: .venv/installed-app ## notebook 04 as an app, code hidden, on this machine only
-	@$(BIN)/voila notebooks/04_temperature.ipynb --Voila.ip=127.0.0.1 --strip_sources=True
+	@JUPYTER_PATH=firstlib/explorer $(BIN)/voila notebooks/04_temperature.ipynb \
+		--Voila.ip=127.0.0.1 --template=local --strip_sources=True
 
 lint: .venv/installed-test ## put code and notebooks into the common form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy

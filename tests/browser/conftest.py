@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -115,7 +114,7 @@ def lab(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--notebook-dir={root}"]
     command = [sys.executable, "-m", "jupyterlab", *options, f"--IdentityProvider.token={TOKEN}"]
-    with served(command, _lab_settings(root), root / "lab.log", "/api") as server:
+    with served(command, _lab_settings(root), root / "lab.log") as server:
 
         def address(experiment, name):
             copy_notebook(experiment, root / name)
@@ -140,7 +139,7 @@ def _lab_settings(root):
 
 
 @contextmanager
-def served(command, environment, log, asked):
+def served(command, environment, log):
     """A server of pages on a free port, until the test is done with it; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -149,7 +148,7 @@ def served(command, environment, log, asked):
     with log.open("w") as said:
         process = subprocess.Popen([*command, f"--port={port}"], stdout=said, stderr=said, env=own, cwd=PROJECT)
         try:
-            _wait_for(f"http://127.0.0.1:{port}{asked}?token={TOKEN}", log)
+            _wait_for(port, log)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -168,11 +167,11 @@ def copy_notebook(experiment, to):
     to.write_text(json.dumps(book), encoding="utf-8")
 
 
-def _wait_for(address, log, seconds=60):
+def _wait_for(port, log, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            urllib.request.urlopen(address, timeout=2).close()
+            socket.create_connection(("127.0.0.1", port), 2).close()
             return
         except OSError:
             time.sleep(0.3)

@@ -1,0 +1,61 @@
+"""`make app`: notebook 04 without its code, served on this machine to this machine."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from browser.conftest import copy_notebook, served
+from browser.shown import PATIENCE, SOON, WIDTHS, told
+from firstlib.artefacts import PROJECT
+from firstlib.explorer import ExperimentSource, State, compute
+
+
+@pytest.fixture(scope="module")
+def app(experiment, tmp_path_factory):
+    """What `make app` serves, on a copy of the notebook for the small run; gives its address."""
+    pytest.importorskip("voila", reason="voila is not installed: pip install -e .[app]")
+    root = tmp_path_factory.mktemp("app")
+    copy_notebook(experiment, root / "04_temperature.ipynb")
+    environment, options = made_by_make()
+    command = [sys.executable, "-m", "voila", str(root / "04_temperature.ipynb"), *options, "--no-browser"]
+    with served(command, environment, root / "app.log") as server:
+        yield server
+
+
+def made_by_make():
+    """The environment and the options of the command behind `make app`."""
+    told = subprocess.run(["make", "-n", "app"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(told.replace("\\\n", " ").splitlines()[-1])
+    at = words.index("notebooks/04_temperature.ipynb")
+    return dict(word.split("=", 1) for word in words[: at - 1]), words[at + 1 :]
+
+
+def test_the_app_is_served_to_this_machine_alone():
+    _, options = made_by_make()
+    assert "--Voila.ip=127.0.0.1" in options
+
+
+def test_the_app_follows_its_slider_and_shows_no_code(watched, app, experiment, pictures):
+    from playwright.sync_api import expect
+
+    page = watched(WIDTHS["wide"])  # which complains, at the end, of any foreign host that was asked
+    page.goto(app)
+    measures = page.locator("[data-measure=ece]")
+    measures.wait_for(timeout=PATIENCE)
+    source, start = ExperimentSource(experiment), experiment.coefficient("csqa")
+    expect(measures).to_have_text(told(compute(source, State("csqa", coefficient=start)))["ece"], timeout=SOON)
+    page.locator("#rendered_cells").wait_for(timeout=PATIENCE)  # hidden until every cell has run
+    handle = page.locator(".widget-hslider .noUi-handle")
+    step = -0.02 if start > 0.9 else 0.02
+    for _ in range(3):
+        handle.press("ArrowRight" if step > 0 else "ArrowLeft")
+    state = State("csqa", coefficient=round(start + 3 * step, 10))
+    assert told(compute(source, state))["ece"] != told(compute(source, state.change(coefficient=start)))["ece"]
+    for name, text in told(compute(source, state)).items():
+        expect(page.locator(f"[data-measure={name}]")).to_have_text(text, timeout=SOON)
+    assert page.locator(".jupyter-widgets .js-plotly-plot").count() == 1
+    assert page.locator(".jp-CodeCell .jp-InputArea").count() == 0
+    assert "TemperatureExplorer(" not in page.locator("body").inner_text()
+    page.screenshot(path=pictures / "app-wide.png", full_page=True)
