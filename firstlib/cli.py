@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +15,13 @@ from firstlib import processes
 from firstlib.errors import UserError
 from firstlib.runner import NOTEBOOKS, NotebookError, Plan, results_table
 from firstlib.runner import run as run_notebooks
-from firstlib.settings import STAGES, STUDENT_METHODS
+from firstlib.settings import LARGEST_SEED, STAGES, STUDENT_METHODS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="FIRST, the laboratory for honest language models.")
 console = Console()
 
 Preset = Annotated[str, typer.Option(help="a preset's name, or a YAML file")]
-Seed = Annotated[int, typer.Option(min=0, help="of data, training order and adapters")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="of data, training order and adapters")]
 Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")
@@ -109,8 +110,12 @@ def table(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", se
     """Show a run's results with their intervals, beside the paper's."""
     from firstlib.experiment import Experiment
     from firstlib.report import compare, terminal_table
+    from firstlib.verify import check_ran
 
-    console.print(terminal_table(compare(Experiment(preset, seed, runs, tuple(set or ())))))
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
+    check_ran(experiment)
+    experiment.artefacts = replace(experiment.artefacts, sealed=True)
+    console.print(terminal_table(compare(experiment)))
 
 
 @app.command()
@@ -118,8 +123,11 @@ def report(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", s
     """Write a run's report: one HTML file with the explorer, which needs no kernel and no network."""
     from firstlib.experiment import Experiment
     from firstlib.report import write_report
+    from firstlib.verify import check_ran
 
-    written = write_report(Experiment(preset, seed, runs, tuple(set or ())))
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
+    check_ran(experiment)
+    written = write_report(experiment)
     console.print(f"report     {_short(written)}", soft_wrap=True, highlight=False)
 
 
@@ -139,7 +147,7 @@ def import_logprobs(
     task: Annotated[str, typer.Option(help="the task whose examples were asked")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="then run with --set knowledge.imported=FOLDER")],
     split: Annotated[str, typer.Option(help="train, validation or test")] = "train",
-    k: Annotated[int | None, typer.Option(help="tokens to keep at a position; else the preset's")] = None,
+    k: Annotated[int | None, typer.Option(min=2, help="tokens to keep at a position; else the preset's")] = None,
     shared_ids: Annotated[
         bool, typer.Option("--shared-ids", help="teacher and student have the same token ids")
     ] = False,
@@ -173,6 +181,15 @@ def _one_line(error: TyperException) -> str:
     return f"{' '.join(message.split())} See `first --help`."
 
 
+def _on_one_line(text: str) -> str:
+    r"""With everything escaped that would break the line, or that a terminal would obey.
+
+    >>> print(_on_one_line("a\nb"))
+    a\nb
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def main() -> None:
     """The entry point: a user's mistake is one line and exit status 2, a failed notebook exit status 1."""
     error_console = Console(stderr=True)
@@ -182,7 +199,14 @@ def main() -> None:
         error_console.print(f"first: {_one_line(error)}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except UserError as error:
-        error_console.print(f"first: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        told = _on_one_line(str(error))
+        error_console.print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        told = _on_one_line(f"{error.filename}: {error.strerror}; give another place, or change who may write there")
+        error_console.print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except NotebookError as error:
         error_console.print(f"first: {error}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -25,6 +25,7 @@ PRESETS = Path(__file__).parent / "presets"
 LARGEST_FILE = 2**18  # bytes of a preset: those that come with the library take one or two thousand
 MOST = 10_000_000  # of anything that is counted: above it there is a slip of the hand, or memory runs out
 MOST_THREADS = 4096
+LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 _COMPLAINTS = 3  # told in an error; the rest is counted
 _LONGEST_NAME = 40  # of which a name that is near is looked for
 

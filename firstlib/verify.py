@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from firstlib.artefacts import MANIFEST, check
@@ -21,9 +22,7 @@ def verify(experiment: Experiment) -> int:
     Raises:
         UserError: There are no results, a file was changed, an artefact is missing, or a value differs; it is named.
     """
-    file = experiment.folder / "results.json"
-    if not file.is_file():
-        raise UserError(f"run folder {experiment.folder}: there is no results.json; run it first")
+    file = check_ran(experiment)
     for manifest in sorted(experiment.folder.glob(f"*-*/{MANIFEST}")):
         check(manifest.parent)
     experiment.artefacts = replace(experiment.artefacts, sealed=True)
@@ -33,6 +32,18 @@ def verify(experiment: Experiment) -> int:
             has, gives = written.get(place), computed.get(place)
             raise UserError(f"{file}: {place} is {has!r}, but the kept answers give {gives!r}; run again")
     return len(written)
+
+
+def check_ran(experiment: Experiment) -> Path:
+    """Makes sure that there is a run, and gives its results' file.
+
+    Raises:
+        UserError: There is none.
+    """
+    file = experiment.folder / "results.json"
+    if not file.is_file():
+        raise UserError(f"run folder {experiment.folder}: there is no results.json; run it first, with `first run`")
+    return file
 
 
 def _read(text: str) -> dict[str, Leaf]:

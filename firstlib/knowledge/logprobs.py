@@ -328,17 +328,23 @@ def open_imported(folder: Path, expected: Origin) -> KnowledgeStore:
     """A store that `import_logprobs` wrote, whoever the teacher was.
 
     Raises:
-        UserError: There is none; it is of another tokenizer, data or k; it has padded positions, to which Eq. 4 would
-            give mass.
+        UserError: There is none, or a part of it is missing or damaged; it is of another format, tokenizer, data or k;
+            it has padded positions, to which Eq. 4 would give mass.
     """
     if not folder.is_dir():
         raise UserError(f"knowledge.imported: there is no {folder}; write it with `first import-logprobs`")
-    store = KnowledgeStore(folder)
-    for name in ("tokenizer", "data", "k"):
+    try:
+        store, padded = KnowledgeStore(folder), json.loads((folder / REPORT).read_text(encoding="utf-8"))["padded"]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are among them
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder}: is damaged ({reason}); remove it and import the responses again") from error
+    for name in ("format", "tokenizer", "data", "k"):
         has, wants = getattr(store.origin, name), getattr(expected, name)
         if has != wants:
-            raise UserError(f"{folder}: its {name} is {has}, expected {wants}; import the responses again")
-    if padded := json.loads((folder / REPORT).read_text())["padded"]:
+            raise UserError(
+                f"{folder}: its {name} is {has}, expected {wants}; remove it and import the responses again"
+            )
+    if padded:
         raise UserError(
             f"{folder}: {padded} positions have fewer than {expected.k} alternatives; import with a lower --k"
         )

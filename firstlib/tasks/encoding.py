@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from firstlib.errors import UserError
 from firstlib.tasks.question import Example, Item, Question, as_example
 
+WIDEST = 1000  # characters that a token may write: a text of more is too long without being tokenised
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -38,7 +40,11 @@ def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Examp
 def _encoded(
     tokenizer: PreTrainedTokenizerBase, example: Example, ids: list[int], offsets: Sequence[tuple[int, int]]
 ) -> Encoded:
-    start = next(i for i, (begin, end) in enumerate(offsets) if end > len(example.prompt) and end > begin)
+    start = next((i for i, (begin, end) in enumerate(offsets) if end > len(example.prompt) and end > begin), None)
+    if start is None:
+        raise UserError(
+            f"example {example.id}: this tokenizer writes no token for {example.response[:20]!r}; leave it out"
+        )
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     return Encoded(example.id, ids, start)
@@ -81,8 +87,10 @@ def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Questio
 
 def reasons_not_to_fit(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], longest: int) -> list[str | None]:
     """Why an item cannot be used with this tokenizer: it is longer than `longest` tokens; None where it can."""
-    lengths = [len(encoded.token_ids) for encoded in encode_examples(tokenizer, [as_example(item) for item in items])]
-    return [f"longer than {longest} tokens" if length > longest else None for length in lengths]
+    examples = [as_example(item) for item in items]
+    readable = [example for example in examples if len(example.prompt + example.response) <= longest * WIDEST]
+    lengths = {encoded.id: len(encoded.token_ids) for encoded in encode_examples(tokenizer, readable)}
+    return [f"longer than {longest} tokens" if lengths.get(item.id, longest + 1) > longest else None for item in items]
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> tuple[list[int], list[int]]:

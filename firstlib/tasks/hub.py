@@ -6,6 +6,7 @@ from the training rows. Rows are cut, and limited, in the order of a hash of see
 """
 
 import hashlib
+import json
 import re
 import sys
 from collections import Counter
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
+import pyarrow.parquet as pq
 
 from firstlib.errors import UserError
 from firstlib.settings import Data, Task
@@ -69,10 +72,10 @@ def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Pu
     found = {split: _publish(task, split, rows, fits) for split, rows in _tables(task, place).items()}
     labelled = {split: published for split, published in found.items() if not _hidden(published)}
     for split, published in labelled.items():
+        _check_loss(f"{task} {split}", published, data.unusable, place or NAMES[task][0])
         if published.unusable:
             rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
             print(f"{task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)
-        _check_loss(f"{task} {split}", published, data.unusable)
     if not labelled.get("train"):
         raise UserError(f"data set {task}: {place or NAMES[task][0]} has no training rows with answers")
     return labelled
@@ -130,6 +133,10 @@ def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> Publish
     seen: set[str] = set()
     for index, row in enumerate(rows):
         name = row_id(task, split, row, index)
+        if not name.isprintable():
+            raise UserError(
+                f"data set {task} {split}: row {index + 1} has the id {name!r}; leave out what is not shown"
+            )
         if name in seen:
             raise UserError(f"data set {task} {split}: two rows have the id {name!r}; give each its own")
         seen.add(name)
@@ -145,11 +152,11 @@ def _hidden(published: Published) -> bool:
     return not published.items and set(published.unusable.values()) <= {NO_ANSWER}
 
 
-def _check_loss(name: str, published: Published, allowed: float) -> None:
+def _check_loss(name: str, published: Published, allowed: float, place: Path | str) -> None:
     if published.lost > allowed:
         raise UserError(
             f"data set {name}: {len(published.unusable)} rows ({published.lost:.1%}) cannot be used: "
-            f"{summary(published.unusable)}; mend them, or allow more with data.unusable"
+            f"{summary(published.unusable)}; mend them in {place}, or allow more with data.unusable"
         )
 
 
@@ -196,9 +203,51 @@ def _from_hub(task: Task) -> dict[str, Any]:
 def _from_file(file: Path) -> Iterable[Row]:
     kind = _KINDS[file.suffix]
     try:
-        return datasets.load_dataset(kind, data_files=str(file), split="train")
-    except Exception as error:
-        raise UserError(f"data file {file}: not readable as {kind}: {_first_line(error.__cause__ or error)}") from error
+        rows = _FORMATS[kind](file)
+    except (OSError, ValueError, RecursionError) as error:  # those of pandas and pyarrow are among them
+        raise UserError(f"data file {file}: not readable as {kind}: {_first_line(error)}") from error
+    if not rows:
+        raise UserError(f"data file {file}: holds no rows; fill it, or take it away")
+    return rows
+
+
+def _from_json(file: Path) -> list[Row]:
+    """A list of rows, or a row a line."""
+    content = file.read_bytes()
+    if content.lstrip().startswith(b"["):
+        return [_as_row(row, f"row {number}") for number, row in enumerate(json.loads(content), 1)]
+    lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    return [_as_row(_from_line(line, number), f"line {number}") for number, line in lines]
+
+
+def _from_line(line: bytes, number: int) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}: {error.msg} (column {error.colno})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"line {number}: {error}") from error
+
+
+def _as_row(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: must be an object with fields, not {type(row).__name__}")
+    return row
+
+
+def _from_csv(file: Path) -> list[Row]:
+    """Only what is empty is missing: `None` and `NA` may be answers."""
+    table = pd.read_csv(file, keep_default_na=False, na_values=[""]).astype(object)
+    return [
+        {str(key): value for key, value in row.items()} for row in table.where(table.notna(), None).to_dict("records")
+    ]
+
+
+def _from_parquet(file: Path) -> list[Row]:
+    return pq.read_table(file).to_pylist()
+
+
+_FORMATS: dict[str, Callable[[Path], list[Row]]] = {"json": _from_json, "csv": _from_csv, "parquet": _from_parquet}
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,14 +9,16 @@
 """  # noqa: E501
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from firstlib.tasks import prompts
-from firstlib.tasks.question import Example, Item, Question
+from firstlib.tasks.question import Example, Item, Question, as_example
 
 Row = Mapping[str, Any]
 NO_ANSWER = "no answer"
+_short = reprlib.repr  # an answer may be as long as one likes
 
 
 class UnusableRow(Exception):  # noqa: N818
@@ -29,7 +31,12 @@ def read_row(task: str, row: Row, name: str) -> Item:
     Raises:
         UnusableRow: No answer, two choices that read the same, a field that is missing or of the wrong type.
     """
-    return _READERS[task](row, name)
+    item = _READERS[task](row, name)
+    try:
+        "".join(vars(as_example(item)).values()).encode()
+    except UnicodeEncodeError as error:
+        raise UnusableRow("half of a surrogate pair, which is no character") from error
+    return item
 
 
 def row_id(task: str, split: str, row: Row, index: int) -> str:
@@ -49,7 +56,7 @@ def _letters(upper: bool) -> Callable[[Row, str], Item]:
         if not answer:
             raise UnusableRow(NO_ANSWER)
         if answer not in labels:
-            raise UnusableRow(f"the answer {answer!r} is not one of the choices")
+            raise UnusableRow(f"the answer {_short(answer)} is not one of the choices")
         return _multiple_choice(name, stem, texts, labels.index(answer), upper)
 
     return read
@@ -60,12 +67,13 @@ def _own(row: Row, name: str) -> Item:
     if answer is None or answer == "":
         raise UnusableRow(NO_ANSWER)
     labels = prompts.letters(len(texts))
-    named = [i for i, text in enumerate(texts) if text == answer] or [
-        i for i, label in enumerate(labels) if label == str(answer).strip().lower()
-    ]
+    letter = str(answer).strip().lower()
+    named = {each.index(said) for each, said in ((texts, answer), (labels, letter)) if said in each}
     if not named:
-        raise UnusableRow(f"the answer {answer!r} is neither a choice nor a letter")
-    return _multiple_choice(name, _text(row, "question"), texts, named[0], upper=False)
+        raise UnusableRow(f"the answer {_short(answer)} is neither a choice nor a letter")
+    if len(named) > 1:
+        raise UnusableRow(f"the answer {answer!r} is one choice and the letter of another")
+    return _multiple_choice(name, _text(row, "question"), texts, named.pop(), upper=False)
 
 
 def _yes_no(row: Row, name: str) -> Item:
@@ -73,7 +81,7 @@ def _yes_no(row: Row, name: str) -> Item:
     if answer is None:
         raise UnusableRow(NO_ANSWER)
     if not isinstance(answer, bool):
-        raise UnusableRow(f"the answer {answer!r} is neither true nor false")
+        raise UnusableRow(f"the answer {_short(answer)} is neither true nor false")
     return Question(
         id=name,
         prompt=prompts.yes_no(_text(row, "question").rstrip("?"), _text(row, "passage")),
@@ -128,9 +136,9 @@ def _parts(row: Row) -> tuple[str, list[str], list[str]]:
         raise UnusableRow("no question")
     choices = inner.get("choices")
     if isinstance(choices, Mapping):
-        labels, texts = list(choices.get("label") or ()), list(choices.get("text") or ())
+        labels, texts = _list(choices.get("label")), _list(choices.get("text"))
     else:
-        pairs = [choice for choice in choices or () if isinstance(choice, Mapping)]
+        pairs = [choice for choice in _list(choices) if isinstance(choice, Mapping)]
         labels, texts = [pair.get("label") for pair in pairs], [pair.get("text") for pair in pairs]
     if len(labels) != len(texts) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise UnusableRow("a choice has no text")
@@ -141,11 +149,15 @@ def _own_choices(value: Any) -> list[str]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnusableRow("`choices` is not a JSON list") from error
-    if not isinstance(value, Sequence) or not all(isinstance(text, str) and text.strip() for text in value):
+    if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
         raise UnusableRow("`choices` is not a list of texts")
-    return list(value)
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(row: Row, field: str) -> str:

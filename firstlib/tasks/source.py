@@ -76,9 +76,11 @@ class Source:
 
     def _fits(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()
-        check_taught(tokenizer, [item for item in items[:_CHECKED] if isinstance(item, Question)])
         longest = min(self.settings.data.longest, self._context() or self.settings.data.longest)
-        return reasons_not_to_fit(tokenizer, items, longest)
+        reasons = reasons_not_to_fit(tokenizer, items, longest)
+        fitting = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
+        check_taught(tokenizer, [item for item in fitting[:_CHECKED] if isinstance(item, Question)])
+        return reasons
 
     def _place(self, task: Task) -> Path | None:
         data = self.settings.data
