@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan app lint bench notebooks rates seeds real base-models real-base-models constraints clean
+.PHONY: help run test lab plan app audit lint bench notebooks rates seeds real base-models real-base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ plan: .venv/installed ## what a run would take, before anything is run (PRESET=.
 app: .venv/installed-app ## notebook 04 as an app, code hidden, on this machine only
 	@JUPYTER_PATH=firstlib/explorer $(BIN)/voila notebooks/04_temperature.ipynb \
 		--Voila.ip=127.0.0.1 --template=local --strip_sources=True
+
+audit: .venv/installed-audit ## known vulnerabilities in the pinned packages, where a list of them can be reached
+	@$(BIN)/python .ci/audit.py constraints.txt
 
 lint: .venv/installed-test ## put code and notebooks into the common form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
@@ -64,6 +67,10 @@ clean: ## remove runs; the environment and the models stay
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-audit: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
 	@touch $@
 
 .venv/installed-app: .venv/installed

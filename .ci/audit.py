@@ -1,0 +1,53 @@
+"""Known vulnerabilities among the pinned packages: one that a newer version mends fails, the others are told.
+
+    python .ci/audit.py constraints.txt
+
+Where no list of advisories can be reached, or it does not know the packages, that is said, and nothing fails.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is known: lines to show, and whether a package should be renewed."""
+
+    lines: list[str]
+    mendable: bool
+
+
+def audit(found: dict[str, Any]) -> Audit:
+    """Reads pip-audit's JSON."""
+    packages = found["dependencies"]
+    known = [package for package in packages if "skip_reason" not in package]
+    if not known:
+        return Audit([f"audit: none of {len(packages)} packages is known to the list of advisories here"], False)
+    faults = [(package, fault) for package in known for fault in package["vulns"]]
+    lines = [
+        f"{package['name']} {package['version']}: {fault['id']}, "
+        + (f"mended in {', '.join(fault['fix_versions'])}" if fault["fix_versions"] else "not mended yet")
+        for package, fault in faults
+    ]
+    told = f"audit: {len(known)} of {len(packages)} packages looked up, {len(faults)} known vulnerabilities"
+    return Audit([*lines, told], any(fault["fix_versions"] for _, fault in faults))
+
+
+def main(constraints: str) -> int:
+    """The exit status: 1 where a package should be renewed."""
+    command = [sys.executable, "-m", "pip_audit", "-r", constraints, "--no-deps", "--disable-pip", "-f", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        result = audit(json.loads(done.stdout))
+    except ValueError:
+        reason = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        result = Audit([f"audit: no list of advisories could be reached ({reason})"], False)
+    print(*result.lines, sep="\n")
+    return int(result.mendable)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

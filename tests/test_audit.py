@@ -1,0 +1,53 @@
+"""The audit of the pinned packages: what fails, what is told, and what is not hidden."""
+
+import importlib.util
+
+import pytest
+
+from firstlib.artefacts import PROJECT
+
+spec = importlib.util.spec_from_file_location("audit", PROJECT / ".ci" / "audit.py")
+audit = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(audit)
+
+
+def package(*faults, **fields):
+    return {"name": "torch", "version": "1.0", "vulns": list(faults), **fields}
+
+
+MENDED = {"id": "CVE-1", "fix_versions": ["1.1"]}
+OPEN = {"id": "CVE-2", "fix_versions": []}
+UNKNOWN = {"name": "own", "skip_reason": "not found"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "mendable", "told"),
+    [
+        ([package()], False, "1 of 1 packages looked up, 0 known"),
+        ([package(), UNKNOWN], False, "1 of 2 packages looked up"),
+        ([package(MENDED)], True, "torch 1.0: CVE-1, mended in 1.1"),
+        ([package(OPEN)], False, "torch 1.0: CVE-2, not mended yet"),
+        ([package(OPEN), package(MENDED)], True, "2 known vulnerabilities"),
+        ([UNKNOWN, UNKNOWN], False, "none of 2 packages is known to the list"),
+    ],
+)
+def test_only_what_a_newer_version_mends_fails(packages, mendable, told):
+    found = audit.audit({"dependencies": packages})
+    assert found.mendable == mendable
+    assert told in "\n".join(found.lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "told"),
+    [
+        ('{"dependencies": []}', 0, "none of 0 packages"),
+        ("", 0, "no list of advisories could be reached (no route to host)"),
+    ],
+)
+def test_an_audit_that_could_not_be_made_says_so(monkeypatch, capsys, said, status, told):
+    class Done:
+        stdout, stderr = said, "Traceback\nno route to host"
+
+    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: Done)
+    assert audit.main("constraints.txt") == status
+    assert told in capsys.readouterr().out
