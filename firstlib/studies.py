@@ -21,12 +21,6 @@ class Case:
     shares: dict[str, np.ndarray]
 
 
-def smallest_task(experiment: Experiment) -> Task:
-    """The in-domain task with the fewest training questions: where another student costs least."""
-    own = [column.train for column in experiment.settings.columns if column.setting == "in-domain"]
-    return min(own or experiment.training_tasks(), key=lambda task: len(experiment.items(task, "train")))
-
-
 def tunings(experiment: Experiment) -> dict[str, Experiment]:
     """The experiment with its student tuned in each way that there is; the preset's own way is the first."""
     own = experiment.settings.student.tuning

@@ -75,12 +75,6 @@ def test_readings_begin_with_the_default(experiment):
     assert settings == [("full", "temperature"), ("renormalised", "temperature"), ("full", "logit-temperature")]
 
 
-def test_the_smallest_task_is_in_domain(experiment):
-    assert studies.smallest_task(experiment) == "csqa"  # the first, where all have as many
-    columns = [{"setting": "in-domain", "train": t, "test": [t], "at_most": n} for t, n in (("csqa", 20), ("boolq", 8))]
-    assert studies.smallest_task(experiment.change(columns=columns)) == "boolq"
-
-
 def test_tunings_begin_with_the_presets_own(experiment):
     found = studies.tunings(experiment.change(student__tuning="lora"))
     assert {way: other.settings.student.tuning for way, other in found.items()} == {w: w for w in found}

@@ -106,15 +106,14 @@ def _figures(experiment: Experiment) -> dict[str, dict[str, go.Figure]]:
     found: dict[str, Predictions] = {method: experiment.predictions(method, task, task) for method in METHODS}
     ranks = {method: found[method].by_rank() for method in ("teacher", "fine-tune", "first")}
     diagrams = {method: one.reliability() for method, one in found.items()}
-    small = studies.smallest_task(experiment)
-    effect = studies.coefficient_effect(experiment, small, studies.coefficients(experiment, small))
+    effect = studies.coefficient_effect(experiment, task, studies.coefficients(experiment, task))
     coverage = figures.coverage(experiment.knowledge(tasks[-1], k=100).all_probabilities())
     return {
         "coverage": {"wide": coverage},
         "ranks": _both(lambda most: figures.rank_probabilities(ranks, most)),
         "reliability": _both(lambda most: figures.reliability_diagrams(diagrams, most)),
         "search": {"wide": figures.coefficient_search({task: experiment.search(task) for task in tasks})},
-        "effect": {"wide": figures.coefficient_effect({small: effect}, {small: experiment.coefficient(small)})},
+        "effect": {"wide": figures.coefficient_effect({task: effect}, {task: experiment.coefficient(task)})},
         "plane": _both(lambda most: figures.trust_plane(experiment.rows(), min(most, 2))),
     }
 
