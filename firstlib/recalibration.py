@@ -1,6 +1,7 @@
 """Trustworthy maximisation: what is done to a teacher's top-5 before a student may learn from it (paper, section 3).
 
 Every map takes probabilities `(N, K)`, most probable first, and gives targets `(N, K)`. None needs a forward pass.
+What is no probability, or sums to more than 1, is a ValueError that names the row: nothing is clipped.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 
 DIRECT_FLOOR = 1e-6  # the paper's g
+SUM_TOLERANCE = 1e-3  # by which rounded probabilities may pass 1, as in `losses`
 
 
 class Map(StrEnum):
@@ -27,6 +29,7 @@ def direct(probabilities: np.ndarray) -> np.ndarray:
     >>> direct(np.array([[0.6, 0.2]])).round(4)
     array([[0.75, 0.25]])
     """
+    _require_probabilities(probabilities)
     lifted = probabilities + DIRECT_FLOOR
     return lifted / lifted.sum(axis=-1, keepdims=True)
 
@@ -44,7 +47,9 @@ def temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarray:
         ValueError: The coefficient is not positive.
     """
     _require_positive(coefficient)
-    weights = np.exp((probabilities - probabilities.max(axis=-1, keepdims=True)) / coefficient)
+    _require_probabilities(probabilities)
+    with np.errstate(over="ignore"):  # far below the highest, the exponential of minus infinity is 0
+        weights = np.exp((probabilities - probabilities.max(axis=-1, keepdims=True)) / coefficient)
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -57,12 +62,14 @@ def logit_temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarr
     array([[0.6667, 0.3333]])
 
     Raises:
-        ValueError: The coefficient is not positive.
+        ValueError: The coefficient is not positive, or a row has no mass at all.
     """
     _require_positive(coefficient)
-    with np.errstate(divide="ignore"):
-        logits = np.log(probabilities) / coefficient
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    _require_probabilities(probabilities)
+    _require_rows(probabilities.max(axis=-1) > 0, "all probabilities are 0, which no temperature changes")
+    with np.errstate(divide="ignore", over="ignore"):
+        logits = np.log(probabilities)
+        weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / coefficient)
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -88,6 +95,7 @@ def exact_temperature(
         ValueError: The coefficient is not positive.
     """
     _require_positive(coefficient)
+    _require_probabilities(probabilities)
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities.astype(np.float64)) + log_normaliser[:, None]
     return np.exp(logits / coefficient - tempered[:, None])
@@ -122,6 +130,7 @@ def label_smoothing(probabilities: np.ndarray, moved: float = 0.1) -> Smoothed:
         raise ValueError(f"label smoothing moves a mass between 0 and 1, not {moved}")
     if probabilities.shape[-1] < 2:
         raise ValueError("label smoothing needs at least two tokens a position to move mass between")
+    _require_probabilities(probabilities)
     first = probabilities[:, 0]
     taken = np.minimum(first, moved)
     targets = probabilities + (taken / (probabilities.shape[1] - 1))[:, None]
@@ -199,5 +208,15 @@ def _scores(score: Callable[[float], float], coefficients: np.ndarray) -> np.nda
 
 
 def _require_positive(coefficient: float) -> None:
-    if not coefficient > 0:
-        raise ValueError(f"a temperature must be above 0, not {coefficient}")
+    if not 0 < coefficient < np.inf:
+        raise ValueError(f"a temperature must be above 0 and finite, not {coefficient}")
+
+
+def _require_probabilities(rows: np.ndarray) -> None:
+    _require_rows((rows >= 0).all(axis=-1), "a probability is negative or NaN; repair it, or leave the position out")
+    _require_rows(rows.sum(axis=-1) <= 1 + SUM_TOLERANCE, "probabilities sum to more than 1; divide by their sum")
+
+
+def _require_rows(good: np.ndarray | np.bool, complaint: str) -> None:
+    if not good.all():
+        raise ValueError(f"row {int(np.argmin(good))}: {complaint}")
