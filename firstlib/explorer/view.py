@@ -99,8 +99,10 @@ def compute(source: Source, state: State) -> View:
 
 def intervals(diagram: Reliability) -> tuple[np.ndarray, np.ndarray]:
     """The ends of each bin's accuracy, 95 %, `(B,)` each; 0 and 1 where it is empty."""
-    right = np.nan_to_num(diagram.accuracy) * diagram.count
-    return clopper_pearson(right.round(), diagram.count)
+    right = (np.nan_to_num(diagram.accuracy) * diagram.count).round()
+    pairs, place = np.unique([right, diagram.count], axis=1, return_inverse=True)  # the report's bins are often alike
+    low, high = clopper_pearson(*pairs)
+    return low[place], high[place]
 
 
 def rows_in_bin(confidence: np.ndarray, edges: np.ndarray, chosen: int | None) -> np.ndarray:

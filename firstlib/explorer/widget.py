@@ -127,7 +127,7 @@ class TemperatureExplorer(ipywidgets.VBox):
             "tail": list(Tail),
             "bins": sorted({*BINS, self.experiment.settings.measures.bins}),
         }
-        place = ipywidgets.Layout(width="230px")
+        place = ipywidgets.Layout(width="260px")  # of the longest map
         self.menus = {
             name: ipywidgets.Dropdown(options=options[name], description=label, layout=place)
             for name, label in LABELS.items()

@@ -1,7 +1,12 @@
 """The explorer's numbers for a page without a kernel: what `compute` says, at every place of the slider."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +28,7 @@ DIGITS = 6  # decimals, of which the page shows four
 FINE = 9  # of the measures, so that the page finds the same optimum
 KEPT = 100  # questions of each task and split that the page can list
 LONGEST = 700  # characters of a question
+MOST_WORKERS = 8
 FINER = 20  # the number of bins that the page has beside the experiment's own
 # Only label smoothing leaves anything for a tail to deal with, and a ghost's bucket is no candidate's.
 TAILS = dict.fromkeys(Map, (Tail.DROP,)) | {Map.LABEL_SMOOTHING: (Tail.DROP, Tail.RENORMALISE, Tail.SMOOTH, Tail.GOLD)}
@@ -31,9 +37,7 @@ TAILS = dict.fromkeys(Map, (Tail.DROP,)) | {Map.LABEL_SMOOTHING: (Tail.DROP, Tai
 def explorer(source: Source, tasks: Sequence[Task], start: State) -> dict[str, Any]:
     """All that the page's explorer draws and lists, as plain JSON."""
     bins = sorted({start.bins, FINER})
-    columns: dict[str, Column] = {}
-    for state in settings(tasks):
-        columns |= _columns(source, state, bins)
+    columns = _every_column(source, tasks, bins)
     return {
         "start": {**key(start), "coefficient": start.coefficient},
         "controls": _controls(tasks, bins),
@@ -102,14 +106,31 @@ class Column(NamedTuple):
     ece: np.ndarray
 
 
-def _columns(source: Source, state: State, bins: Sequence[int]) -> dict[str, Column]:
-    """The columns of each number of bins."""
-    answers = source.answers(state.task, state.split)
-    found = [
-        targets(answers, state.change(coefficient=float(place)), source.vocabulary) for place in positions(state.kind)
-    ]
-    measured = [measure(one, state) for one in found]
-    return {name(one): _column(found, measured, one) for one in (state.change(bins=number) for number in bins)}
+def _every_column(source: Source, tasks: Sequence[Task], bins: Sequence[int]) -> dict[str, Column]:
+    """All columns by name, made on as many cores as there are: it is seconds of plain arithmetic."""
+    mapped = [state for state in settings(tasks) if state.reading == READINGS[0]]
+    asked = [source.answers(state.task, state.split) for state in mapped]
+    with _workers() as workers:
+        made = workers.map(_columns, asked, repeat(source.vocabulary), mapped, repeat(bins))
+        return {name: column for part in made for name, column in part.items()}
+
+
+def _workers() -> Executor:
+    """Processes on Linux; elsewhere a new one would take longer to start than all of this takes."""
+    if sys.platform == "linux":
+        return ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), MOST_WORKERS), get_context("fork"))
+    return ThreadPoolExecutor(1)
+
+
+def _columns(answers: Predictions, vocabulary: int, state: State, bins: Sequence[int]) -> dict[str, Column]:
+    """The columns of each reading and number of bins, which read the same targets."""
+    places = positions(state.kind).tolist()
+    found = [targets(answers, state.change(coefficient=place), vocabulary) for place in places]
+    columns: dict[str, Column] = {}
+    for read in (state.change(reading=reading) for reading in READINGS):
+        measured = [measure(one, read) for one in found]
+        columns |= {name(one): _column(found, measured, one) for one in (read.change(bins=number) for number in bins)}
+    return columns
 
 
 def _column(found: Sequence[Predictions], measured: Sequence[Measures], state: State) -> Column:
