@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from command_line import first
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -94,3 +95,12 @@ training: {{epochs: 1, batch: 8, teacher_learning_rate: 1.0e-3, student_learning
 def tiny_preset(tiny_preset_file, tmp_path):
     """The same, in a folder that a test may write to."""
     return shutil.copy(tiny_preset_file, tmp_path / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The folder of a whole run on the smoke preset, and what the command printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = first("run", "--preset", "smoke", "--runs", str(runs))
+    assert done.returncode == 0, done.stderr
+    return runs, done.stdout

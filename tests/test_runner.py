@@ -1,31 +1,14 @@
 """`first run`: six notebooks on the smoke preset, again with nothing new, and with a cell that fails."""
 
 import json
-import os
-import subprocess
-import sys
 
 import nbformat
 import pytest
+from command_line import first
 
 from firstlib import runner
 from firstlib.runner import Plan, numbered_notebooks
 from firstlib.settings import METHODS
-
-
-def first(*arguments, cwd=None):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "firstlib.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
-
-
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """The folder of a whole run on the smoke preset, and what the command printed."""
-    runs = tmp_path_factory.mktemp("runs")
-    done = first("run", "--preset", "smoke", "--runs", str(runs))
-    assert done.returncode == 0, done.stderr
-    return runs, done.stdout
 
 
 def test_a_run_gives_notebooks_figures_and_results(smoke):
