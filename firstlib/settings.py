@@ -23,6 +23,7 @@ from firstlib.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 LARGEST_FILE = 2**18  # bytes of a preset: those that come with the library take one or two thousand
+MOST_ALIASES = 10
 MOST = 10_000_000  # of anything that is counted: above it there is a slip of the hand, or memory runs out
 MOST_THREADS = 4096
 LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
@@ -278,12 +279,16 @@ def _text(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: each key once, and no aliases, which can make much of a little."""
+    """Plain YAML: each key once, and few aliases, because many can make anything of a page."""
+
+    aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses what refers to another place."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="an alias (*); write it out", problem_mark=self.peek_event().start_mark)
+        """Counts what refers to another place."""
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > MOST_ALIASES:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem=f"over {MOST_ALIASES} aliases (*); write them out", problem_mark=mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:

@@ -26,7 +26,7 @@ def verify(experiment: Experiment) -> int:
     for manifest in sorted(experiment.folder.glob(f"*-*/{MANIFEST}")):
         check(manifest.parent)
     experiment.artefacts = replace(experiment.artefacts, sealed=True)
-    written, computed = _read(file.read_text(encoding="utf-8")), _read(json.dumps(experiment.measured()))
+    written, computed = _written(file), _read(json.dumps(experiment.measured()))
     for place in sorted(written.keys() | computed.keys()):
         if not _same(written.get(place), computed.get(place)):
             has, gives = written.get(place), computed.get(place)
@@ -44,6 +44,13 @@ def check_ran(experiment: Experiment) -> Path:
     if not file.is_file():
         raise UserError(f"run folder {experiment.folder}: there is no results.json; run it first, with `first run`")
     return file
+
+
+def _written(file: Path) -> dict[str, Leaf]:
+    try:
+        return _read(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: is not readable as JSON ({error}); run again") from error
 
 
 def _read(text: str) -> dict[str, Leaf]:
