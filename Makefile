@@ -30,6 +30,9 @@ app: .venv/installed-app ## notebook 04 as an app, code hidden, on this machine 
 audit: .venv/installed-audit ## known vulnerabilities in the pinned packages, where a list of them can be reached
 	@$(BIN)/python .ci/audit.py constraints.txt
 
+film: .venv/installed-test ## the README's moving picture, of a finished run (REPORT=runs/microworld/seed-0/report.html)
+	@PYTHONPATH=tests $(BIN)/python -m browser.film $(REPORT)
+
 lint: .venv/installed-test ## put code and notebooks into the common form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
