@@ -123,7 +123,8 @@ def _diagram(view: View) -> Iterator[dict[str, Any]]:
     yield {**at, "y": parts.numbers(found.over_confidence), "base": parts.numbers(found.accuracy)}
     yield {**at, "y": parts.numbers(found.under_confidence), "base": parts.numbers(found.confidence)}
     counts = [str(count) if count else "" for count in found.count.tolist()]
-    shares = parts.numbers(-SHARES * found.weight / found.weight.max())
+    # The quotient first, so that the largest is exactly 1: plotly hides the count of a bar that ends outside its axis.
+    shares = parts.numbers(-SHARES * (found.weight / found.weight.max()))
     yield {**at, "y": shares, "text": counts, "textangle": 0 if len(middle) <= 10 else -90}
     yield {"x": [0, 1], "y": [0, 1]}
     filled = np.where(found.count > 0, found.accuracy, np.nan)

@@ -127,7 +127,7 @@ class Explorer {
     const over = all(accuracy.map((value, i) => Math.max(confidence[i] - value, 0)));
     const under = all(accuracy.map((value, i) => Math.max(value - confidence[i], 0)));
     const most = Math.max(...count);
-    const share = all(count.map((value) => (-this.data.looks.shares * value) / most)).map((value) => value ?? 0);
+    const share = all(count.map((value) => -this.data.looks.shares * (value / most))).map((value) => value ?? 0);
     const colours = x.map((_, bin) => (bin === this.state.bin ? this.data.looks.chosen : this.data.looks.free));
     const told = all(filled.map((_, i) => `${count[i]} answers<br>right ${percent(accuracy[i], 1)} (95 %: ${percent(low[i], 1)} to `
       + `${percent(high[i], 1)})<br>confidence ${percent(confidence[i], 1)}`)).map((text) => text ?? "no answers");

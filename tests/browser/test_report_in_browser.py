@@ -25,6 +25,11 @@ def source(experiment):
     return ExperimentSource(experiment, ask=False)
 
 
+# The numbers of answers that can be seen below the diagram's bars.
+COUNTS = """() => [...document.querySelectorAll('#view .subplot.xy .bartext')]
+  .filter((one) => one.getBoundingClientRect().width > 0).map((one) => one.textContent)"""
+
+
 def check(page, source, state):
     """The numbers in words and the numbers that are drawn."""
     view = compute(source, state)
@@ -32,6 +37,7 @@ def check(page, source, state):
     assert said == told(view)
     drawn = page.evaluate("document.getElementById('view').data.map(({name, x, y}) => [name, x, y])")
     by_name = {name: (x, y) for name, x, y in drawn}
+    assert page.evaluate(COUNTS) == [str(count) for count in view.reliability.count if count]
     heights = nulls(view.reliability.accuracy)
     assert by_name["accuracy"][1] == pytest.approx(heights, abs=1e-5)
     assert by_name["recalibrated"][1] == pytest.approx(view.example.after.tolist(), abs=1e-5)
