@@ -2,7 +2,7 @@
 
 import math
 import string
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -139,17 +139,23 @@ def test_smooth_ece_lies_between_0_and_1_and_follows_a_small_step(predictions):
     assert metrics.smooth_ece(moved, correct) == pytest.approx(found, abs=2e-3)
 
 
+def chances(confidence):
+    """Every way in which the answers may turn out, with its chance if confidence is right."""
+    for outcome in product([False, True], repeat=len(confidence)):
+        yield math.prod(c if right else 1 - c for c, right in zip(confidence, outcome, strict=True)), outcome
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(CONFIDENCES, min_size=1, max_size=40), BINS, BINNINGS, st.integers(0, 2**32 - 1))
-def test_the_noise_floor_is_what_calibrated_draws_show(confidence, bins, binning, seed):
-    found = metrics.noise_floor(confidence, bins, draws=200, seed=seed, binning=binning)
+@given(st.lists(CONFIDENCES, min_size=1, max_size=6), BINS, BINNINGS, st.integers(0, 2**32 - 1))
+def test_the_noise_floor_is_the_mean_over_all_outcomes(confidence, bins, binning, seed):
+    found = metrics.noise_floor(confidence, bins, draws=2000, seed=seed, binning=binning)
     assert 0 <= found.mean <= 1
-    assert found.percentile_95 >= 0
-    assert found == metrics.noise_floor(confidence, bins, draws=200, seed=seed, binning=binning)
-    random = np.random.default_rng(seed + 1)
-    draws = [metrics.ece(confidence, random.random(len(confidence)) < confidence, bins, binning) for _ in range(200)]
-    error = math.sqrt(2 * np.var(draws) / 200) + 1e-3
-    assert found.mean == pytest.approx(np.mean(draws), abs=6 * error)
+    assert 0 <= found.percentile_95 <= 1
+    errors = [(chance, metrics.ece(confidence, outcome, bins, binning)) for chance, outcome in chances(confidence)]
+    mean = math.fsum(chance * error for chance, error in errors)
+    variance = math.fsum(chance * (error - mean) ** 2 for chance, error in errors)
+    bound = math.sqrt(60 * variance / 2000) + 30 / 2000  # Bernstein's: passed once in 10^12 times
+    assert found.mean == pytest.approx(mean, abs=bound)
 
 
 @settings(max_examples=60, deadline=None)
