@@ -12,10 +12,13 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from firstlib import processes
+from firstlib.artefacts import is_full
 from firstlib.errors import UserError
 from firstlib.runner import NOTEBOOKS, NotebookError, Plan, results_table
 from firstlib.runner import run as run_notebooks
 from firstlib.settings import LARGEST_SEED, STAGES, STUDENT_METHODS
+
+STOPPED = 130  # by Ctrl-C: typer catches it, and returns this
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="FIRST, the laboratory for honest language models.")
 console = Console()
@@ -190,30 +193,37 @@ def _on_one_line(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
+def _explained(error: Exception) -> tuple[int, str]:
+    """Exit status and words for what a user can mend.
+
+    Raises:
+        Exception: The error itself, where it is a defect of ours.
+    """
+    if isinstance(error, NotebookError):
+        return 1, str(error)
+    if isinstance(error, TyperException):
+        return 2, _one_line(error)
+    if isinstance(error, UserError):
+        return 2, _on_one_line(str(error))
+    if is_full(error):
+        return 2, "no space left on the disk; make room, and the same command goes on from what was finished"
+    if isinstance(error, OSError) and error.filename is not None:
+        told = f"{error.filename}: {error.strerror}; give another place, or change who may write there"
+        return 2, _on_one_line(told)
+    raise error
+
+
 def main() -> None:
     """The entry point: a user's mistake is one line and exit status 2, a failed notebook exit status 1."""
-    error_console = Console(stderr=True)
     try:
-        app(standalone_mode=False)
-    except TyperException as error:
-        error_console.print(f"first: {_one_line(error)}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except UserError as error:
-        told = _on_one_line(str(error))
-        error_console.print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        told = _on_one_line(f"{error.filename}: {error.strerror}; give another place, or change who may write there")
-        error_console.print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except NotebookError as error:
-        error_console.print(f"first: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        error_console.print("first: stopped; what was finished is kept, and the same command goes on from there")
-        sys.exit(130)
+        status, told = app(standalone_mode=False), ""
+    except Exception as error:
+        status, told = _explained(error)
+    if status == STOPPED:
+        told = "stopped; what was finished is kept, and the same command goes on from there"
+    if status:
+        Console(stderr=True).print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(status)
 
 
 if __name__ == "__main__":

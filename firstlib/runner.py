@@ -102,7 +102,7 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
         with _Memory() as memory:
             papermill.execute_notebook(
                 path, partial, plan.parameters, progress_bar=False, cwd=NOTEBOOKS, kernel_name="python3",
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )  # fmt: skip
     except papermill.exceptions.PapermillExecutionError as error:
         final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
