@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan app audit lint bench notebooks rates seeds real base-models real-base-models constraints clean
+.PHONY: help run test lab plan app audit fuzz lint bench notebooks rates seeds real base-models real-base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ audit: .venv/installed-audit ## known vulnerabilities in the pinned packages, wh
 
 film: .venv/installed-test ## the README's moving picture, of a finished run (REPORT=runs/microworld/seed-0/report.html)
 	@PYTHONPATH=tests $(BIN)/python -m browser.film $(REPORT)
+
+fuzz: .venv/installed-test ## bytes without end into what reads presets and responses, a minute each
+	@mkdir -p runs; for target in presets responses; do \
+	$(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=60 -artifact_prefix=runs/ || exit 1; done
 
 lint: .venv/installed-test ## put code and notebooks into the common form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy

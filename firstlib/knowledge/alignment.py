@@ -8,6 +8,7 @@ on the teacher (`echo`) and one that it wrote itself (a chat).
 By id: the same, with token ids for text.
 """
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -83,8 +84,8 @@ def _by_id(token: Token, pieces: Pieces, where: str) -> int | Reason:
     meant = {read(token.text).strip() for read in READINGS}  # a lone token may have lost its leading space
     if token.text and UNKNOWN not in token.text and own.strip() not in meant:
         raise UserError(
-            f"{where}: token {token.id} reads {token.text!r} to the teacher and {own.decode(errors='replace')!r} to "
-            "the student: their ids are not shared; match them by text"
+            f"{where}: token {token.id} reads {reprlib.repr(token.text)} to the teacher and "
+            f"{own.decode(errors='replace')!r} to the student: their ids are not shared; match them by text"
         )
     return token.id
 

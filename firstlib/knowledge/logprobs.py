@@ -12,6 +12,7 @@ at most the former's 1e-6; but Eq. 4 and label smoothing give every one of the k
 
 import json
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -193,7 +194,7 @@ def match_all(
         elif response.failure:
             failed[name] = response.failure
         elif name in answered:
-            raise UserError(f"{response.where}: a second response to example {name!r}; keep one of the two")
+            raise UserError(f"{response.where}: a second response to example {reprlib.repr(name)}; keep one of the two")
         else:
             answered.add(name)
             yield match(response, examples[name], pieces, rules)

@@ -280,9 +280,14 @@ def _check_sum(tokens: Sequence[Token], where: str) -> None:
         )
 
 
+def _part(part: str | int) -> str:
+    """A field's name, or a token's text, which may be anything."""
+    return str(part) if isinstance(part, int) or part.isidentifier() else reprlib.repr(part)
+
+
 def _complaint(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(_part(part) for part in first["loc"])
     value = first["input"]
     shown = f"a {type(value).__name__}" if isinstance(value, dict | list) else reprlib.repr(value)
     return f"{place}: {first['msg']}, not {shown}"
