@@ -27,7 +27,6 @@ from firstlib.errors import UserError
 VOCABULARY = 8192
 BLOCK = 256  # tokens
 BATCH = 16  # blocks
-TOKENS = 800_000  # that are read: half of the text, so that two cores need half an hour
 SPECIAL = ["<s>", "</s>", "<pad>"]
 
 
@@ -98,7 +97,6 @@ def pretrain(role: str, documents: Sequence[str], folder: Path, seed: int = 1) -
     """Trains one base model and writes it as a plain transformers folder."""
     shape, tokenizer = SHAPES[role], build_tokenizer(documents)
     model, rows = blank_model(shape, tokenizer, seed), blocks(tokenizer, documents)
-    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: TOKENS // BLOCK]]
     print(f"{role}: {model.num_parameters():,} parameters, {rows.numel():,} tokens, {shape.epochs} times")
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, num_train_epochs=shape.epochs,
