@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from firstlib.errors import UserError
 
-VOCABULARY = 8192
+VOCABULARY = 4096
 BLOCK = 256  # tokens
 BATCH = 16  # blocks
 SPECIAL = ["<s>", "</s>", "<pad>"]
@@ -43,7 +43,7 @@ class Shape:
 
 SHAPES = {
     "teacher": Shape(width=256, layers=6, heads=8, epochs=1, learning_rate=1.5e-3),
-    "student": Shape(width=256, layers=4, heads=8, epochs=1, learning_rate=1.5e-3),
+    "student": Shape(width=128, layers=4, heads=4, epochs=2, learning_rate=3e-3),
 }
 
 

@@ -41,7 +41,7 @@ def test_the_app_follows_its_slider_and_shows_no_code(watched, app, experiment, 
     from playwright.sync_api import expect
 
     page = watched(WIDTHS["wide"])  # which complains, at the end, of any foreign host that was asked
-    page.goto(app)
+    page.goto(app, timeout=PATIENCE, wait_until="commit")  # the notebook runs while the page loads
     measures = page.locator("[data-measure=ece]")
     measures.wait_for(timeout=PATIENCE)
     source, start = ExperimentSource(experiment), experiment.coefficient("csqa")
@@ -58,4 +58,5 @@ def test_the_app_follows_its_slider_and_shows_no_code(watched, app, experiment, 
     assert page.locator(".jupyter-widgets .js-plotly-plot").count() == 1
     assert page.locator(".jp-CodeCell .jp-InputArea").count() == 0
     assert "TemperatureExplorer(" not in page.locator("body").inner_text()
-    page.screenshot(path=pictures / "app-wide.png", full_page=True)
+    page.locator("h2", has_text="Move it").evaluate("one => one.scrollIntoView()")
+    page.screenshot(path=pictures / "app-wide.png")
