@@ -167,7 +167,7 @@ def copy_notebook(experiment, to):
     to.write_text(json.dumps(book), encoding="utf-8")
 
 
-def _wait_for(port, log, seconds=60):
+def _wait_for(port, log, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

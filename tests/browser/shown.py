@@ -4,8 +4,8 @@ import math
 from statistics import median
 
 WIDTHS = {"wide": 1280, "narrow": 390}
-PATIENCE = 60_000  # milliseconds for a kernel to start and run a notebook
-SOON = 10_000
+PATIENCE = 240_000  # milliseconds for a kernel to start and run a notebook, on a machine that has other work too
+SOON = 20_000
 BOUND = 1000  # milliseconds from a move to its figure, on the slowest machine
 MOVES = 24
 
