@@ -7,3 +7,7 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+class StoreError(UserError, ValueError):
+    """A knowledge store that is not whole, or not the one expected; the message names both sides and the remedy."""

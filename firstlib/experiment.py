@@ -25,7 +25,7 @@ from firstlib.metrics import ece
 from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
 from firstlib.results import Row, scores
-from firstlib.settings import METHODS, STAGES, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
+from firstlib.settings import LARGEST_SEED, METHODS, STAGES, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode_examples, encode_questions
 from firstlib.tasks.question import Item, Question, as_example
@@ -35,8 +35,6 @@ if TYPE_CHECKING:  # imported where something is trained: the Trainer takes four
     from firstlib.training import Lessons
 
 Role = Literal["teacher", "student"]
-
-LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 
 # What a folder holds may change its meaning between versions of the library: then its number goes up.
 FORMATS = {"tuned": 2, "predictions": 1, "knowledge": knowledge.FORMAT}
@@ -221,7 +219,10 @@ class Experiment:
     def chosen(self) -> dict[str, dict[str, Any]]:
         """Coefficients chosen by hand, by task and map, each with the teacher whose knowledge it was chosen for."""
         path = self.folder / CHOSEN
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{path}: is damaged; remove it, and choose again in notebook 04") from error
 
     def target_ece(self, task: Task, split: str, kind: Map | str, coefficient: float) -> float:
         """ECE of the teacher's recalibrated targets: what a student that matched them exactly would show."""
@@ -365,6 +366,9 @@ class Experiment:
     def _check_tokens(self) -> None:
         """Before anything costly is made: the student must understand the teacher's token ids."""
         self._once("tokens", lambda: models.check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
+        k, words = self.settings.knowledge.k, min(len(self.tokenizer("teacher")), self.vocabulary_size)
+        if k > words:
+            raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens; lower it")
 
     def _tuned(self, stage: str, role: Role, task: Task, lesson: dict[str, Any]) -> Path:
         model = self._model(role)

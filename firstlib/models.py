@@ -64,11 +64,10 @@ def base_identity(model: Model) -> str:
 
 def _had(loader: Any, model: Model, **options: Any) -> Any:
     """What a loader of transformers gives for the base model, from its folder, the cache or the hub."""
+    location, trusted = base_location(model), _trusted(model)
     try:
-        return loader.from_pretrained(
-            base_location(model), revision=model.revision, trust_remote_code=_trusted(model), **options
-        )
-    except (OSError, ValueError) as error:
+        return loader.from_pretrained(location, revision=model.revision, trust_remote_code=trusted, **options)
+    except Exception as error:  # transformers, safetensors and the hub raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "custom code" in reason:
             raise UserError(
@@ -117,6 +116,9 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
     Args:
         model: settings.
         place: whether to put it on this process's device; else accelerate will.
+
+    Raises:
+        UserError: It cannot be had, or not all of its weights are there.
     """
     dtype = getattr(torch, model.dtype)
     four_bit = BitsAndBytesConfig(
@@ -125,14 +127,21 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return _had(
+    base, found = _had(
         AutoModelForCausalLM,
         model,
         dtype=dtype,
         use_safetensors=True,
         quantization_config=four_bit if model.tuning == "qlora" else None,
         device_map={"": device()} if place else None,
+        output_loading_info=True,
     )
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(
+            f"base model {model.base!r}: {len(missing)} of its weights are in none of its files, the first is "
+            f"{missing[0]}; is it a causal language model, and its config.json its own?"
+        )
+    return base
 
 
 def load_for_training(model: Model, seed: int) -> LanguageModel:

@@ -5,6 +5,8 @@ distillation from a teacher who is sure of the right token, for then Eq. 5 is th
 lessons alone.
 """
 
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -23,8 +25,8 @@ from transformers.modeling_outputs import CausalLMOutput
 from transformers.trainer_callback import PrinterCallback
 
 from firstlib import processes
-from firstlib.artefacts import damage, seal
-from firstlib.errors import UserError
+from firstlib.artefacts import damage, seal, write_json
+from firstlib.errors import StoreError, UserError
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.losses import top_k_kl
 from firstlib.models import LanguageModel, body_and_head, causal_model, device, logit_form
@@ -63,11 +65,11 @@ def make_lesson(example: Encoded, knowledge: TopK, recalibrate: Callable[[np.nda
     """Joins an example with what the teacher said on it, on all of its response or (behind an interface) on a part.
 
     Raises:
-        ValueError: The knowledge is on another example, or on positions outside its response.
+        StoreError: The knowledge is on another example, or on positions outside its response.
     """
     inside = (knowledge.position >= example.start) & (knowledge.position < len(example.token_ids))
     if example.id != knowledge.example_id or not inside.all():
-        raise ValueError(f"example {example.id}: the store's positions are not its response's; extract again")
+        raise StoreError(f"example {example.id}: the store's positions are not its response's; extract again")
     return Lesson(example, knowledge.position, knowledge.token_ids, recalibrate(knowledge.probabilities))
 
 
@@ -87,7 +89,7 @@ class Lessons(Dataset[Lesson]):
 
         Raises:
             KeyError: The store has nothing on it.
-            ValueError: What it has is on other positions.
+            StoreError: What it has is on other positions.
         """
         example = self.examples[index]
         return make_lesson(example, self.store[example.id], self.recalibrate)
@@ -193,13 +195,21 @@ def _loss_of(
 
 
 class _Watch(TrainerCallback):
-    """Tells how far training is."""
+    """Tells how far training is, and stops one whose loss is no number any more."""
 
     def __init__(self, at: Callable[[int], None]) -> None:
         self.at = at
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.at(state.global_step)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = kwargs["logs"].get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"training: the loss of step {state.global_step} is {loss}; lower the learning rate, choose another "
+                "training.mixed_precision, or look at the base model's weights"
+            )
 
 
 class _Keeper(TrainerCallback):
@@ -263,9 +273,19 @@ def _train(
         trainer.train(resume_from_checkpoint=_kept(trainer, training, course.checkpoints))
         trainer.release()
         if course.save_to:
-            trainer.save_model(str(course.save_to))
-            (course.save_to / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the preset says it all
+            _save(trainer, course.save_to)
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _save(trainer: DistillationTrainer, folder: Path) -> None:
+    trainer.save_model(str(folder))
+    if processes.rank() > 0:
+        return
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the preset says it all
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():  # peft writes a set in any order, and the same training is to give the same bytes
+        content = json.loads(adapter.read_text(encoding="utf-8"))
+        write_json(adapter, content | {"target_modules": sorted(content["target_modules"])})
 
 
 def _kept(trainer: DistillationTrainer, training: Training, checkpoints: Path | None) -> str | None:
@@ -283,7 +303,7 @@ def _arguments(training: Training, course: Course, scratch: str) -> TrainingArgu
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(course.logs)  # the Trainer's own way to be told
     arguments = TrainingArguments(
         output_dir=str(course.checkpoints or scratch), save_strategy="no", save_total_limit=2,
-        disable_tqdm=True, logging_steps=1, report_to=list(training.report_to) or "none",
+        disable_tqdm=True, logging_steps=1, logging_nan_inf_filter=False, report_to=list(training.report_to) or "none",
         per_device_train_batch_size=device_batch, gradient_accumulation_steps=accumulation,
         num_train_epochs=training.epochs, learning_rate=course.learning_rate,
         lr_scheduler_type="cosine", warmup_steps=training.warmup,

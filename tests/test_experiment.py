@@ -356,3 +356,17 @@ def test_a_coefficient_chosen_for_another_teacher_is_refused_naming_both(tiny_pr
 def test_a_coefficient_that_cannot_be_is_refused(open_run, task, coefficient):
     with pytest.raises(UserError, match="must be above 0"):
         open_run("by hand").choose(task, coefficient)
+
+
+def test_more_of_the_teacher_than_it_has_is_refused_before_anything_is_made(open_run):
+    experiment = open_run("too many").change(knowledge__k=5000)
+    with pytest.raises(UserError, match=r"knowledge\.k: 5000, but the teacher has \d+ tokens"):
+        experiment.teacher("csqa")
+
+
+def test_a_damaged_choice_is_named(tiny_preset, tmp_path):
+    experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path))
+    experiment.choose("csqa", 0.5)
+    (experiment.folder / "chosen.json").write_text("{")
+    with pytest.raises(UserError, match=r"chosen\.json: is damaged; remove it"):
+        experiment.coefficient("csqa")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from firstlib import models
+from firstlib.errors import UserError
 from firstlib.knowledge import (
     KnowledgeStore,
     Origin,
@@ -68,6 +69,14 @@ def everything(model, example):
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
     return logits.softmax(-1)[example.start - 1 : -1].numpy()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_model_that_gives_no_numbers_is_refused(bad):
+    logits = torch.zeros(3, 20)
+    logits[1, 7] = bad
+    with pytest.raises(UserError, match="logits that are no numbers"):
+        top_k_of_logits(logits, 5)
 
 
 # -- top k -------------------------------------------------------------------------------------------------------

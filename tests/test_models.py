@@ -221,3 +221,20 @@ def test_sizes_are_read_from_the_configuration(base):
     model = models.load_base(base)
     assert models.parameter_count(base) == sum(p.numel() for p in model.parameters())
     assert models.vocabulary_size(base) == model.lm_head.weight.shape[0]
+
+
+def test_a_base_whose_weights_are_not_all_there_is_refused(copy, tmp_path):
+    path = tmp_path / "copy" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] + 1}))
+    with pytest.raises(UserError, match=r"of its weights are in none of its files, the first is model\.layers\.2"):
+        models.load_base(copy)
+
+
+def test_weights_of_another_shape_are_one_line(copy, tmp_path):
+    path = tmp_path / "copy" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"intermediate_size": 7}))
+    with pytest.raises(UserError, match="cannot be loaded") as error:
+        models.load_base(copy)
+    assert "\n" not in str(error.value)

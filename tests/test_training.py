@@ -343,3 +343,10 @@ def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     training.fine_tune(model, examples[:2], ONE_STEP, training.Course(1e-3, 0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_whose_loss_is_no_number_stops(model, examples):
+    with torch.no_grad():
+        models.body_and_head(model)[1].weight[3] = float("nan")
+    with pytest.raises(UserError, match=r"the loss of step 1 is nan; lower the learning rate"):
+        training.fine_tune(model, examples, ONE_STEP, training.Course(1e-3, 0))

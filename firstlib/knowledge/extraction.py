@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from firstlib.errors import UserError
 from firstlib.knowledge.top_k import TopK
 from firstlib.models import LanguageModel, body_and_head, logits_of
 from firstlib.progress import steps
@@ -111,10 +112,16 @@ def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0
 
     >>> top_k_of_logits(torch.tensor([[0.5, 0.3, 0.2]]).log(), 2).probabilities
     tensor([[0.5000, 0.3000]])
+
+    Raises:
+        UserError: A logit is NaN or infinitely high.
     """
     rows = max(1, BLOCK // logits.shape[1])
     scratch = torch.empty_like(logits[:rows])
-    return _joined([_of_block(block, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)])
+    found = _joined([_of_block(block, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)])
+    if found.probabilities.isnan().any():
+        raise UserError("the model gives logits that are no numbers; look at its weights, or choose another dtype")
+    return found
 
 
 def _of_block(logits: Tensor, k: int, temperatures: Sequence[float], scratch: Tensor) -> Found:

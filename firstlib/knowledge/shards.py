@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from firstlib.errors import StoreError
 from firstlib.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ def check_complete(store: "KnowledgeStore", encoded: Sequence[Encoded]) -> None:
     """Makes sure that a store has every response position of every example, each once.
 
     Raises:
-        ValueError: It has not; the first example is named.
+        StoreError: It has not; the first example is named.
     """
     for example in encoded:
         expected = list(range(example.start, len(example.token_ids)))
         if example.id not in store or store[example.id].position.tolist() != expected:
-            raise ValueError(f"{store.path}: example {example.id!r} is not whole; extract the knowledge again")
+            raise StoreError(f"{store.path}: example {example.id!r} is not whole; extract the knowledge again")
     if len(store) != len(encoded):
-        raise ValueError(f"{store.path}: it has {len(store)} examples, expected {len(encoded)}; extract again")
+        raise StoreError(f"{store.path}: it has {len(store)} examples, expected {len(encoded)}; extract again")

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from firstlib.errors import StoreError
 from firstlib.knowledge.parts import Parts
 from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
@@ -101,14 +102,14 @@ def _files(folder: Path | str) -> list[str]:
     """The store's files, with the folder's protocol.
 
     Raises:
-        ValueError: One is missing, or there are files of two stores.
+        StoreError: One is missing, or there are files of two stores.
     """
     system, path = fsspec.core.url_to_fs(str(folder))
     try:
         names = [entry.rsplit("/", 1)[-1] for entry in system.ls(path, detail=False)]
         return [_file(folder, name) for name in whole_set(names)]
     except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"knowledge store {folder}: {error}; extract the knowledge again") from error
+        raise StoreError(f"knowledge store {folder}: {error}; extract the knowledge again") from error
 
 
 def _groups(items: Iterable[TopK]) -> Iterator[list[TopK]]:
@@ -166,7 +167,7 @@ class KnowledgeStore:
         """Opens the store in a local folder or at any fsspec URL.
 
         Raises:
-            ValueError: A part is missing, an example is there twice, or the origin differs from the expected one, or
+            StoreError: A part is missing, an example is there twice, or the origin differs from the expected one, or
                 between parts; the message names both.
         """
         self.paths = _files(folder)
@@ -177,7 +178,7 @@ class KnowledgeStore:
             self.origin = expected or _origin(parts[0].schema_arrow)
             for path, part in zip(self.paths, parts, strict=True):
                 if (found := _origin(part.schema_arrow)) != self.origin:
-                    raise ValueError(f"{path}: {_difference(found, self.origin)}; extract the knowledge again")
+                    raise StoreError(f"{path}: {_difference(found, self.origin)}; extract the knowledge again")
             self.size = sum(file.seek(0, os.SEEK_END) for file in files)
             self._unpack(parts)
 
@@ -214,7 +215,7 @@ class KnowledgeStore:
         for name, end in zip(runs.values.to_pylist(), (runs.run_ends.to_numpy() + start).tolist(), strict=True):
             known = self._rows.get(name)
             if known and known.stop != begin:
-                raise ValueError(f"{self.path}: example {name!r} is there twice; extract the knowledge again")
+                raise StoreError(f"{self.path}: example {name!r} is there twice; extract the knowledge again")
             self._rows[name] = slice(known.start if known else begin, end)
             begin = end
 
@@ -260,7 +261,8 @@ def _numbers(column: pa.Array) -> np.ndarray:
 
 def _origin(schema: pa.Schema) -> Origin:
     content = json.loads(schema.metadata[b"first"])
-    return Origin(**{**content, "temperatures": tuple(content.get("temperatures", ()))})
+    known = {field.name: content[field.name] for field in fields(Origin) if field.name in content}  # of any version
+    return Origin(**{**known, "temperatures": tuple(content.get("temperatures", ()))})
 
 
 def bytes_by_k(store: KnowledgeStore, ks: Sequence[int]) -> list[float]:
