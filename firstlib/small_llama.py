@@ -24,9 +24,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from firstlib.errors import UserError
 
-VOCABULARY = 4096
+VOCABULARY = 8192
 BLOCK = 256  # tokens
 BATCH = 16  # blocks
+TOKENS = 800_000  # that are read: half of the text, so that two cores need half an hour
 SPECIAL = ["<s>", "</s>", "<pad>"]
 
 
@@ -43,7 +44,7 @@ class Shape:
 
 SHAPES = {
     "teacher": Shape(width=256, layers=6, heads=8, epochs=1, learning_rate=1.5e-3),
-    "student": Shape(width=128, layers=4, heads=4, epochs=2, learning_rate=3e-3),
+    "student": Shape(width=256, layers=4, heads=8, epochs=1, learning_rate=1.5e-3),
 }
 
 
@@ -97,6 +98,7 @@ def pretrain(role: str, documents: Sequence[str], folder: Path, seed: int = 1) -
     """Trains one base model and writes it as a plain transformers folder."""
     shape, tokenizer = SHAPES[role], build_tokenizer(documents)
     model, rows = blank_model(shape, tokenizer, seed), blocks(tokenizer, documents)
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: TOKENS // BLOCK]]
     print(f"{role}: {model.num_parameters():,} parameters, {rows.numel():,} tokens, {shape.epochs} times")
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, num_train_epochs=shape.epochs,
