@@ -49,8 +49,10 @@ def run_folder(runs: str, preset: str, seed: int, overrides: Sequence[str] = ())
     """Where a run keeps everything: `runs/<preset>/seed-<n>`, with a mark where settings were overridden.
 
     Raises:
-        UserError: Something on the way is a file.
+        UserError: Something on the way is a file, or the name cannot be one.
     """
+    if "\0" in runs:
+        raise UserError(f"run folder {runs!r}: a name cannot hold that character; give another")
     mark = f"-{content_key(sorted(overrides))[:6]}" if overrides else ""
     folder = project_path(runs) / f"{preset_name(preset)}{mark}" / f"seed-{seed}"
     for place in (folder, *folder.parents):

@@ -147,7 +147,10 @@ def is_current(path: Path, plan: Plan) -> bool:
     executed = plan.folder / "notebooks" / path.name
     if not executed.is_file() or not (plan.folder / "results.json").is_file():
         return False
-    metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
+    try:
+        metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
+    except (ValueError, KeyError):
+        return False  # damaged: it is run again
     return metadata.get("first", {}).get("key") == _key(path, plan)
 
 

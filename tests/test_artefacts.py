@@ -91,6 +91,11 @@ def test_a_run_folder_tells_overridden_settings_apart(tmp_path):
     assert changed.parent.name.startswith("smoke-")
 
 
+def test_a_name_that_cannot_be_is_refused():
+    with pytest.raises(UserError, match="cannot hold that character"):
+        run_folder("runs\0", "smoke", 0)
+
+
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "smoke").write_text("")
     with pytest.raises(UserError, match="is a file"):

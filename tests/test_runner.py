@@ -1,6 +1,7 @@
 """`first run`: six notebooks on the smoke preset, again with nothing new, and with a cell that fails."""
 
 import json
+import shutil
 
 import nbformat
 import pytest
@@ -52,6 +53,14 @@ def test_run_again_does_nothing_and_after_a_change_only_what_changed(smoke, monk
     last = sorted(tmp_path.glob("*.ipynb"))[-1]
     last.write_text(last.read_text().replace("Who can be trusted?", "Whom can one trust?"))
     assert [path for path in numbered_notebooks() if not runner.is_current(path, plan)] == [last]
+
+
+def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
+    plan = Plan("smoke", 0, str(tmp_path))
+    shutil.copytree(smoke[0] / "smoke", tmp_path / "smoke")
+    first_one = numbered_notebooks()[0]
+    (plan.folder / "notebooks" / first_one.name).write_text("{")
+    assert not runner.is_current(first_one, plan)
 
 
 def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkeypatch, tmp_path, capsys):

@@ -26,7 +26,8 @@ def app(experiment, tmp_path_factory):
 
 def made_by_make():
     """The environment and the options of the command behind `make app`."""
-    told = subprocess.run(["make", "-n", "app"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "-n", "app"]  # it may be make that runs this test, and then tells where
+    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     words = shlex.split(told.replace("\\\n", " ").splitlines()[-1])
     at = words.index("notebooks/04_temperature.ipynb")
     return dict(word.split("=", 1) for word in words[: at - 1]), words[at + 1 :]
