@@ -241,9 +241,12 @@ def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any]
     write_json(folder / MANIFEST, manifest)
 
 
-@cache
-def _code() -> str:
+def library_key() -> str:
+    """A hash of the library's code, as it is on the disk now."""
     return files_key(Path(__file__).parent.rglob("*.py"))
+
+
+_code = cache(library_key)  # of a process: what it runs was read when it began
 
 
 def seal(folder: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +116,7 @@ def table(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", se
 
     experiment = Experiment(preset, seed, runs, tuple(set or ()))
     check_ran(experiment)
-    experiment.artefacts = replace(experiment.artefacts, sealed=True)
+    experiment.seal()
     console.print(terminal_table(compare(experiment)))
 
 

@@ -5,7 +5,7 @@ Each stage is computed when it is first asked for and kept under the hash of all
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -82,6 +82,10 @@ class Experiment:
     def __repr__(self) -> str:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
 
+    def seal(self) -> None:
+        """From now on nothing is made: a stage that is missing is an error."""
+        self.artefacts = replace(self.artefacts, sealed=True)
+
     def change(self, **changes: Any) -> "Experiment":
         """The same experiment with some settings changed, for example `distillation__student="renormalised"`.
 
@@ -128,6 +132,11 @@ class Experiment:
     def training_tasks(self) -> list[Task]:
         """Every task that a model is trained on."""
         return list(dict.fromkeys(column.train for column in self.settings.columns))
+
+    def all_tasks(self) -> list[Task]:
+        """Every task that a model is trained or tested on."""
+        tests = [test for column in self.settings.columns for test in column.test]
+        return list(dict.fromkeys([*self.training_tasks(), *tests]))
 
     @property
     def main(self) -> Task:
@@ -330,7 +339,7 @@ class Experiment:
             "rows_by_vocabulary": [asdict(row) for row in self.rows("vocabulary")],
             "base": self._base_rows(),
             "coverage": {task: self._coverage(task) for task in self.training_tasks()},
-            "unusable": {task: self.source.unusable(task) for task in self._all_tasks()},
+            "unusable": {task: self.source.unusable(task) for task in self.all_tasks()},
         }
 
     # -- how stages are made -----------------------------------------------------------------------------------
@@ -354,10 +363,6 @@ class Experiment:
     def encoded(self, task: Task, split: str, role: Role = "student") -> list[Encoded]:
         """A split's items with their right responses, as token ids."""
         return encode_examples(self.tokenizer(role), [as_example(item) for item in self.items(task, split)])
-
-    def _all_tasks(self) -> list[Task]:
-        tests = [test for column in self.settings.columns for test in column.test]
-        return list(dict.fromkeys([*self.training_tasks(), *tests]))
 
     def _data_key(self, task: Task, split: str) -> str:
         make = lambda: content_key([vars(item) for item in self.items(task, split)])  # noqa: E731

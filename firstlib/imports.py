@@ -35,8 +35,7 @@ def import_knowledge(experiment: Experiment, file: Path, task: Task, split: str,
 
 
 def _check_asked(experiment: Experiment, task: str, split: str) -> None:
-    columns = experiment.settings.columns
-    tasks = dict.fromkeys(name for column in columns for name in (column.train, *column.test))
+    tasks = experiment.all_tasks()
     if task not in tasks or split not in SPLITS:
         raise UserError(
             f"task {task!r}, split {split!r}: the preset's tasks are {', '.join(tasks)}; the splits {', '.join(SPLITS)}"

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.utils import logging
 
 from firstlib.artefacts import files_key, project_path
-from firstlib.errors import UserError
+from firstlib.errors import UserError, first_line
 from firstlib.settings import Model
 
 if TYPE_CHECKING:  # imported where an adapter is at hand: that takes three seconds
@@ -68,7 +68,7 @@ def _had(loader: Any, model: Model, **options: Any) -> Any:
     try:
         return loader.from_pretrained(location, revision=model.revision, trust_remote_code=trusted, **options)
     except Exception as error:  # transformers, safetensors and the hub raise many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if "custom code" in reason:
             raise UserError(
                 f"base model {model.base!r}: it brings code of its own, which is not run; read it, and if you trust it "

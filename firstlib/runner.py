@@ -22,10 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from firstlib.artefacts import CHOSEN, PROJECT, content_key, files_key, run_folder, write_json
+from firstlib.artefacts import CHOSEN, PROJECT, content_key, library_key, run_folder, write_json
 from firstlib.errors import UserError
 from firstlib.progress import PROGRESS_FILE
-from firstlib.settings import PRESETS, load_preset
+from firstlib.settings import load_preset
 
 NOTEBOOKS = PROJECT / "notebooks"
 OWN_PARAMETERS = {"preset": "microworld", "seed": 0, "run_folder": "runs", "overrides": []}
@@ -158,9 +158,8 @@ def _key(path: Path, plan: Plan) -> str:
     """The hash of what a notebook's outcome depends on: its cells, its parameters, the settings and the library."""
     cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     settings = load_preset(plan.preset, plan.overrides).model_dump(mode="json")
-    library = files_key(PRESETS.parent.rglob("*.py"))
     by_hand = chosen.read_text() if (chosen := plan.folder / CHOSEN).is_file() else ""
-    return content_key([cells, plan.parameters, settings, library, by_hand])
+    return content_key([cells, plan.parameters, settings, library_key(), by_hand])
 
 
 def _record_cost(plan: Plan, name: str, seconds: float, peak: int) -> None:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def verify(experiment: Experiment) -> int:
     file = check_ran(experiment)
     for manifest in sorted(experiment.folder.glob(f"*-*/{MANIFEST}")):
         check(manifest.parent)
-    experiment.artefacts = replace(experiment.artefacts, sealed=True)
+    experiment.seal()
     written, computed = _written(file), _read(json.dumps(experiment.measured()))
     for place in sorted(written.keys() | computed.keys()):
         if not _same(written.get(place), computed.get(place)):

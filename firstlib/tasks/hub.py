@@ -19,7 +19,7 @@ import datasets
 import pandas as pd
 import pyarrow.parquet as pq
 
-from firstlib.errors import UserError
+from firstlib.errors import UserError, first_line
 from firstlib.settings import Data, Task
 from firstlib.tasks.question import Item
 from firstlib.tasks.rows import NO_ANSWER, Row, UnusableRow, read_row, row_id
@@ -195,7 +195,7 @@ def _from_hub(task: Task) -> dict[str, Any]:
         return dict(datasets.load_dataset(name, config))
     except Exception as error:  # datasets raises many kinds, of several libraries
         raise UserError(
-            f"data set {name}: neither cached nor to be had from the hub ({_first_line(error)}); "
+            f"data set {name}: neither cached nor to be had from the hub ({first_line(error)}); "
             "check the connection, or set data.folder to a folder that holds it"
         ) from error
 
@@ -205,7 +205,7 @@ def _from_file(file: Path) -> Iterable[Row]:
     try:
         rows = _FORMATS[kind](file)
     except (OSError, ValueError, RecursionError) as error:  # those of pandas and pyarrow are among them
-        raise UserError(f"data file {file}: not readable as {kind}: {_first_line(error)}") from error
+        raise UserError(f"data file {file}: not readable as {kind}: {first_line(error)}") from error
     if not rows:
         raise UserError(f"data file {file}: holds no rows; fill it, or take it away")
     return rows
@@ -248,7 +248,3 @@ def _from_parquet(file: Path) -> list[Row]:
 
 
 _FORMATS: dict[str, Callable[[Path], list[Row]]] = {"json": _from_json, "csv": _from_csv, "parquet": _from_parquet}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
