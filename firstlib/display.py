@@ -153,12 +153,12 @@ def show(figure: go.Figure, name: str = "figure", folder: str | Path | None = No
         "text/plain": f"<{name}>",
     }
     metadata = {}
-    if png := picture(figure, "png"):
+    if png := picture(figure, "png"):  # a second's work, so it is drawn once
         bundle["image/png"] = png
         metadata["image/png"] = {side: _pixels(figure, side) for side in ("width", "height")}
     display(bundle, raw=True, metadata=metadata)
     if folder is not None:
-        write(figure, folder, name)
+        _write(figure, folder, name, png)
 
 
 def write(figure: go.Figure, folder: str | Path, name: str) -> list[Path]:
@@ -168,6 +168,10 @@ def write(figure: go.Figure, folder: str | Path, name: str) -> list[Path]:
     `plotly.min.js` and load nothing from elsewhere. Equal figures give equal bytes; pictures only where fonts
     and Chrome are the same. Returns the figure's own files.
     """
+    return _write(figure, folder, name, picture(figure, "png"))
+
+
+def _write(figure: go.Figure, folder: str | Path, name: str, png: bytes | None) -> list[Path]:
     to = Path(folder)
     to.mkdir(parents=True, exist_ok=True)
     script, data = to / "plotly.min.js", to / f"{name}.json"
@@ -175,7 +179,7 @@ def write(figure: go.Figure, folder: str | Path, name: str) -> list[Path]:
     if not script.is_file() or script.stat().st_size != len(library):
         _put(script, library)
     write_json(data, _as_json(figure))
-    found = {"html": _page(figure, name), "png": picture(figure, "png"), "svg": picture(figure, "svg")}
+    found = {"html": _page(figure, name), "png": png, "svg": picture(figure, "svg")}
     return [data, *(_put(to / f"{name}.{kind}", content) for kind, content in found.items() if content)]
 
 
@@ -268,7 +272,7 @@ def _with_fixed_ids(svg: bytes) -> bytes:
 def _with_palette(png: bytes) -> bytes:
     """Write a PNG again with 256 colours at most: less than half of Chrome's size, and no eye sees it."""
     packed = BytesIO()
-    Image.open(BytesIO(png)).convert("RGB").quantize(256).save(packed, "png", optimize=True)
+    Image.open(BytesIO(png)).convert("RGB").quantize(256).save(packed, "png")
     return packed.getvalue()
 
 
