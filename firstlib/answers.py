@@ -115,13 +115,22 @@ def ask(
     questions: Sequence[Question],
     k: int = 5,
     batch: int = 128,
+    encoded: Sequence[tuple[list[int], list[int]]] | None = None,
 ) -> Predictions:
     """The model's answers, in the questions' order.
 
+    Args:
+        model: who is asked.
+        tokenizer: the model's.
+        questions: what it is asked.
+        k: tokens of its own choice that are kept with each answer.
+        batch: questions at a time.
+        encoded: what `encode_questions` gives of them, where several models are asked the same.
+
     Raises:
-        ValueError: A candidate is not a single token of this tokenizer.
+        UserError: A candidate is not a single token of this tokenizer.
     """
-    encoded = encode_questions(tokenizer, questions)
+    encoded = encoded or encode_questions(tokenizer, questions)
     order = sorted(range(len(questions)), key=lambda i: -len(encoded[i][0]))
     rows: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     with steps("asking", len(order)) as at:

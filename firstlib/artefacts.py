@@ -67,8 +67,32 @@ def content_key(content: Any) -> str:
     >>> content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
     True
     """
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(_canonical(content)).hexdigest()[:12]
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def contents_key(contents: Iterable[Any]) -> str:
+    """The same of many, one after the other, never all in memory.
+
+    >>> contents_key([{"a": 1, "b": 2}, 3]) == contents_key([{"b": 2, "a": 1}, 3]) != contents_key([3])
+    True
+    """
+    found = hashlib.sha256()
+    for content in contents:
+        found.update(_canonical(content) + b"\n")
+    return found.hexdigest()[:12]
+
+
+def number_of(text: str) -> int:
+    """A number of 64 bits that depends on the text alone: for an order, or a share, that nothing else decides.
+
+    >>> number_of("q1") == number_of("q1") != number_of("q2")
+    True
+    """
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def files_key(files: Iterable[Path]) -> str:

@@ -16,19 +16,20 @@ from transformers import PreTrainedTokenizerBase
 
 from firstlib import answers, artefacts, knowledge, models, processes, recalibration
 from firstlib.answers import Predictions, Reading
-from firstlib.artefacts import CHOSEN, Artefacts, content_key, write_json
+from firstlib.artefacts import CHOSEN, Artefacts, contents_key, write_json
 from firstlib.errors import UserError
 from firstlib.knowledge import KnowledgeStore, Origin, TopK
 from firstlib.knowledge.logprobs import open_imported
 from firstlib.knowledge.vllm_engine import extract_with_vllm
+from firstlib.lazy import pick
 from firstlib.metrics import ece
 from firstlib.models import LanguageModel
 from firstlib.recalibration import Map, Search
 from firstlib.results import Row, scores
 from firstlib.settings import LARGEST_SEED, METHODS, STAGES, STUDENT_METHODS, Method, Model, Settings, Task, load_preset
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import Encoded, encode_examples, encode_questions
-from firstlib.tasks.question import Item, Question, as_example
+from firstlib.tasks.encoding import Encoded, encode_on_disk, encode_questions
+from firstlib.tasks.question import Item, Question
 from firstlib.tasks.source import Source
 
 if TYPE_CHECKING:  # imported where something is trained: the Trainer takes four seconds to import
@@ -360,13 +361,13 @@ class Experiment:
         """The tokenizer of teacher or student."""
         return self._once(("tokenizer", role), lambda: models.load_tokenizer(self._model(role)))
 
-    def encoded(self, task: Task, split: str, role: Role = "student") -> list[Encoded]:
+    def encoded(self, task: Task, split: str, role: Role = "student") -> Sequence[Encoded]:
         """A split's items with their right responses, as token ids."""
-        return encode_examples(self.tokenizer(role), [as_example(item) for item in self.items(task, split)])
+        make = lambda: encode_on_disk(self.tokenizer(role), self.items(task, split))  # noqa: E731
+        return self._once(("encoded", task, split, role), make)
 
     def _data_key(self, task: Task, split: str) -> str:
-        make = lambda: content_key([vars(item) for item in self.items(task, split)])  # noqa: E731
-        return self._once(("data", task, split), make)
+        return self._once(("data", task, split), lambda: contents_key(map(vars, self.items(task, split))))
 
     def _check_tokens(self) -> None:
         """Before anything costly is made: the student must understand the teacher's token ids."""
@@ -443,13 +444,15 @@ class Experiment:
         measured = scores(found, self.settings.measures)
         return {name: measured[name] for name in ("accuracy", "ece", "trust")}
 
-    def _lessons(self, method: Any, task: Task, examples: list[Encoded]) -> "Lessons":
+    def _lessons(self, method: Any, task: Task, examples: Sequence[Encoded]) -> "Lessons":
         from firstlib.training import Lessons
 
         kind, coefficient = self.targets(method, task)
         store = self.knowledge(task)
-        known = [example for example in examples if example.id in store]  # an imported store may lack some, and said so
-        return Lessons(known, store, lambda p: recalibration.recalibrate(p, kind, coefficient))
+        known = [place for place, example in enumerate(examples) if example.id in store]
+        if len(known) < len(examples):  # an imported store may lack some, and said so
+            examples = pick(examples, known)
+        return Lessons(examples, store, lambda p: recalibration.recalibrate(p, kind, coefficient))
 
     def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
         encoded = self.encoded(task, split, "teacher")
@@ -507,13 +510,15 @@ class Experiment:
     def _answers(self, model: LanguageModel, role: Role, task: Task, split: str) -> Predictions:
         """A model's answers to questions, or, where answers are free text, to every position of the right ones."""
         if self.asks(task, split):
-            return self._ask(model, role, self.questions(task, split))
+            questions = self.questions(task, split)
+            encode = lambda: encode_questions(self.tokenizer(role), questions)  # noqa: E731
+            return self._ask(model, role, questions, self._once(("asked", task, split, role), encode))
         kept = self.settings.knowledge
         return answers.follow(model, self.encoded(task, split, role), kept.k, kept.batch)
 
-    def _ask(self, model: LanguageModel, role: Role, questions: Sequence[Question]) -> Predictions:
-        kept = self.settings.knowledge
-        return answers.ask(model, self.tokenizer(role), questions, kept.k, answers.AT_ONCE * kept.batch)
+    def _ask(self, model: LanguageModel, role: Role, questions: Sequence[Question], encoded: Any = None) -> Predictions:
+        k, batch = self.settings.knowledge.k, answers.AT_ONCE * self.settings.knowledge.batch
+        return answers.ask(model, self.tokenizer(role), questions, k, batch, encoded)
 
     def _row(self, method: Method, setting: str, train: Task, test: Task, reading: Reading | None) -> Row:
         found = self.predictions(method, train, test)

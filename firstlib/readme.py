@@ -1,17 +1,18 @@
 """Writes the README's results from the runs themselves: `make seeds`, `make real`. No number there is typed by hand."""
 
 import csv
-import json
 import sys
 from collections.abc import Sequence
-from statistics import mean, stdev
 from typing import Any
 
+from firstlib import tables
 from firstlib.artefacts import PAPER_TABLE, PROJECT, write_json
+from firstlib.experiment import Experiment
+from firstlib.results import KEPT, kept, spread
+from firstlib.studies import variants
 
 README = PROJECT / "README.md"
 SEEDS = (0, 1, 2)
-KEPT = PROJECT / "data" / "results"
 START, END = "<!-- results: written by `make seeds` -->", "<!-- end of results -->"
 REAL, REAL_END = "<!-- real data: written by `make real` -->", "<!-- end of real data -->"
 
@@ -20,21 +21,18 @@ Results = dict[str, Any]
 
 def main() -> None:
     """Computes every seed's results where they are not there yet, keeps them, and renews the README's block."""
-    from firstlib.experiment import Experiment  # here: the README's text alone needs no model
-
     KEPT.mkdir(exist_ok=True)
     for seed in SEEDS:
-        write_json(KEPT / f"microworld-seed-{seed}.json", Experiment("microworld", seed).results())
-    README.write_text(renewed(README.read_text(encoding="utf-8"), kept_results()), encoding="utf-8")
+        experiment = Experiment("microworld", seed)
+        write_json(KEPT / f"microworld-seed-{seed}.json", experiment.results())
+        write_json(KEPT / f"variants-seed-{seed}.json", {"seed": seed, "rows": variants(experiment)})
+    README.write_text(renewed(README.read_text(encoding="utf-8"), kept("microworld")), encoding="utf-8")
 
 
 def real(seed: int = 0) -> None:
     """The same for small Llamas on real data: one seed, with intervals over questions."""
-    from firstlib.experiment import Experiment
-    from firstlib.tables import intervals
-
     experiment = Experiment("real-small", seed)
-    results = {**experiment.results(), "intervals": intervals(experiment)}
+    results = {**experiment.results(), "intervals": tables.intervals(experiment)}
     results["unusable"] = {t: {s: len(rows) for s, rows in of.items()} for t, of in results["unusable"].items()}
     write_json(KEPT / f"real-small-seed-{seed}.json", results)
     text = README.read_text(encoding="utf-8")
@@ -68,11 +66,6 @@ def _interval_cell(row: dict[str, Any]) -> str:
     return f"{percent['accuracy']} / {percent['ece']} ({percent['low']} to {percent['high']}) / {percent['trust']}"
 
 
-def kept_results() -> list[Results]:
-    """The results that were kept, one a seed."""
-    return [json.loads(path.read_text()) for path in sorted(KEPT.glob("microworld-seed-*.json"))]
-
-
 def renewed(text: str, results: Sequence[Results]) -> str:
     """The README with its results block written anew."""
     return _between(text, START, END, block(results))
@@ -91,7 +84,7 @@ def block(results: Sequence[Results]) -> str:
         f"Mean over seeds {seeds} with the standard deviation between them, in percent; n = {n} test questions a cell "
         "and seed. Each seed draws its own training, validation and test questions."
     )
-    return "\n\n".join([intro, main_table(results), claims_table(results)])
+    return "\n\n".join([intro, main_table(results), claims_table(results), variants_table()])
 
 
 def main_table(results: Sequence[Results]) -> str:
@@ -108,7 +101,7 @@ def main_table(results: Sequence[Results]) -> str:
 
 def _cell(rows: Sequence[dict[str, Any]], method: str, setting: str, dataset: str) -> str:
     found = [r for r in rows if (r["method"], r["setting"], r["dataset"]) == (method, setting, dataset)]
-    return " / ".join(_spread([row[name] for row in found]) for name in ("accuracy", "ece", "trust"))
+    return " / ".join(spread([row[name] for row in found]) for name in ("accuracy", "ece", "trust"))
 
 
 def claims_table(results: Sequence[Results]) -> str:
@@ -116,22 +109,32 @@ def claims_table(results: Sequence[Results]) -> str:
     lines = []
     for task in results[0]["coverage"]:
         found = [result["coverage"][task]["top-5"] for result in results]
-        lines.append([f"mass of the teacher's top 5, {task}", "over 95", _spread(found)])
+        lines.append([f"mass of the teacher's top 5, {task}", "over 95", spread(found)])
     for task in results[0]["coefficients"]:
         found = [result["coefficients"][task] for result in results]
         lines.append([f"coefficient c chosen on validation, {task}", "near 0.3", ", ".join(f"{c:g}" for c in found)])
     for task in ("csqa", "boolq"):
         base = [_base(result, "teacher", task, "ece") for result in results]
         tuned = [_tuned(result, "teacher", task, "ece") for result in results]
-        lines.append([f"teacher's ECE before fine-tuning, {task}", "-", _spread(base)])
-        lines.append([f"teacher's ECE after fine-tuning, {task}", _paper_teacher_ece(task), _spread(tuned)])
+        lines.append([f"teacher's ECE before fine-tuning, {task}", "-", spread(base)])
+        lines.append([f"teacher's ECE after fine-tuning, {task}", _paper_teacher_ece(task), spread(tuned)])
         for role, method in (("teacher", "teacher"), ("student", "fine-tune")):
             pairs = [(_base(r, role, task, "accuracy"), _tuned(r, method, task, "accuracy")) for r in results]
             lines.append(
-                [f"{role}'s accuracy before fine-tuning, {task}", "-", _spread([before for before, _ in pairs])]
+                [f"{role}'s accuracy before fine-tuning, {task}", "-", spread([before for before, _ in pairs])]
             )
-            lines.append([f"{role}'s gain by fine-tuning, {task}, points", "-", _spread([b - a for a, b in pairs])])
+            lines.append([f"{role}'s gain by fine-tuning, {task}, points", "-", spread([b - a for a, b in pairs])])
     return _markdown(["", "the paper", "here"], lines)
+
+
+def variants_table() -> str:
+    """FIRST's student tuned in other ways, and under the paper's other readings."""
+    lines = [
+        [f"{group}: {name}", f"{row['accuracy']} / {row['ECE']} / {row['Trust']}"]
+        for group in ("tuning", "reading")
+        for name, row in tables.variants(group).iterrows()
+    ]
+    return _markdown(["first, in other ways", "in-domain csqa<br>acc / ECE / Trust"], lines)
 
 
 def _paper_teacher_ece(task: str) -> str:
@@ -147,11 +150,6 @@ def _base(result: Results, role: str, task: str, name: str) -> float:
 def _tuned(result: Results, method: str, task: str, name: str) -> float:
     wanted = (method, "in-domain", task)
     return next(r[name] for r in result["rows"] if (r["method"], r["setting"], r["dataset"]) == wanted)
-
-
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{spread}"
 
 
 def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

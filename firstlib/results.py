@@ -1,10 +1,17 @@
-"""What a run reports of a model's answers: one row of numbers."""
+"""What a run reports of a model's answers: one row of numbers. And what is kept of runs over several seeds."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
 
 from firstlib.answers import Predictions, Reading
+from firstlib.artefacts import PROJECT
 from firstlib.metrics import accuracy, brier, ece, nll, trust
 from firstlib.settings import Measures, Method, Task
+
+KEPT = PROJECT / "data" / "results"
 
 
 @dataclass(frozen=True)
@@ -39,3 +46,18 @@ def scores(found: Predictions, measures: Measures, reading: Reading | None = Non
         "nll": nll(shares, found.answer),
         "brier": brier(shares, found.answer),
     }
+
+
+def kept(name: str) -> list[dict[str, Any]]:
+    """What `make seeds` has kept under this name, one a seed."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob(f"{name}-seed-*.json"))]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean of fractions in percent, and the standard deviation between them where there are several.
+
+    >>> spread([0.60, 0.64])
+    '62.0 ± 2.8'
+    """
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{deviation}"

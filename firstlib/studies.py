@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from firstlib.experiment import Experiment
 from firstlib.metrics import ece
+from firstlib.results import scores
 from firstlib.settings import METHODS, Task, Tuning
 from firstlib.tasks.question import Question, without_right_choice
 
@@ -35,6 +37,18 @@ def readings(experiment: Experiment) -> dict[str, Experiment]:
         "Eq. 4, renormalised over the top k": experiment.change(distillation__student="renormalised"),
         "logit temperature, full vocabulary": experiment.change(recalibration__first_map="logit-temperature"),
     }
+
+
+def variants(experiment: Experiment) -> list[dict[str, Any]]:
+    """FIRST's student of the main task in every tuning and reading: a line each, in fractions."""
+    groups = {"tuning": tunings(experiment), "reading": readings(experiment)}
+    ways = [(group, *way) for group, found in groups.items() for way in found.items()]
+    return [{"group": group, "name": name, **_scores(other)} for group, name, other in ways]
+
+
+def _scores(experiment: Experiment) -> dict[str, float]:
+    found = experiment.predictions("first", experiment.main, experiment.main)
+    return {"n": len(found), **scores(found, experiment.settings.measures)}
 
 
 def coefficients(experiment: Experiment, task: Task) -> tuple[float, ...]:

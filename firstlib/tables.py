@@ -15,7 +15,7 @@ from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.metrics import bootstrap_ece, ece, noise_floor
 from firstlib.planning import BYTES_PER_ENTRY, store_bytes
 from firstlib.recalibration import Map, label_smoothing, temperature
-from firstlib.results import Row, scores
+from firstlib.results import Row, kept, scores, spread
 from firstlib.settings import METHODS, Task
 
 Pairs = dict[str, tuple[float, float]]
@@ -97,6 +97,18 @@ def outcome(found: Predictions) -> dict[str, float]:
         "ECE": round(100 * ece(confidence, correct), 1),
         "ECE (vocabulary)": round(100 * ece(found.confidence("vocabulary"), correct), 1),
     }
+
+
+def variants(group: str) -> pd.DataFrame:
+    """FIRST's student in every `tuning` or `reading`: the kept results of `make seeds`, mean and spread in percent."""
+    runs = kept("variants")
+    lines: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(row["name"] for run in runs for row in run["rows"] if row["group"] == group):
+        rows = [row for run in runs for row in run["rows"] if (row["group"], row["name"]) == (group, name)]
+        measures = {"accuracy": "accuracy", "ECE": "ece", "Trust": "trust"}
+        means = {title: spread([row[measure] for row in rows]) for title, measure in measures.items()}
+        lines[name] = {"seeds": len(rows), "n of each": rows[0]["n"], **means}
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def stored(item: TopK, tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from firstlib import processes
 from firstlib.artefacts import damage, seal, write_json
 from firstlib.errors import StoreError, UserError
 from firstlib.knowledge import KnowledgeStore, TopK
+from firstlib.lazy import Lazy
 from firstlib.losses import top_k_kl
 from firstlib.models import LanguageModel, body_and_head, causal_model, device, logit_form
 from firstlib.progress import steps
@@ -119,7 +120,7 @@ class Course:
 
 def fine_tune(model: LanguageModel, examples: Sequence[Encoded], training: Training, course: Course) -> list[float]:
     """Cross-entropy on the response tokens. Tunes the model in place and returns the loss of each step, in nats."""
-    lessons = [right_answers(example) for example in examples]
+    lessons = Lazy(len(examples), lambda i: right_answers(examples[i]))
     return _train(model, lessons, training, Distillation(), course, "fine-tuning")
 
 

@@ -194,7 +194,7 @@ def ids(items):
 
 def chosen(parts, **changes):
     sizes = {"seed": 0, "count": None, "validation": 10, "test": None, **changes}
-    return {split: hub.choose(parts, split, **sizes) for split in ("train", "validation", "test")}
+    return {split: list(hub.choose(parts, split, **sizes)) for split in ("train", "validation", "test")}
 
 
 def test_published_splits_are_taken_as_they_are():

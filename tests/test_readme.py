@@ -5,13 +5,14 @@ import re
 import pytest
 
 from firstlib.artefacts import PROJECT
-from firstlib.readme import README, kept_results, main_table, renewed
+from firstlib.readme import README, main_table, renewed
+from firstlib.results import kept
 
 
 def test_its_results_are_those_of_the_kept_runs():
     text = README.read_text(encoding="utf-8")
-    assert len(kept_results()) >= 3
-    assert renewed(text, kept_results()) == text
+    assert len(kept("microworld")) >= 3
+    assert renewed(text, kept("microworld")) == text
 
 
 def test_its_commands_and_files_exist():

@@ -79,3 +79,16 @@ def test_tunings_begin_with_the_presets_own(experiment):
     found = studies.tunings(experiment.change(student__tuning="lora"))
     assert {way: other.settings.student.tuning for way, other in found.items()} == {w: w for w in found}
     assert list(found) == ["lora", "full", "qlora"]
+
+
+def test_variants_are_every_tuning_and_reading_measured(experiment):
+    found = studies.variants(experiment)
+    names = [(row["group"], row["name"]) for row in found]
+    assert names == [("tuning", name) for name in studies.tunings(experiment)] + [
+        ("reading", name) for name in studies.readings(experiment)
+    ]
+    assert {row["n"] for row in found} == {12}
+    own = experiment.predictions("first", "csqa", "csqa")
+    defaults = [row for row in found if row["name"] in ("full", "Eq. 4, full vocabulary")]
+    assert [row["accuracy"] for row in defaults] == [own.correct().mean()] * 2
+    assert all(0 <= row["ece"] <= 1 for row in found)

@@ -1,11 +1,13 @@
 """Tables: numbers by hand, and the shapes that the notebooks show."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from firstlib import models, tables
+from firstlib import models, results, tables
 from firstlib.answers import Predictions
 from firstlib.artefacts import PROJECT
 from firstlib.experiment import Experiment
@@ -225,3 +227,13 @@ def test_uncertainty_has_a_line_a_method_and_column(experiment):
     shown = tables.results(experiment.rows())
     for row in frame.itertuples():
         assert shown.loc[row.method, (row.setting, row.dataset, "ece")] == pytest.approx(row.ECE, abs=0.051)
+
+
+def test_variants_are_told_over_their_seeds(tmp_path, monkeypatch):
+    for seed, right in enumerate((0.60, 0.64)):
+        row = {"group": "tuning", "name": "lora", "n": 50, "accuracy": right, "ece": 0.1, "trust": 0.5}
+        (tmp_path / f"variants-seed-{seed}.json").write_text(json.dumps({"seed": seed, "rows": [row]}))
+    monkeypatch.setattr(results, "KEPT", tmp_path)
+    line = {"seeds": 2, "n of each": 50, "accuracy": "62.0 ± 2.8", "ECE": "10.0 ± 0.0", "Trust": "50.0 ± 0.0"}
+    assert tables.variants("tuning").loc["lora"].to_dict() == line
+    assert len(tables.variants("reading")) == 0

@@ -26,9 +26,11 @@ from firstlib.errors import StoreError
 from firstlib.knowledge.parts import Parts
 from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
+from firstlib.lazy import in_pieces
 
 FORMAT = 2
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
+PACKINGS = 32  # in which a row group comes together
 _HALF = ("probabilities", "residual")
 _DROPPED = 13  # of float32's 24 significant bits
 _ENCODINGS = {
@@ -76,7 +78,7 @@ def write_store(
         fsspec.open(_file(folder, file_name(rank, processes)), "wb") as file,
         pq.ParquetWriter(file, schema, column_encoding=encodings, **options) as writer,
     ):
-        groups = (_table(group, schema) for group in _groups(knowledge))
+        groups = _groups(knowledge, schema)
         for table in parts.through(groups) if parts else groups:
             writer.write_table(table)
 
@@ -112,17 +114,16 @@ def _files(folder: Path | str) -> list[str]:
         raise StoreError(f"knowledge store {folder}: {error}; extract the knowledge again") from error
 
 
-def _groups(items: Iterable[TopK]) -> Iterator[list[TopK]]:
-    group: list[TopK] = []
-    rows = 0
-    for item in items:
-        group.append(item)
-        rows += len(item.position)
-        if rows >= ROWS:
-            yield group
-            group, rows = [], 0
-    if group:
-        yield group
+def _groups(items: Iterable[TopK], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Row groups, packed a few items at a time: the small arrays of thousands would tear memory into pieces."""
+    packed: list[pa.Table] = []
+    for piece in in_pieces(items, lambda item: len(item.position), ROWS // PACKINGS):
+        packed.append(_table(piece, schema))
+        if sum(map(len, packed)) >= ROWS:
+            yield pa.concat_tables(packed).combine_chunks()
+            packed = []
+    if packed:
+        yield pa.concat_tables(packed).combine_chunks()
 
 
 def _table(group: Sequence[TopK], schema: pa.Schema) -> pa.Table:
@@ -195,12 +196,13 @@ class KnowledgeStore:
         }
         self._rows: dict[str, slice] = {}
         start = 0
-        for batch in (batch for parquet in parts for batch in parquet.iter_batches(ROWS)):
-            part = slice(start, start := start + len(batch))
+        # One row group after the other: `iter_batches` keeps a buffer of every one that it has passed.
+        for group in (parquet.read_row_group(i) for parquet in parts for i in range(parquet.num_row_groups)):
+            part = slice(start, start := start + len(group))
             for name, array in self._arrays.items():
-                if name in batch.schema.names:
-                    array[part] = _numbers(batch.column(name)).reshape(array[part].shape)
-            self._note(batch.column("example_id"), part.start)
+                if name in group.column_names:
+                    array[part] = _numbers(group.column(name)).reshape(array[part].shape)
+            self._note(group.column("example_id"), part.start)
 
     def _blank(self, name: str, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
         if not np.prod(shape):
@@ -208,9 +210,9 @@ class KnowledgeStore:
         mapped = np.memmap(Path(self._scratch.name) / name, kind, "w+", shape=shape)
         return mapped.view(np.ndarray)  # the same memory, ten times quicker to slice
 
-    def _note(self, names: pa.Array, start: int) -> None:
+    def _note(self, names: pa.ChunkedArray, start: int) -> None:
         """Where each example's rows are; those of one example follow each other."""
-        runs = pc.run_end_encode(names)
+        runs = pc.run_end_encode(names.combine_chunks())
         begin = start
         for name, end in zip(runs.values.to_pylist(), (runs.run_ends.to_numpy() + start).tolist(), strict=True):
             known = self._rows.get(name)
@@ -254,9 +256,9 @@ class KnowledgeStore:
         return self._arrays["probabilities"]
 
 
-def _numbers(column: pa.Array) -> np.ndarray:
-    flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-    return flat.to_numpy(zero_copy_only=False)
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    flat = column.combine_chunks().flatten() if pa.types.is_fixed_size_list(column.type) else column
+    return flat.to_numpy()
 
 
 def _origin(schema: pa.Schema) -> Origin:

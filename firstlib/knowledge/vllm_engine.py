@@ -22,10 +22,11 @@ import numpy as np
 
 from firstlib.errors import UserError
 from firstlib.knowledge.top_k import TopK
+from firstlib.lazy import pick
 from firstlib.models import base_location
 from firstlib.progress import steps
 from firstlib.settings import Model
-from firstlib.tasks.encoding import Encoded
+from firstlib.tasks.encoding import Encoded, longest_first
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what `max_lora_rank` may be (`config/lora`)
 DEFAULT_LOGPROBS = 20  # `max_logprobs`, where it is not set
@@ -69,7 +70,7 @@ def extract_with_vllm(
             f"knowledge.temperatures: vLLM gives no normalisers at {list(temperatures)}; leave it empty, or set "
             "knowledge.engine=transformers"
         )
-    encoded = [example for example in encoded if example.id not in known]
+    encoded = pick(encoded, [place for place, example in enumerate(encoded) if example.id not in known])
     if not encoded:
         return iter(())
     vllm = _module("vllm")
@@ -80,7 +81,7 @@ def extract_with_vllm(
         prompt_logprobs=asked, max_tokens=1, temperature=0.0, detokenize=False, flat_logprobs=True
     )
     request = {"use_tqdm": False, "lora_request": _adapter(folder)}
-    ordered = sorted(encoded, key=lambda example: (-len(example.token_ids), example.id))
+    ordered = pick(encoded, longest_first(encoded))
     return _extract(lambda prompts: engine.generate(prompts, parameters, **request), ordered, k, batch, vocabulary)
 
 

@@ -1,13 +1,16 @@
 """From text to token ids: where a response begins, and which token answers a question."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from firstlib.artefacts import number_of
 from firstlib.errors import UserError
-from firstlib.tasks.question import Example, Item, Question, as_example
+from firstlib.lazy import Lazy, in_pieces, on_disk
+from firstlib.tasks.question import Example, Item, Question, as_example, characters
 
 WIDEST = 1000  # characters that a token may write: a text of more is too long without being tokenised
 
@@ -37,6 +40,13 @@ def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Examp
     return [_encoded(tokenizer, example, list(ids), offsets) for example, ids, offsets in rows]
 
 
+def encode_on_disk(tokenizer: PreTrainedTokenizerBase, items: Iterable[Item]) -> Lazy[Encoded]:
+    """What `encode_examples` gives, of any number of items: kept on disk, so that memory stays flat."""
+    pieces = in_pieces(map(as_example, items), characters)
+    encoded = (one for piece in pieces for one in encode_examples(tokenizer, piece))
+    return on_disk(encoded, vars, lambda content: Encoded(**content))
+
+
 def _encoded(
     tokenizer: PreTrainedTokenizerBase, example: Example, ids: list[int], offsets: Sequence[tuple[int, int]]
 ) -> Encoded:
@@ -48,6 +58,14 @@ def _encoded(
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     return Encoded(example.id, ids, start)
+
+
+def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
+    """The places of the longest examples first; of one length by a hash of their ids, whatever order they came in."""
+    lengths, ranks = np.empty(len(encoded), np.int64), np.empty(len(encoded), np.uint64)
+    for place, example in enumerate(encoded):
+        lengths[place], ranks[place] = len(example.token_ids), number_of(example.id)
+    return np.lexsort((ranks, -lengths))
 
 
 def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item) -> Item:
@@ -75,9 +93,8 @@ def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Questio
     Raises:
         UserError: A candidate is not one token, or melts into what follows it in the response.
     """
-    taught = encode_examples(tokenizer, [question.example() for question in questions])
-    asked = encode_questions(tokenizer, questions)
-    for question, example, (stem, candidates) in zip(questions, taught, asked, strict=True):
+    for question in questions:  # one by one: their texts may be long
+        example, (stem, candidates) = encode(tokenizer, question.example()), encode_question(tokenizer, question)
         if example.token_ids[: len(stem) + 1] != [*stem, candidates[question.answer]]:
             raise UserError(
                 f"question {question.id}: in {question.response!r} this tokenizer writes the answer "

@@ -5,23 +5,26 @@ questions are those of the published test split, else of the published validatio
 from the training rows. Rows are cut, and limited, in the order of a hash of seed and id: it depends on nothing else.
 """
 
-import hashlib
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from firstlib.artefacts import number_of
 from firstlib.errors import UserError, first_line
+from firstlib.lazy import Lazy, in_pieces, on_disk, pick
 from firstlib.settings import Data, Task
-from firstlib.tasks.question import Item
+from firstlib.tasks.question import Item, characters, from_json
 from firstlib.tasks.rows import NO_ANSWER, Row, UnusableRow, read_row, row_id
 
 NAMES: dict[Task, tuple[str, str | None]] = {
@@ -35,6 +38,8 @@ Fits = Callable[[Sequence[Item]], Sequence[str | None]]
 _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(?=[-_.]|$)")
 _SHOWN = 3  # ids in an error
+LOOKED_AT = 2**12  # bytes of a JSON file that show whether it is one list
+ROWS = 2**9  # of a Parquet file in memory at once
 
 datasets.disable_progress_bars()
 
@@ -48,7 +53,7 @@ class Published:
         unusable: Why each of the others cannot, by row id.
     """
 
-    items: list[Item]
+    items: Sequence[Item]
     unusable: dict[str, str]
 
     @property
@@ -58,13 +63,13 @@ class Published:
 
 
 def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Published]:
-    """Every published split of a data set that has answers.
+    """Every published split of a data set that has answers. What can be used of it is kept on disk, not in memory.
 
     Args:
         task: the data set.
         data: how many rows may be lost.
         place: the file or folder that holds it; None: the hub.
-        fits: says of each item why it cannot be used, or None; where a tokenizer has its say.
+        fits: says of each of some items why it cannot be used, or None; where a tokenizer has its say.
 
     Raises:
         UserError: The data set cannot be had, a file cannot be read, two rows have one id, too many rows are unusable.
@@ -83,7 +88,7 @@ def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Pu
 
 def choose(
     published: dict[str, Published], split: str, *, seed: int, count: int | None, validation: int, test: int | None
-) -> list[Item]:
+) -> Sequence[Item]:
     """The items of our `train`, `validation` or `test` split, by the rule of this module.
 
     Args:
@@ -110,9 +115,10 @@ def choose(
     return ranked(ours[split], seed)[:count]
 
 
-def ranked(items: Iterable[Item], seed: int) -> list[Item]:
+def ranked(items: Sequence[Item], seed: int) -> Lazy[Item]:
     """Items in the order of `sha256("<seed>:<id>")`, whatever order they came in."""
-    return sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.id}".encode()).digest())
+    ranks = np.fromiter((number_of(f"{seed}:{item.id}") for item in items), np.uint64, len(items))
+    return pick(items, np.argsort(ranks, kind="stable"))
 
 
 def summary(unusable: dict[str, str]) -> str:
@@ -128,8 +134,22 @@ def summary(unusable: dict[str, str]) -> str:
 
 
 def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> Published:
-    items: list[Item] = []
     unusable: dict[str, str] = {}
+    usable = _fitting(_read(task, split, rows, unusable), fits, unusable)
+    return Published(on_disk(usable, vars, from_json), unusable)
+
+
+def _fitting(items: Iterable[Item], fits: Fits, unusable: dict[str, str]) -> Iterator[Item]:
+    for piece in in_pieces(items, characters):
+        for item, reason in zip(piece, fits(piece), strict=True):
+            if reason is None:
+                yield item
+            else:
+                unusable[item.id] = reason
+
+
+def _read(task: Task, split: str, rows: Iterable[Row], unusable: dict[str, str]) -> Iterator[Item]:
+    """The items of all rows but those that cannot be read, which are noted with the reason."""
     seen: set[str] = set()
     for index, row in enumerate(rows):
         name = row_id(task, split, row, index)
@@ -141,11 +161,9 @@ def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> Publish
             raise UserError(f"data set {task} {split}: two rows have the id {name!r}; give each its own")
         seen.add(name)
         try:
-            items.append(read_row(task, row, name))
+            yield read_row(task, row, name)
         except UnusableRow as error:
             unusable[name] = str(error)
-    unusable |= {item.id: reason for item, reason in zip(items, fits(items), strict=True) if reason is not None}
-    return Published([item for item in items if item.id not in unusable], unusable)
 
 
 def _hidden(published: Published) -> bool:
@@ -173,7 +191,7 @@ def _tables(task: Task, place: Path | None) -> dict[str, Iterable[Row]]:
             by_split.setdefault(split_of(file.stem), []).append(file)
     if not by_split:
         raise UserError(f"data set {task}: {place} holds no {', '.join(_KINDS)} file")
-    return {split: [row for file in files for row in _from_file(file)] for split, files in by_split.items()}
+    return {split: chain.from_iterable(map(_from_file, files)) for split, files in by_split.items()}
 
 
 def split_of(stem: str) -> str:
@@ -200,24 +218,25 @@ def _from_hub(task: Task) -> dict[str, Any]:
         ) from error
 
 
-def _from_file(file: Path) -> Iterable[Row]:
-    kind = _KINDS[file.suffix]
+def _from_file(file: Path) -> Iterator[Row]:
+    kind, number = _KINDS[file.suffix], 0
     try:
-        rows = _FORMATS[kind](file)
+        for number, row in enumerate(_FORMATS[kind](file), 1):  # noqa: B007 counted for what comes after
+            yield row
     except (OSError, ValueError, RecursionError) as error:  # those of pandas and pyarrow are among them
         raise UserError(f"data file {file}: not readable as {kind}: {first_line(error)}") from error
-    if not rows:
+    if not number:
         raise UserError(f"data file {file}: holds no rows; fill it, or take it away")
-    return rows
 
 
-def _from_json(file: Path) -> list[Row]:
-    """A list of rows, or a row a line."""
-    content = file.read_bytes()
-    if content.lstrip().startswith(b"["):
-        return [_as_row(row, f"row {number}") for number, row in enumerate(json.loads(content), 1)]
-    lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
-    return [_as_row(_from_line(line, number), f"line {number}") for number, line in lines]
+def _from_json(file: Path) -> Iterator[Row]:
+    """A row a line, as they come; or a list of rows, which is read whole."""
+    with file.open("rb") as lines:
+        if lines.read(LOOKED_AT).lstrip().startswith(b"["):
+            yield from (_as_row(row, f"row {n}") for n, row in enumerate(json.loads(file.read_bytes()), 1))
+            return
+        lines.seek(0)
+        yield from (_as_row(_from_line(line, n), f"line {n}") for n, line in enumerate(lines, 1) if line.strip())
 
 
 def _from_line(line: bytes, number: int) -> Any:
@@ -236,15 +255,17 @@ def _as_row(row: Any, where: str) -> Row:
 
 
 def _from_csv(file: Path) -> list[Row]:
-    """Only what is empty is missing: `None` and `NA` may be answers."""
+    """Only what is empty is missing: `None` and `NA` may be answers. Read whole, for a column's type is of all rows."""
     table = pd.read_csv(file, keep_default_na=False, na_values=[""]).astype(object)
     return [
         {str(key): value for key, value in row.items()} for row in table.where(table.notna(), None).to_dict("records")
     ]
 
 
-def _from_parquet(file: Path) -> list[Row]:
-    return pq.read_table(file).to_pylist()
+def _from_parquet(file: Path) -> Iterator[Row]:
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(ROWS):
+            yield from batch.to_pylist()
 
 
-_FORMATS: dict[str, Callable[[Path], list[Row]]] = {"json": _from_json, "csv": _from_csv, "parquet": _from_parquet}
+_FORMATS: dict[str, Callable[[Path], Iterable[Row]]] = {"json": _from_json, "csv": _from_csv, "parquet": _from_parquet}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,23 @@ def without_right_choice(question: Question, foreign: Sequence[str], rng: np.ran
 
 
 Item = Question | Example
+
+
+def from_json(content: dict[str, Any]) -> Item:
+    """An item from its fields, as JSON holds them: with lists for tuples.
+
+    >>> from_json({"id": "1", "prompt": "Go.", "response": " Gone."})
+    Example(id='1', prompt='Go.', response=' Gone.')
+    """
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    return Question(**fields) if "candidates" in fields else Example(**fields)
+
+
+def characters(item: Item) -> int:
+    """How much text an item is."""
+    return len(item.prompt) + len(item.response)
 
 
 def as_example(item: Item) -> Example:

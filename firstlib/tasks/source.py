@@ -1,6 +1,6 @@
 """Where an experiment's questions come from: the microworld, or real data sets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from firstlib.artefacts import project_path
 from firstlib.errors import UserError
+from firstlib.lazy import Lazy
 from firstlib.settings import Settings, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
@@ -26,7 +27,7 @@ class Source:
     ) -> None:
         """Nothing is read yet; tokenizer and context length are asked for only where real rows must fit a model."""
         self.settings, self.seed, self._tokenizer, self._context = settings, seed, tokenizer, context
-        self._items: dict[tuple[Task, str], list[Item]] = {}
+        self._items: dict[tuple[Task, str], Sequence[Item]] = {}
         self._published: dict[Task, dict[str, hub.Published]] = {}
 
     @cached_property
@@ -34,7 +35,7 @@ class Source:
         """The microworld, with its truth."""
         return microworld.make_world()
 
-    def items(self, task: Task, split: str) -> list[Item]:
+    def items(self, task: Task, split: str) -> Sequence[Item]:
         """The questions of one task and split, or plain examples where answers are free text.
 
         Raises:
@@ -62,9 +63,10 @@ class Source:
         assert count is not None, "settings of the microworld have every size"
         return list(microworld.ask(self.world, task, split, count, self.seed))
 
-    def _real(self, task: Task, split: str) -> list[Item]:
+    def _real(self, task: Task, split: str) -> Sequence[Item]:
         if task not in self._published:
             self._published[task] = hub.read(task, self.settings.data, self._place(task), self._fits)
+            self._check_taught(self._published[task])
         sizes = self.settings.sizes
         chosen = hub.choose(
             self._published[task], split, seed=self.seed, count=self.settings.count(task, split),
@@ -72,15 +74,16 @@ class Source:
         )  # fmt: skip
         if not self.settings.data.chat_template:
             return chosen
-        return [in_chat(self._tokenizer(), item) for item in chosen]
+        return Lazy(len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i]))
 
     def _fits(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()
         longest = min(self.settings.data.longest, self._context() or self.settings.data.longest)
-        reasons = reasons_not_to_fit(tokenizer, items, longest)
-        fitting = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        check_taught(tokenizer, [item for item in fitting[:_CHECKED] if isinstance(item, Question)])
-        return reasons
+        return reasons_not_to_fit(tokenizer, items, longest)
+
+    def _check_taught(self, published: Mapping[str, hub.Published]) -> None:
+        for part in published.values():
+            check_taught(self._tokenizer(), [item for item in part.items[:_CHECKED] if isinstance(item, Question)])
 
     def _place(self, task: Task) -> Path | None:
         data = self.settings.data

@@ -1,109 +1,142 @@
-"""Writes a store of so many megabytes of positions, trains from it, and says what memory that took.
+"""Extraction and training, from text to student, of a data set a hundred times as large as the memory they may take.
 
-python flat.py BASE_MODEL FOLDER HUNDREDS_OF_MEGABYTES
+python flat.py BASE_MODEL FOLDER ALLOWANCE: the last in MiB.
+
+First everything is done on very little, twice. What that took at most, and the allowance, is what the system then gives
+(`ulimit -d`).
 """
 
 import json
+import resource
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from firstlib import models, training
-from firstlib.knowledge import KnowledgeStore, Origin, Parts, TopK, store, write_store
-from firstlib.progress import steps
-from firstlib.settings import Distillation, Model, Training
+from firstlib import training
+from firstlib.experiment import Experiment
+from firstlib.knowledge import KnowledgeStore, Origin, Parts, extract_top_k, store, write_store
+from firstlib.lazy import Lazy
+from firstlib.settings import Distillation, Training
 from firstlib.tasks.encoding import Encoded
 
-POSITIONS = 512  # of an example's response
-BYTES = 4 + 5 * 4 + 5 * 4 + 4  # of a position: its number, five tokens, five probabilities, the rest
+TIMES = 100
+MB = 2**20
+POSITIONS = 1023  # of an example's response
+BYTES = 4 + 4 + 5 * 4 + 5 * 4 + 4  # of a position: its token, its number, five tokens, five probabilities, the rest
+TEXT = 100_000  # characters of a question
 ORIGIN = Origin(teacher="t", tokenizer="t", data="d", k=5)
 
 
+def held() -> int:
+    """Bytes of memory that are the process's own, as the limit counts them."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
+    return int(line.split()[1]) * 1024
+
+
 class Peak(threading.Thread):
-    """The most memory of its own (no files mapped) that the process has held above what it held at first."""
+    """Watches the most that is held while something is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: float) -> None:
         super().__init__(daemon=True)
-        self.first, self.peak, self.over = self.now(), 0, threading.Event()
-
-    @staticmethod
-    def now() -> int:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-        return int(line.split()[1]) * 1024
+        self.every, self.most, self.over = every, held(), threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.01):
-            self.peak = max(self.peak, self.now() - self.first)
+        while not self.over.wait(self.every):
+            self.most = max(self.most, held())
+
+    def __enter__(self) -> "Peak":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
 
 
-def knowledge(count: int):
-    """As a teacher gives it: an example at a time, never all of them."""
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(6), POSITIONS).astype(np.float32)
-    for number in range(count):
-        ids = rng.integers(0, 90, (POSITIONS, 1)) + np.arange(5)
-        residual, none = probabilities[:, 5], np.zeros((POSITIONS, 0), np.float32)
-        yield TopK(f"example-{number}", np.arange(1, POSITIONS + 1), ids, probabilities[:, :5], residual, none)
+def limit(most: int, allowance: int) -> None:
+    """From now on no more than that; a tenth of the data at once must fail."""
+    resource.setrlimit(resource.RLIMIT_DATA, (most + allowance, resource.RLIM_INFINITY))
+    try:
+        bytearray(TIMES * allowance // 10)
+    except MemoryError:
+        return
+    raise AssertionError("the system does not keep to the limit")
 
 
-class Examples(Sequence):
-    """Texts that are made when they are asked for."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index):
-        return Encoded(f"example-{index}", [5] * (POSITIONS + 1), 1)
+def learner() -> LlamaForCausalLM:
+    """As small as a model can be, for it is the data that is large."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=64, max_position_embeddings=1024, **shape)).eval()
 
 
-class FewSteps(training.TrainerCallback):
-    """A training is no longer than what shows whether it grows."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step >= 12
+def example(number: int) -> Encoded:
+    """One of any number of examples."""
+    return Encoded(f"example-{number}", np.random.default_rng(number).integers(3, 64, POSITIONS + 1).tolist(), 1)
 
 
-def train(base: str, found: KnowledgeStore, count: int) -> None:
-    lessons = training.Lessons(Examples(count), found, lambda p: p)
-    add = training.DistillationTrainer.__init__
+def knowledge(folder: Path, count: int, steps: int) -> int:
+    """Extracts the knowledge on so many examples, and trains so many steps on any of them; returns positions."""
+    examples, model = Lazy(count, example), learner()
+    folder.mkdir()
+    write_store(folder, extract_top_k(model, examples, 5, 4), ORIGIN, parts=Parts(folder / "parts"))
+    found = KnowledgeStore(folder)
+    order = np.random.default_rng(0).permutation(count)[: steps * 4]
+    lessons = training.Lessons([examples[i] for i in order], found, lambda p: p)
+    training.distill(model, lessons, Training(epochs=1, batch=4), Distillation(), training.Course(1e-3, 0))
+    return found.positions
 
-    def with_end(self, *arguments, **named):
-        add(self, *arguments, **named)
-        self.add_callback(FewSteps())
 
-    training.DistillationTrainer.__init__ = with_end
-    model = models.load_for_training(Model(base=base), 0)
-    training.distill(model, lessons, Training(epochs=1, batch=2), Distillation(), training.Course(1e-3, 0))
+def texts(file: Path, count: int) -> Path:
+    """So many questions on a passage of a hundred very long words."""
+    file.parent.mkdir(parents=True)
+    with file.open("w", encoding="utf-8") as lines:
+        for number in range(count):
+            words = " ".join([chr(97 + number % 26) * (TEXT // 100 - 1)] * 100)
+            row = {"id": f"q{number}", "question": "is it so", "passage": words, "answer": number % 2 == 0}
+            lines.write(json.dumps(row) + "\n")
+    return file
 
 
-def main(base: str, folder: str, size: float) -> None:
+def experiment(base: str, folder: Path, count: int) -> int:
+    """A preset's teacher, knowledge and student on so many long texts; returns the store's examples."""
+    texts(folder / "boolq" / "train.jsonl", count)
+    settings = {
+        "columns": [{"setting": "in-domain", "train": "boolq", "test": ["boolq"]}],
+        "data": {"source": "hub", "folder": str(folder)},
+        "sizes": {"train": count, "validation": 8, "test": 8},
+        "teacher": {"base": base},
+        "student": {"base": base},
+        "training": {"epochs": 1, "batch": 8},
+        "knowledge": {"batch": 8},
+    }
+    (folder / "preset.yaml").write_text(yaml.safe_dump(settings))
+    found = Experiment(str(folder / "preset.yaml"), run_folder=str(folder))
+    found.student("first", "boolq")
+    return len(found.knowledge("boolq"))
+
+
+def main(base: str, folder: Path, allowance: float) -> None:
     torch.set_num_threads(1)
-    store.ROWS = 2**13
-    count = int(100 * size * 2**20 / (POSITIONS * BYTES))
-    write_store(folder, knowledge(4), ORIGIN)  # what is loaded once is not what grows
-    train(base, KnowledgeStore(folder), 4)
-    (Path(folder) / "knowledge.parquet").unlink()
-    peaks = {}
-    for what, work in (
-        ("writing", lambda: write_store(folder, knowledge(count), ORIGIN, parts=Parts(Path(folder) / "parts"))),
-        ("training", lambda: train(base, KnowledgeStore(folder), count)),
-    ):
-        peak = Peak()
-        peak.start()
-        with steps(what, 1):
-            work()
-        peak.over.set()
-        peak.join()
-        peaks[what] = peak.peak / 2**20
-    print(json.dumps({**peaks, "data": count * POSITIONS * BYTES / 2**20}))
+    store.ROWS = 2**16
+    data = int(TIMES * allowance * MB)
+    examples, questions = data // (POSITIONS * BYTES), data // TEXT
+    for once in ("loads", "little"):  # what is loaded once is there the second time
+        with Peak(0.0005) as little:
+            knowledge(folder / once, 300, 2)
+            experiment(base, folder / f"{once}-text", 40)
+    limit(little.most, int(allowance * MB))
+    found = {}
+    with Peak(0.05) as much:
+        found["positions"], found["of"] = knowledge(folder / "much", examples, 20), examples * POSITIONS
+        found["questions"], found["asked"] = experiment(base, folder / "much-text", questions), questions
+    print(json.dumps({**found, "more": (much.most - little.most) / MB}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))

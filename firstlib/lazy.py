@@ -1,0 +1,90 @@
+"""Sequences whose items are made when they are asked for, so that memory stays flat however long they are."""
+
+import json
+import mmap
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+
+T = TypeVar("T")
+CHARACTERS = 2**19  # of text in memory at once, where a long sequence is worked on in pieces
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """Items by their number, each made anew whenever it is asked for.
+
+    >>> squares = Lazy(5, lambda i: i * i)
+    >>> squares[3], list(squares[1:3]), len(squares)
+    (9, [1, 4], 5)
+    """
+
+    def __init__(self, length: int, get: Callable[[int], T]) -> None:
+        """Of so many items, numbered from 0, that `get` makes."""
+        self._length, self._get = length, get
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Lazy[T]": ...
+
+    def __getitem__(self, index: int | slice) -> "T | Lazy[T]":
+        """One item, or some of them, which are made as late."""
+        places = range(self._length)[index]
+        return pick(self, places) if isinstance(places, range) else self._get(places)
+
+
+def pick(items: Sequence[T], places: Sequence[int] | np.ndarray) -> Lazy[T]:
+    """The items at these places, in this order.
+
+    >>> list(pick("abc", [2, 0]))
+    ['c', 'a']
+    """
+    return Lazy(len(places), lambda i: items[int(places[i])])
+
+
+def on_disk(items: Iterable[T], write: Callable[[T], Any], read: Callable[[Any], T]) -> Lazy[T]:
+    """Items as they come, kept as JSON lines in a temporary file that ends with the process.
+
+    Args:
+        items: gone through once.
+        write: what of an item JSON is to hold.
+        read: an item from that.
+
+    >>> list(on_disk(({i} for i in range(3)), list, set))
+    [{0}, {1}, {2}]
+    """
+    ends = array("q", [0])
+    with tempfile.TemporaryFile(prefix="first-") as file:
+        for item in items:
+            ends.append(ends[-1] + file.write(json.dumps(write(item)).encode()))
+        if not ends[-1]:
+            return Lazy(0, read)
+        file.flush()
+        lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # the file is there as long as this is
+    return Lazy(len(ends) - 1, lambda i: read(json.loads(lines[ends[i] : ends[i + 1]])))
+
+
+def in_pieces(items: Iterable[T], weigh: Callable[[T], int], most: int = CHARACTERS) -> Iterator[list[T]]:
+    """Neighbours together, each piece of at most that weight, or a single item.
+
+    >>> list(in_pieces(["a", "bb", "cc", "dddddd", "e"], len, 4))
+    [['a', 'bb'], ['cc'], ['dddddd'], ['e']]
+    """
+    piece: list[T] = []
+    total = 0
+    for item in items:
+        weight = weigh(item)
+        if piece and total + weight > most:
+            yield piece
+            piece, total = [], 0
+        piece.append(item)
+        total += weight
+    if piece:
+        yield piece
