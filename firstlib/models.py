@@ -190,10 +190,21 @@ def logit_form(model: LanguageModel) -> tuple[float, float | None]:
     return scale / divisor, getattr(config, "final_logit_softcapping", None)
 
 
-def logits_of(model: LanguageModel, hidden: torch.Tensor) -> torch.Tensor:
-    """The model's own logits `(N, V)` from its last hidden states `(N, D)`, in float32."""
+def head_has_rows(model: LanguageModel) -> bool:
+    """Whether the output head is a plain matrix in this process's memory, of which some rows can be applied alone."""
+    head = body_and_head(model)[1]
+    return type(head) is torch.nn.Linear and not hasattr(head, "_hf_hook")
+
+
+def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
+    """The model's own logits `(N, V)` from its last hidden states `(N, D)`, in float32; or only some tokens'."""
     scale, bound = logit_form(model)
-    logits: torch.Tensor = body_and_head(model)[1](hidden).float()
+    head, rows = body_and_head(model)[1], slice(first, end)
+    if (first or end) and head_has_rows(model):
+        bias = None if head.bias is None else head.bias[rows]
+        logits: torch.Tensor = torch.nn.functional.linear(hidden, head.weight[rows], bias).float()
+    else:
+        logits = head(hidden)[..., rows].float()
     if scale != 1:
         logits = logits * scale
     return logits if bound is None else bound * torch.tanh(logits / bound)

@@ -25,7 +25,7 @@ def main() -> None:
     for seed in SEEDS:
         experiment = Experiment("microworld", seed)
         write_json(KEPT / f"microworld-seed-{seed}.json", experiment.results())
-        write_json(KEPT / f"variants-seed-{seed}.json", {"seed": seed, "rows": variants(experiment)})
+        write_json(KEPT / f"variants-seed-{seed}.json", {"seed": seed, **variants(experiment)})
     README.write_text(renewed(README.read_text(encoding="utf-8"), kept("microworld")), encoding="utf-8")
 
 

@@ -125,6 +125,23 @@ class Training(_Part):
     evaluate_every: Count | None = Field(default=None, description="steps between validations (ECE and Trust)")
     report_to: tuple[str, ...] = Field(default=(), description="the Trainer's loggers, for example tensorboard")
 
+    def shares(self, devices: int) -> tuple[int, int]:
+        """Examples that a device takes at once, and how often it does so before a step.
+
+        >>> Training(batch=256, device_batch=4).shares(devices=8)
+        (4, 8)
+
+        Raises:
+            UserError: The batch cannot be divided so.
+        """
+        at_once = self.device_batch or self.batch // devices
+        if not at_once or self.batch % (at_once * devices):
+            raise UserError(
+                f"training.batch: {self.batch} examples a step cannot be shared by {devices} devices that take "
+                f"{at_once} at once; change training.batch or training.device_batch"
+            )
+        return at_once, self.batch // (at_once * devices)
+
 
 class Knowledge(_Part):
     """What is kept of the teacher."""

@@ -8,10 +8,11 @@ import numpy as np
 
 from firstlib.experiment import Experiment
 from firstlib.metrics import ece
-from firstlib.results import scores
+from firstlib.results import kept, scores
 from firstlib.settings import METHODS, Task, Tuning
 from firstlib.tasks.question import Question, without_right_choice
 
+COEFFICIENTS = (0.1, 0.5, 1.0)  # beside the chosen one, in Figure 6, right
 TUNINGS: tuple[Tuning, ...] = ("full", "lora", "qlora")
 
 
@@ -39,8 +40,18 @@ def readings(experiment: Experiment) -> dict[str, Experiment]:
     }
 
 
-def variants(experiment: Experiment) -> list[dict[str, Any]]:
-    """FIRST's student of the main task in every tuning and reading: a line each, in fractions."""
+def variants(experiment: Experiment) -> dict[str, Any]:
+    """What other students FIRST could have made of the main task; `make seeds` keeps it, a seed each.
+
+    `rows`: a line a tuning and reading, in fractions. `effect`: a pair a coefficient, with the student's test ECE.
+    `chosen`: the coefficient that validation chose.
+    """
+    task = experiment.main
+    effect = coefficient_effect(experiment, task, sorted({*COEFFICIENTS, experiment.coefficient(task)}))
+    return {"rows": _rows(experiment), "effect": effect.tolist(), "chosen": experiment.coefficient(task)}
+
+
+def _rows(experiment: Experiment) -> list[dict[str, Any]]:
     groups = {"tuning": tunings(experiment), "reading": readings(experiment)}
     ways = [(group, *way) for group, found in groups.items() for way in found.items()]
     return [{"group": group, "name": name, **_scores(other)} for group, name, other in ways]
@@ -51,9 +62,10 @@ def _scores(experiment: Experiment) -> dict[str, float]:
     return {"n": len(found), **scores(found, experiment.settings.measures)}
 
 
-def coefficients(experiment: Experiment, task: Task) -> tuple[float, ...]:
-    """Those of Figure 6, right: the ends of the grid, and the one chosen between them."""
-    return (0.1, experiment.coefficient(task), 1.0)
+def kept_effects() -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Figure 6, right, of the microworld: each kept seed's curve `(A, 2)`, and the coefficient chosen there."""
+    runs = {f"seed {run['seed']}": run for run in kept("variants")}
+    return {name: np.array(run["effect"]) for name, run in runs.items()}, {n: run["chosen"] for n, run in runs.items()}
 
 
 def coefficient_effect(experiment: Experiment, task: Task, coefficients: Sequence[float]) -> np.ndarray:

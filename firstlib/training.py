@@ -299,7 +299,7 @@ def _kept(trainer: DistillationTrainer, training: Training, checkpoints: Path | 
 
 
 def _arguments(training: Training, course: Course, scratch: str) -> TrainingArguments:
-    device_batch, accumulation = shares(training, processes.count())
+    device_batch, accumulation = training.shares(processes.count())
     if course.logs:
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(course.logs)  # the Trainer's own way to be told
     arguments = TrainingArguments(
@@ -317,24 +317,6 @@ def _arguments(training: Training, course: Course, scratch: str) -> TrainingArgu
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one device a process; several go through `accelerate launch`
     return arguments
-
-
-def shares(training: Training, devices: int) -> tuple[int, int]:
-    """Examples that a device takes at once, and how often it does so before a step.
-
-    >>> shares(Training(batch=256, device_batch=4), devices=8)
-    (4, 8)
-
-    Raises:
-        UserError: The batch cannot be divided so.
-    """
-    at_once = training.device_batch or training.batch // devices
-    if not at_once or training.batch % (at_once * devices):
-        raise UserError(
-            f"training.batch: {training.batch} examples a step cannot be shared by {devices} devices that take "
-            f"{at_once} at once; change training.batch or training.device_batch"
-        )
-    return at_once, training.batch // (at_once * devices)
 
 
 def _collate(lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """The teacher's top-k against a plain softmax over everything, and the store it is kept in."""
 
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,43 @@ def test_log_normalisers_are_those_of_the_tempered_logits():
     found = top_k_of_logits(logits, 5, temperatures).log_normalisers
     expected = torch.stack([(logits / t).logsumexp(1) for t in temperatures], 1)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("width", [7, 16, 49])
+def test_parts_of_the_vocabulary_make_the_whole(width):
+    logits = 4 * torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits[3, :16] = -torch.inf  # tokens that cannot come
+    logits[4, -1] = logits[5, 0] = 60.0
+    temperatures = (0.5, 1.0, 2.5)
+    parts = [
+        extraction._of_columns(logits[:, first : first + width], first, 5, temperatures)
+        for first in range(0, 50, width)
+    ]
+    merged = reduce(partial(extraction._merged, temperatures=temperatures), parts)
+    found, whole = extraction._finished(merged, temperatures), top_k_of_logits(logits, 5, temperatures)
+    assert torch.equal(found.token_ids, whole.token_ids)
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_one_part_without_numbers_spoils_the_whole(bad):
+    logits = torch.zeros(2, 20)
+    logits[1, 17] = bad
+    a, b = (extraction._of_columns(logits[:, first : first + 10], first, 5, ()) for first in (0, 10))
+    with pytest.raises(UserError, match="logits that are no numbers"):
+        extraction._finished(extraction._merged(a, b, ()), ())
+
+
+def test_a_head_applied_in_parts_gives_what_it_gives_whole(model, encoded, extracted, monkeypatch):
+    monkeypatch.setattr(extraction, "NARROWEST", 64)
+    monkeypatch.setattr(extraction, "CHUNK", 640)
+    for item in extract_top_k(model, encoded, 5, temperatures=(1.0, 2.0)):
+        whole = extracted[item.example_id]
+        np.testing.assert_array_equal(item.token_ids, whole.token_ids)
+        np.testing.assert_allclose(item.probabilities, whole.probabilities, rtol=1e-5)
+        np.testing.assert_allclose(item.residual, whole.residual, rtol=1e-5)
+        np.testing.assert_allclose(item.log_normalisers[:, 0], whole.log_normalisers[:, 0], rtol=1e-5)
 
 
 def test_large_logits_do_not_overflow():

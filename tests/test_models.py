@@ -214,6 +214,7 @@ def test_logits_are_the_models_own_in_every_family(family):
         body, _ = models.body_and_head(model)
         hidden = body(input_ids=ids).last_hidden_state
         torch.testing.assert_close(models.logits_of(model, hidden), expected)
+        torch.testing.assert_close(models.logits_of(model, hidden, 5, 9), expected[..., 5:9])
     assert models.logit_form(model) == (scale, softcap)
 
 

@@ -10,7 +10,6 @@ from firstlib.planning import anatomy_of, make_scene, stages
 from firstlib.planning.machines import find_machines
 from firstlib.planning.plan import fits
 from firstlib.settings import load_preset, preset_names
-from firstlib.training import shares
 
 
 def llama(**values):
@@ -158,7 +157,7 @@ def test_hyper_parameters_are_the_papers(preset):
     assert (training.epochs, training.warmup) == (3, 0.03)
     assert (training.teacher_learning_rate, training.student_learning_rate) == (2e-5, 2e-5)
     assert settings.knowledge.k == 5
-    at_once, times = shares(training, 8)
+    at_once, times = training.shares(8)
     assert at_once * times == 32  # examples of each of 8 devices
     assert (settings.teacher.tuning, settings.student.tuning) == ("full", "full")
     assert (settings.sizes.train, settings.sizes.test) == (None, None)
@@ -184,7 +183,7 @@ def test_the_small_systems_fit_on_one_gpu_of_24_gb_in_a_day(preset):
     assert sum(machine.hours(stage.flops, stage.half) for stage in found) < 24
     training = load_preset(preset).training
     assert training.batch == 256  # a step sees as many examples as the paper's
-    assert shares(training, 1)[1] > 1
+    assert training.shares(1)[1] > 1
 
 
 def test_the_laptops_system_fits_into_16_gb_and_a_night():

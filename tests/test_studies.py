@@ -1,10 +1,12 @@
 """Smaller questions put to a finished experiment."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
 
-from firstlib import studies
+from firstlib import results, studies
 from firstlib.experiment import Experiment
 from firstlib.metrics import ece
 from firstlib.settings import METHODS
@@ -82,7 +84,8 @@ def test_tunings_begin_with_the_presets_own(experiment):
 
 
 def test_variants_are_every_tuning_and_reading_measured(experiment):
-    found = studies.variants(experiment)
+    kept = studies.variants(experiment)
+    found = kept["rows"]
     names = [(row["group"], row["name"]) for row in found]
     assert names == [("tuning", name) for name in studies.tunings(experiment)] + [
         ("reading", name) for name in studies.readings(experiment)
@@ -92,3 +95,14 @@ def test_variants_are_every_tuning_and_reading_measured(experiment):
     defaults = [row for row in found if row["name"] in ("full", "Eq. 4, full vocabulary")]
     assert [row["accuracy"] for row in defaults] == [own.correct().mean()] * 2
     assert all(0 <= row["ece"] <= 1 for row in found)
+    assert kept["chosen"] == experiment.coefficient("csqa")
+    assert {c for c, _ in kept["effect"]} == {*studies.COEFFICIENTS, kept["chosen"]}
+
+
+def test_effects_are_read_as_they_were_kept(tmp_path, monkeypatch):
+    run = {"seed": 4, "rows": [], "effect": [[0.1, 0.05], [0.3, 0.02]], "chosen": 0.3}
+    (tmp_path / "variants-seed-4.json").write_text(json.dumps(run))
+    monkeypatch.setattr(results, "KEPT", tmp_path)
+    curves, chosen = studies.kept_effects()
+    assert chosen == {"seed 4": 0.3}
+    np.testing.assert_array_equal(curves["seed 4"], [[0.1, 0.05], [0.3, 0.02]])

@@ -269,7 +269,7 @@ def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
 @pytest.mark.parametrize(("device_batch", "devices"), [(3, 1), (None, 64), (8, 8)])
 def test_a_batch_that_cannot_be_shared_is_refused(device_batch, devices):
     with pytest.raises(UserError, match=r"training\.batch: 32 examples"):
-        training.shares(Training(batch=32, device_batch=device_batch), devices)
+        Training(batch=32, device_batch=device_batch).shares(devices)
 
 
 def test_a_model_is_measured_while_it_learns(model, examples):

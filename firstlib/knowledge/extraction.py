@@ -1,12 +1,14 @@
 """Taking a teacher's top-k: one forward pass, the output head on response positions only, a few of them at a time.
 
-The logits of a chunk are worked on a block of rows at a time, small enough to stay in the processor's cache: then the
-exponentials cost little beside the product that made the logits, even at several temperatures.
+The head is large: some of its rows after the others are applied to many positions, so that it is read once. The logits
+are worked on a block at a time, small enough to stay in the processor's cache: then the exponentials cost little beside
+the product that made the logits, even at several temperatures.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +17,14 @@ from torch import Tensor
 from firstlib.errors import UserError
 from firstlib.knowledge.top_k import TopK
 from firstlib.lazy import pick
-from firstlib.models import LanguageModel, body_and_head, logits_of
+from firstlib.models import LanguageModel, body_and_head, head_has_rows, logits_of
 from firstlib.progress import steps
 from firstlib.tasks.encoding import Encoded, longest_first, pad
 
 CHUNK = 2**24  # logits held at once, in numbers: enough rows that reading the head does not dominate
 BLOCK = 2**19  # logits worked on at once: 2 MiB, about a core's cache
+NARROWEST = 2**14  # rows of the head taken at once, at least
+LOWEST = torch.finfo(torch.float32).min  # stands for the highest of logits that are all minus infinity
 TILE = 256  # columns of which only the highest is looked at first, in the search for the top k
 PADDING = 0.9  # a batch's shortest example is at least this share of its longest
 
@@ -32,6 +36,9 @@ class Found(NamedTuple):
     probabilities: Tensor  # (N, K)
     residual: Tensor  # (N,)
     log_normalisers: Tensor  # (N, G)
+
+
+_Rows = TypeVar("_Rows", "Found", "_Part")
 
 
 def extract_top_k(
@@ -104,8 +111,20 @@ def _of_batch(
     kept = torch.zeros_like(ids, dtype=torch.bool)
     for row, example in enumerate(examples):
         kept[row, example.start - 1 : len(example.token_ids) - 1] = True
-    chunks = hidden[kept.to(device)].split(max(1, CHUNK // head.weight.shape[0]))
-    return _joined([top_k_of_logits(logits_of(model, chunk)[:, :vocabulary], k, temperatures) for chunk in chunks])
+    positions = hidden[kept.to(device)].split(max(1, CHUNK // min(vocabulary, NARROWEST)))
+    return _joined([_of_positions(model, some, k, temperatures, vocabulary) for some in positions])
+
+
+def _of_positions(
+    model: LanguageModel, hidden: Tensor, k: int, temperatures: Sequence[float], vocabulary: int
+) -> Found:
+    """Some rows of the head after the others, for all the positions: so each is read once, and logits stay few."""
+    width = max(NARROWEST, CHUNK // len(hidden)) if head_has_rows(model) else vocabulary
+    parts = (
+        _of_columns(logits_of(model, hidden, first, min(first + width, vocabulary)), first, k, temperatures)
+        for first in range(0, vocabulary, width)
+    )
+    return _finished(reduce(partial(_merged, temperatures=temperatures), parts), temperatures)
 
 
 def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0,)) -> Found:
@@ -117,28 +136,60 @@ def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0
     Raises:
         UserError: A logit is NaN or infinitely high.
     """
+    return _finished(_of_columns(logits, 0, k, temperatures), temperatures)
+
+
+class _Part(NamedTuple):
+    """What is known of N positions from a part of the vocabulary; sums are of exponentials below the highest logit."""
+
+    values: Tensor  # (N, K) the highest logits
+    token_ids: Tensor  # (N, K)
+    highest: Tensor  # (N, 1)
+    others: Tensor  # (N, 1) the sum over all but those
+    sums: Tensor  # (N, G) the sum over all at each temperature; where that is 1, it follows from the rest
+
+
+def _of_columns(logits: Tensor, first: int, k: int, temperatures: Sequence[float]) -> _Part:
     rows = max(1, BLOCK // logits.shape[1])
     scratch = torch.empty_like(logits[:rows])
-    found = _joined([_of_block(block, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)])
-    if found.probabilities.isnan().any():
+    return _joined([_of_block(block, first, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)])
+
+
+def _of_block(logits: Tensor, first: int, k: int, temperatures: Sequence[float], scratch: Tensor) -> _Part:
+    values, ids = top_of_tiles(logits, min(k, logits.shape[1]))
+    highest = values[:, :1].clamp(min=LOWEST)
+    others = torch.sub(logits, highest, out=scratch).exp_().scatter_(1, ids, 0).sum(1, keepdim=True)
+    sums = [others if t == 1 else _sum_at(t, logits, highest, scratch) for t in temperatures]
+    return _Part(values, ids + first, highest, others, torch.cat([*sums, highest[:, :0]], 1))
+
+
+def _sum_at(temperature: float, logits: Tensor, highest: Tensor, scratch: Tensor) -> Tensor:
+    return torch.sub(logits, highest, out=scratch).mul_(1 / temperature).exp_().sum(1, keepdim=True)
+
+
+def _merged(a: _Part, b: _Part, temperatures: Sequence[float]) -> _Part:
+    """Two parts of the vocabulary as one: a token that falls out of the top k becomes one of the others."""
+    values, ids = torch.cat([a.values, b.values], 1), torch.cat([a.token_ids, b.token_ids], 1)
+    top = values.topk(min(a.values.shape[1], values.shape[1]), dim=1)
+    highest = torch.maximum(a.highest, b.highest)
+    fallen = (values - highest).exp().scatter_(1, top.indices, 0).sum(1, keepdim=True)
+    others = sum((part.others * (part.highest - highest).exp() for part in (a, b)), start=fallen)
+    scale = torch.tensor(temperatures, device=highest.device)
+    sums = sum(
+        (part.sums * ((part.highest - highest) / scale).exp() for part in (a, b)), start=torch.zeros_like(a.sums)
+    )
+    return _Part(top.values, ids.gather(1, top.indices), highest, others, sums)
+
+
+def _finished(part: _Part, temperatures: Sequence[float]) -> Found:
+    top = (part.values - part.highest).exp()
+    total = part.others + top.sum(1, keepdim=True)
+    if not total.isfinite().all():
         raise UserError("the model gives logits that are no numbers; look at its weights, or choose another dtype")
-    return found
-
-
-def _of_block(logits: Tensor, k: int, temperatures: Sequence[float], scratch: Tensor) -> Found:
-    values, ids = top_of_tiles(logits, k)
-    highest = values[:, :1]
-    weights = torch.sub(logits, highest, out=scratch).exp_()
-    others = weights.scatter_(1, ids, 0).sum(1, keepdim=True)
-    top = (values - highest).exp()
-    total = others + top.sum(1, keepdim=True)
-    normalisers = [total.log() + highest if t == 1 else _normaliser(logits, highest, t, scratch) for t in temperatures]
-    return Found(ids, top / total, (others / total).squeeze(1), torch.cat([*normalisers, highest[:, :0]], 1))
-
-
-def _normaliser(logits: Tensor, highest: Tensor, temperature: float, scratch: Tensor) -> Tensor:
-    torch.sub(logits, highest, out=scratch).mul_(1 / temperature).exp_()
-    return scratch.sum(1, keepdim=True).log() + highest / temperature
+    sums = [total if t == 1 else part.sums[:, [i]] for i, t in enumerate(temperatures)]
+    normalisers = [s.log() + part.highest / t for s, t in zip(sums, temperatures, strict=True)]
+    log_normalisers = torch.cat([*normalisers, total[:, :0]], 1)
+    return Found(part.token_ids, top / total, (part.others / total).squeeze(1), log_normalisers)
 
 
 def top_of_tiles(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -160,8 +211,8 @@ def top_of_tiles(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top.values, columns.gather(1, top.indices)
 
 
-def _joined(parts: Sequence[Found]) -> Found:
-    return parts[0] if len(parts) == 1 else Found(*map(torch.cat, zip(*parts, strict=True)))
+def _joined(parts: Sequence[_Rows]) -> _Rows:
+    return parts[0] if len(parts) == 1 else type(parts[0])(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _split(examples: Sequence[Encoded], *parts: np.ndarray) -> Iterator[TopK]:

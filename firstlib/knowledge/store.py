@@ -26,11 +26,10 @@ from firstlib.errors import StoreError
 from firstlib.knowledge.parts import Parts
 from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
-from firstlib.lazy import in_pieces
 
 FORMAT = 2
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
-PACKINGS = 32  # in which a row group comes together
+PACKED = 256  # examples packed together, on the way to a row group
 _HALF = ("probabilities", "residual")
 _DROPPED = 13  # of float32's 24 significant bits
 _ENCODINGS = {
@@ -117,11 +116,19 @@ def _files(folder: Path | str) -> list[str]:
 def _groups(items: Iterable[TopK], schema: pa.Schema) -> Iterator[pa.Table]:
     """Row groups, packed a few items at a time: the small arrays of thousands would tear memory into pieces."""
     packed: list[pa.Table] = []
-    for piece in in_pieces(items, lambda item: len(item.position), ROWS // PACKINGS):
-        packed.append(_table(piece, schema))
-        if sum(map(len, packed)) >= ROWS:
+    loose: list[TopK] = []
+    rows = 0
+    for item in items:
+        loose.append(item)
+        rows += len(item.position)
+        if rows >= ROWS or len(loose) == PACKED:
+            packed.append(_table(loose, schema))
+            loose = []
+        if rows >= ROWS:
             yield pa.concat_tables(packed).combine_chunks()
-            packed = []
+            packed, rows = [], 0
+    if loose:
+        packed.append(_table(loose, schema))
     if packed:
         yield pa.concat_tables(packed).combine_chunks()
 

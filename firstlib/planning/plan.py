@@ -11,7 +11,6 @@ from firstlib.planning.memory import Batch, Memory, asking_memory, training_memo
 from firstlib.planning.tokens import TaskPlan, plan_task
 from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
 from firstlib.settings import STUDENT_METHODS, Model, Settings
-from firstlib.training import shares
 
 _HALVES: dict[str, Literal["bfloat16", "float16"]] = {"bf16": "bfloat16", "fp16": "float16"}
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
@@ -70,7 +69,7 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
         UserError: The batch cannot be divided among the devices.
     """
     training, teacher, student = settings.training, settings.teacher, settings.student
-    taught = _batch(shares(training, devices)[0], scene.train)
+    taught = _batch(training.shares(devices)[0], scene.train)
     read = _batch(settings.knowledge.batch, scene.train)
     asked = _batch(AT_ONCE * settings.knowledge.batch, scene.distinct_tests)
     answering = (
