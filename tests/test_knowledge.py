@@ -72,10 +72,10 @@ def everything(model, example):
     return logits.softmax(-1)[example.start - 1 : -1].numpy()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_model_that_gives_no_numbers_is_refused(bad):
+@pytest.mark.parametrize(("bad", "where"), [(float("nan"), 7), (float("inf"), 7), (-float("inf"), slice(None))])
+def test_a_model_that_gives_no_numbers_is_refused(bad, where):
     logits = torch.zeros(3, 20)
-    logits[1, 7] = bad
+    logits[1, where] = bad
     with pytest.raises(UserError, match="logits that are no numbers"):
         top_k_of_logits(logits, 5)
 
@@ -119,7 +119,7 @@ def test_log_normalisers_are_those_of_the_tempered_logits():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("width", [7, 16, 49])
+@pytest.mark.parametrize("width", [3, 7, 16, 49])
 def test_parts_of_the_vocabulary_make_the_whole(width):
     logits = 4 * torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     logits[3, :16] = -torch.inf  # tokens that cannot come
@@ -129,7 +129,7 @@ def test_parts_of_the_vocabulary_make_the_whole(width):
         extraction._of_columns(logits[:, first : first + width], first, 5, temperatures)
         for first in range(0, 50, width)
     ]
-    merged = reduce(partial(extraction._merged, temperatures=temperatures), parts)
+    merged = reduce(partial(extraction._merged, k=5, temperatures=temperatures), parts)
     found, whole = extraction._finished(merged, temperatures), top_k_of_logits(logits, 5, temperatures)
     assert torch.equal(found.token_ids, whole.token_ids)
     for one, other in zip(found, whole, strict=True):
@@ -142,7 +142,7 @@ def test_one_part_without_numbers_spoils_the_whole(bad):
     logits[1, 17] = bad
     a, b = (extraction._of_columns(logits[:, first : first + 10], first, 5, ()) for first in (0, 10))
     with pytest.raises(UserError, match="logits that are no numbers"):
-        extraction._finished(extraction._merged(a, b, ()), ())
+        extraction._finished(extraction._merged(a, b, 5, ()), ())
 
 
 def test_a_head_applied_in_parts_gives_what_it_gives_whole(model, encoded, extracted, monkeypatch):
@@ -154,6 +154,14 @@ def test_a_head_applied_in_parts_gives_what_it_gives_whole(model, encoded, extra
         np.testing.assert_allclose(item.probabilities, whole.probabilities, rtol=1e-5)
         np.testing.assert_allclose(item.residual, whole.residual, rtol=1e-5)
         np.testing.assert_allclose(item.log_normalisers[:, 0], whole.log_normalisers[:, 0], rtol=1e-5)
+
+
+def test_a_head_that_is_no_plain_matrix_is_applied_whole(model, encoded, extracted, monkeypatch):
+    monkeypatch.setattr(extraction, "head_has_rows", lambda model: False)
+    monkeypatch.setattr(extraction, "CHUNK", 500)
+    for item in extract_top_k(model, encoded, 5):
+        np.testing.assert_array_equal(item.token_ids, extracted[item.example_id].token_ids)
+        np.testing.assert_allclose(item.probabilities, extracted[item.example_id].probabilities, rtol=1e-5)
 
 
 def test_large_logits_do_not_overflow():

@@ -111,7 +111,8 @@ def _of_batch(
     kept = torch.zeros_like(ids, dtype=torch.bool)
     for row, example in enumerate(examples):
         kept[row, example.start - 1 : len(example.token_ids) - 1] = True
-    positions = hidden[kept.to(device)].split(max(1, CHUNK // min(vocabulary, NARROWEST)))
+    narrowest = min(vocabulary, NARROWEST) if head_has_rows(model) else vocabulary
+    positions = hidden[kept.to(device)].split(max(1, CHUNK // narrowest))
     return _joined([_of_positions(model, some, k, temperatures, vocabulary) for some in positions])
 
 
@@ -124,7 +125,7 @@ def _of_positions(
         _of_columns(logits_of(model, hidden, first, min(first + width, vocabulary)), first, k, temperatures)
         for first in range(0, vocabulary, width)
     )
-    return _finished(reduce(partial(_merged, temperatures=temperatures), parts), temperatures)
+    return _finished(reduce(partial(_merged, k=k, temperatures=temperatures), parts), temperatures)
 
 
 def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0,)) -> Found:
@@ -167,10 +168,10 @@ def _sum_at(temperature: float, logits: Tensor, highest: Tensor, scratch: Tensor
     return torch.sub(logits, highest, out=scratch).mul_(1 / temperature).exp_().sum(1, keepdim=True)
 
 
-def _merged(a: _Part, b: _Part, temperatures: Sequence[float]) -> _Part:
+def _merged(a: _Part, b: _Part, k: int, temperatures: Sequence[float]) -> _Part:
     """Two parts of the vocabulary as one: a token that falls out of the top k becomes one of the others."""
     values, ids = torch.cat([a.values, b.values], 1), torch.cat([a.token_ids, b.token_ids], 1)
-    top = values.topk(min(a.values.shape[1], values.shape[1]), dim=1)
+    top = values.topk(min(k, values.shape[1]), dim=1)
     highest = torch.maximum(a.highest, b.highest)
     fallen = (values - highest).exp().scatter_(1, top.indices, 0).sum(1, keepdim=True)
     others = sum((part.others * (part.highest - highest).exp() for part in (a, b)), start=fallen)
@@ -184,7 +185,7 @@ def _merged(a: _Part, b: _Part, temperatures: Sequence[float]) -> _Part:
 def _finished(part: _Part, temperatures: Sequence[float]) -> Found:
     top = (part.values - part.highest).exp()
     total = part.others + top.sum(1, keepdim=True)
-    if not total.isfinite().all():
+    if not (total > 0).all():  # NaN is not, nor is anything where every logit is minus infinity
         raise UserError("the model gives logits that are no numbers; look at its weights, or choose another dtype")
     sums = [total if t == 1 else part.sums[:, [i]] for i, t in enumerate(temperatures)]
     normalisers = [s.log() + part.highest / t for s, t in zip(sums, temperatures, strict=True)]
