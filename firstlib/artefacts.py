@@ -208,6 +208,8 @@ def _room_for(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise  # which says where there is no room, if that is why
     except Exception as error:
         if is_full(error):
             raise UserError(

@@ -5,9 +5,13 @@ import mmap
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
+
+from firstlib.artefacts import is_full
+from firstlib.errors import UserError
 
 T = TypeVar("T")
 CHARACTERS = 2**19  # of text in memory at once, where a long sequence is worked on in pieces
@@ -57,11 +61,14 @@ def on_disk(items: Iterable[T], write: Callable[[T], Any], read: Callable[[Any],
         write: what of an item JSON is to hold.
         read: an item from that.
 
+    Raises:
+        UserError: There is no room for the file.
+
     >>> list(on_disk(({i} for i in range(3)), list, set))
     [{0}, {1}, {2}]
     """
     ends = array("q", [0])
-    with tempfile.TemporaryFile(prefix="first-") as file:
+    with temporary_room(), tempfile.TemporaryFile(prefix="first-") as file:
         for item in items:
             ends.append(ends[-1] + file.write(json.dumps(write(item)).encode()))
         if not ends[-1]:
@@ -69,6 +76,24 @@ def on_disk(items: Iterable[T], write: Callable[[T], Any], read: Callable[[Any],
         file.flush()
         lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # the file is there as long as this is
     return Lazy(len(ends) - 1, lambda i: read(json.loads(lines[ends[i] : ends[i + 1]])))
+
+
+@contextmanager
+def temporary_room() -> Iterator[None]:
+    """Where temporary files are written.
+
+    Raises:
+        UserError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise UserError(
+                f"no space left for temporary files in {tempfile.gettempdir()}; make room, or let TMPDIR name a folder "
+                "that has more"
+            ) from error
+        raise
 
 
 def in_pieces(items: Iterable[T], weigh: Callable[[T], int], most: int = CHARACTERS) -> Iterator[list[T]]:

@@ -26,6 +26,7 @@ from firstlib.errors import StoreError
 from firstlib.knowledge.parts import Parts
 from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
+from firstlib.lazy import temporary_room
 
 FORMAT = 2
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
@@ -175,6 +176,7 @@ class KnowledgeStore:
         """Opens the store in a local folder or at any fsspec URL.
 
         Raises:
+            UserError: There is no room to unpack it.
             StoreError: A part is missing, an example is there twice, or the origin differs from the expected one, or
                 between parts; the message names both.
         """
@@ -214,7 +216,10 @@ class KnowledgeStore:
     def _blank(self, name: str, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
         if not np.prod(shape):
             return np.empty(shape, kind)
-        mapped = np.memmap(Path(self._scratch.name) / name, kind, "w+", shape=shape)
+        path = Path(self._scratch.name) / name
+        with temporary_room(), path.open("wb") as file:
+            _reserve(file.fileno(), 0, int(np.prod(shape)) * np.dtype(kind).itemsize)
+        mapped = np.memmap(path, kind, "r+", shape=shape)
         return mapped.view(np.ndarray)  # the same memory, ten times quicker to slice
 
     def _note(self, names: pa.ChunkedArray, start: int) -> None:
@@ -261,6 +266,14 @@ class KnowledgeStore:
     def all_probabilities(self) -> np.ndarray:
         """Every position's top-k probabilities, `(positions, K)`."""
         return self._arrays["probabilities"]
+
+
+def _reserve(file: int, start: int, length: int) -> None:
+    """Room on the disk, asked for at once: a mapped file that finds none later ends the process without a word."""
+    if reserve := getattr(os, "posix_fallocate", None):  # macOS has none
+        reserve(file, start, length)
+    else:
+        os.truncate(file, start + length)
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -3,15 +3,19 @@
 import errno
 import shutil
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from firstlib import artefacts
 from firstlib.artefacts import Artefacts
 from firstlib.errors import UserError
 from firstlib.experiment import Experiment
+from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
+from firstlib.lazy import on_disk
 
 
 @pytest.fixture
@@ -46,6 +50,26 @@ def test_a_full_disk_is_told_in_one_line_and_the_stage_is_made_when_there_is_roo
         experiment.stage(stage, "csqa")
     filling.unlink()
     artefacts.check(experiment.stage(stage, "csqa"))
+
+
+NO_ROOM = "no space left for temporary files in .*TMPDIR"
+
+
+def test_no_room_for_temporary_rows_is_told_in_one_line(small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(UserError, match=NO_ROOM):
+        on_disk(("x" * 1000 for _ in range(2000)), str, str)
+    assert list(on_disk("abc", str, str)) == ["a", "b", "c"]
+
+
+def test_no_room_to_unpack_a_store_is_told_in_one_line(small_disk, tmp_path, monkeypatch):
+    origin, rows = Origin(teacher="t", tokenizer="t", data="d", k=5), 40_000
+    columns = (np.arange(rows), np.ones((rows, 5)), np.full((rows, 5), 0.2), np.zeros(rows), np.zeros((rows, 0)))
+    write_store(tmp_path / "store", [TopK("example", *columns)], origin)
+    assert KnowledgeStore(tmp_path / "store").positions == rows
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(UserError, match=NO_ROOM):
+        KnowledgeStore(tmp_path / "store")
 
 
 @pytest.mark.parametrize(
