@@ -1,5 +1,7 @@
 """Sequences whose items are made when they are asked for."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,4 +63,4 @@ def test_pieces_are_as_large_as_they_may_be_and_lose_nothing(weights, most):
     pieces = list(in_pieces(weights, lambda weight: weight, most))
     assert [weight for piece in pieces for weight in piece] == weights
     assert all(sum(piece) <= most or len(piece) == 1 for piece in pieces)
-    assert all(sum(a) + b[0] > most for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(sum(a) + b[0] > most for a, b in pairwise(pieces))
