@@ -56,7 +56,9 @@ def test_the_file_is_small_whole_and_asks_nobody(experiment, report):
     assert path.stat().st_size < 6 * MEGABYTES
     assert report.count("plotly.js v") == 1
     assert report.endswith("</html>\n")
-    assert not [name for name in ("cdn", "unpkg", "jsdelivr") if name in report.replace(page_script(report), "")]
+    assert not [
+        name for name in ("cdn.", "unpkg.com", "jsdelivr.net") if name in report.replace(page_script(report), "")
+    ]
     own = report.replace(page_script(report), "")
     assert re.findall(r'(?:src|href)="(?!#|data:,)([^"]*)"', own) == []
     assert not list(experiment.folder.glob(".report*"))
@@ -173,9 +175,8 @@ def test_a_data_set_that_the_paper_lacks_has_nothing_beside_it():
 
 
 def test_the_pipeline_names_what_the_report_rests_on(experiment, report):
-    stages = [path.name for path in experiment.folder.glob("first-csqa-*")]
-    assert len(stages) == 3  # the chosen coefficient's, and those of the ends of the grid
-    assert all(f"<code>{name.rsplit('-', 1)[1]}</code>" in report for name in stages)
+    [stage] = experiment.folder.glob("first-csqa-*")
+    assert f"<code>{stage.name.rsplit('-', 1)[1]}</code>" in report
     stray = experiment.change(student__lora__rank=2, student__tuning="lora").student("fine-tune", "csqa")
     assert f"<code>{stray.name.rsplit('-', 1)[1]}</code>" not in write_record(experiment)
 

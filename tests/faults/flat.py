@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from firstlib import training
 from firstlib.experiment import Experiment
-from firstlib.knowledge import KnowledgeStore, Origin, Parts, extract_top_k, store, write_store
+from firstlib.knowledge import KnowledgeStore, Origin, Parts, extract_top_k, write_store
 from firstlib.lazy import Lazy
 from firstlib.settings import Distillation, Training
 from firstlib.tasks.encoding import Encoded
@@ -123,9 +123,9 @@ def experiment(base: str, folder: Path, count: int) -> int:
 
 def main(base: str, folder: Path, allowance: float) -> None:
     torch.set_num_threads(1)
-    store.ROWS = 2**16
+
     data = int(TIMES * allowance * MB)
-    examples, questions = data // (POSITIONS * BYTES), data // TEXT
+    examples, questions = data // 2 // (POSITIONS * BYTES), data // 2 // TEXT  # half knowledge, half text
     for once in ("loads", "little"):  # what is loaded once is there the second time
         with Peak(0.0005) as little:
             knowledge(folder / once, 300, 2)
