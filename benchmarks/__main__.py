@@ -19,7 +19,7 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 MODULES = ("loss", "extraction", "store", "calibration", "answering", "step")
-ROUNDS = {"store": 3, "calibration": 3}  # of the others two, because a round of them takes minutes
+ROUNDS = {"calibration": 3}  # of the others two, because a round of them takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
 
