@@ -450,9 +450,8 @@ class Experiment:
         kind, coefficient = self.targets(method, task)
         store = self.knowledge(task)
         known = [place for place, example in enumerate(examples) if example.id in store]
-        if len(known) < len(examples):  # an imported store may lack some, and said so
-            examples = pick(examples, known)
-        return Lessons(examples, store, lambda p: recalibration.recalibrate(p, kind, coefficient))
+        # An imported store may lack some, and said so.
+        return Lessons(pick(examples, known), store, lambda p: recalibration.recalibrate(p, kind, coefficient))
 
     def _extract(self, task: Task, split: str, k: int, origin: Origin, to: Path) -> None:
         encoded = self.encoded(task, split, "teacher")

@@ -101,11 +101,11 @@ def outcome(found: Predictions) -> dict[str, float]:
 
 def variants(group: str) -> pd.DataFrame:
     """FIRST's student in every `tuning` or `reading`: the kept results of `make seeds`, mean and spread in percent."""
-    runs = kept("variants")
+    measures = {"accuracy": "accuracy", "ECE": "ece", "Trust": "trust"}
+    found = [row for run in kept("variants") for row in run["rows"] if row["group"] == group]
     lines: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(row["name"] for run in runs for row in run["rows"] if row["group"] == group):
-        rows = [row for run in runs for row in run["rows"] if (row["group"], row["name"]) == (group, name)]
-        measures = {"accuracy": "accuracy", "ECE": "ece", "Trust": "trust"}
+    for name in dict.fromkeys(row["name"] for row in found):
+        rows = [row for row in found if row["name"] == name]
         means = {title: spread([row[measure] for row in rows]) for title, measure in measures.items()}
         lines[name] = {"seeds": len(rows), "n of each": rows[0]["n"], **means}
     return pd.DataFrame.from_dict(lines, orient="index")

@@ -9,8 +9,7 @@ from firstlib import models
 from firstlib.errors import UserError
 from firstlib.settings import Settings, Task
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import Encoded, encode_examples
-from firstlib.tasks.question import as_example
+from firstlib.tasks.encoding import Encoded, encode_examples, encode_on_disk
 from firstlib.tasks.source import Source
 
 
@@ -60,8 +59,7 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
     source = _source(settings) if settings.data.folder or task == "own" else None
     if source is None:
         return _stated(settings, task, split)
-    items = [as_example(item) for item in source.items(task, split)]
-    encoded = encode_examples(models.load_tokenizer(settings.student), items)
+    encoded = encode_on_disk(models.load_tokenizer(settings.student), source.items(task, split))
     return _counted(task, encoded, len(encoded), "counted")
 
 

@@ -102,17 +102,17 @@ def choose(
     Raises:
         UserError: There are too few training rows to cut from.
     """
-    ours = {name: part.items for name, part in published.items()}
+    ours: dict[str, Sequence[Item]] = {name: ranked(part.items, seed) for name, part in published.items()}
     if "test" not in ours and "validation" in ours:
         ours["test"] = ours.pop("validation")
-    training = ranked(ours["train"], seed)
+    training = ours["train"]
     for name, size in (("validation", validation), ("test", test or validation)):
         if name not in ours:
             ours[name], training = training[:size], training[size:]
     ours["train"] = training
     if not ours.get(split):
         raise UserError(f"no rows are left for the {split} split; lower sizes.validation or sizes.test")
-    return ranked(ours[split], seed)[:count]
+    return ours[split][:count]
 
 
 def ranked(items: Sequence[Item], seed: int) -> Lazy[Item]:
