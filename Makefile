@@ -41,13 +41,13 @@ lint: .venv/installed-test ## put code and notebooks into the common form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
 rates: .venv/installed ## validation accuracy at several learning rates, from which the preset's were chosen
-	@$(BIN)/python -m firstlib.rates
+	@$(BIN)/python scripts/choose_learning_rate.py
 
 seeds: .venv/installed ## the README's results over three seeds
-	@$(BIN)/python -m firstlib.readme
+	@$(BIN)/python scripts/update_readme.py
 
 real: .venv/installed ## the README's table on real data in FIRST_REAL_DATA (after real-base-models; half an hour)
-	@$(BIN)/python -m firstlib.readme real
+	@$(BIN)/python scripts/update_readme.py real
 
 bench: .venv-bench/installed ## ours against the peers' released packages (15 minutes)
 	@.venv-bench/bin/python -m benchmarks
@@ -58,12 +58,12 @@ notebooks: .venv/installed ## run the committed notebooks and figures anew
 	cp runs/microworld/seed-0/figures/*.png runs/microworld/seed-0/figures/*.json figures/
 
 base-models: .venv/installed ## pretrain the microworld's base models, one on each of two cores (about 15 minutes)
-	@$(BIN)/python -m firstlib.pretraining student & student=$$!; \
-	$(BIN)/python -m firstlib.pretraining teacher && wait $$student
+	@$(BIN)/python scripts/pretrain_microworld.py student & student=$$!; \
+	$(BIN)/python scripts/pretrain_microworld.py teacher && wait $$student
 
 real-base-models: .venv/installed ## pretrain two small Llamas on the real text in FIRST_REAL_DATA (about 40 minutes)
-	@$(BIN)/python -m firstlib.small_llama student & student=$$!; \
-	$(BIN)/python -m firstlib.small_llama teacher && wait $$student
+	@$(BIN)/python scripts/pretrain_small_llama.py student & student=$$!; \
+	$(BIN)/python scripts/pretrain_small_llama.py teacher && wait $$student
 
 constraints: .venv/installed-test ## write down the versions that are installed now
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

@@ -14,9 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from benchmarks import extraction
 from benchmarks.measure import Work
-from firstlib import answers
-from firstlib.models import load_base, load_tokenizer
-from firstlib.settings import Model
+from firstlib.evaluation import asking
+from firstlib.models.loading import load_base, load_tokenizer
+from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.question import Question
 
@@ -48,7 +48,7 @@ def questions(count: int) -> list[Question]:
 def ours(source: Source, asked: list[Question]) -> Ask:
     """Gives the predicted candidates `(N,)`."""
     model, tokenizer = source(), load_tokenizer(BASE)
-    return lambda: answers.ask(model, tokenizer, asked, batch=BATCH).predicted()
+    return lambda: asking.ask(model, tokenizer, asked, batch=BATCH).predicted()
 
 
 def harness(source: Source, asked: list[Question]) -> Ask:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure import Work
-from firstlib.losses import top_k_kl
+from firstlib.distillation.losses import top_k_kl
 
 Loss = Callable[..., Tensor]
 N, V, D, K = 1024, 151_936, 896, 5

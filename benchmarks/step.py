@@ -10,11 +10,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.measure import Work
-from firstlib.models import load_base, load_tokenizer
-from firstlib.settings import Distillation, Model, Training
+from firstlib.distillation.training import Course, Lesson, distill, fine_tune
+from firstlib.models.loading import load_base, load_tokenizer
+from firstlib.settings.schema import Distillation, Model, Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
-from firstlib.training import Course, Lesson, distill, fine_tune
 
 Make = Callable[[], tuple[torch.nn.Module, list[Encoded], int]]
 K, BATCH, STEPS = 5, 32, 30
@@ -72,8 +72,8 @@ def plainly_fine_tune(model: torch.nn.Module, examples: list[Encoded], training:
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch, save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
-            per_device_train_batch_size=training.batch, num_train_epochs=1, learning_rate=rate,
-            lr_scheduler_type="cosine", warmup_steps=training.warmup, adam_epsilon=training.adam_epsilon,
+            per_device_train_batch_size=training.global_batch_size, num_train_epochs=1, learning_rate=rate,
+            lr_scheduler_type="cosine", warmup_steps=training.lr_warmup_fraction, adam_epsilon=training.adam_epsilon,
             remove_unused_columns=False, dataloader_pin_memory=False, seed=0,
         )  # fmt: skip
         trainer = Trainer(model=model, args=arguments, train_dataset=plain_rows(examples), data_collator=padded)
@@ -95,7 +95,7 @@ def padded(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
 def work_of(make: Make, batch: int, taught: bool) -> Work:
     """An epoch of `STEPS` steps; the figure is a step's time."""
     model, examples, vocabulary = make()
-    settings, made = Training(epochs=1, batch=batch), lessons(examples, vocabulary)
+    settings, made = Training(epochs=1, global_batch_size=batch), lessons(examples, vocabulary)
 
     def run() -> None:
         if taught:
@@ -115,7 +115,7 @@ def work_of(make: Make, batch: int, taught: bool) -> Work:
 
 def parity() -> dict[str, float]:
     """A teacher that is sure of the right token teaches what fine-tuning teaches: the first losses agree."""
-    settings = Training(epochs=1, batch=BATCH)
+    settings = Training(epochs=1, global_batch_size=BATCH)
     model, examples, vocabulary = town()
     hard = [Lesson(e, places(e), *certain(e, vocabulary)) for e in examples[:BATCH]]
     first = distill(model, hard, settings, Distillation(), Course(1e-9, 0))

@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from benchmarks.measure import Work
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, extract_top_k, write_store
-from firstlib.models import load_base, load_tokenizer
-from firstlib.settings import Model
+from firstlib.models.loading import load_base, load_tokenizer
+from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 

@@ -13,9 +13,9 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from firstlib.settings import Model
+from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
-from firstlib.tasks.vocabulary import build_tokenizer
+from firstlib.tasks.microworld.vocabulary import build_tokenizer
 
 torch.set_num_threads(1)
 
@@ -85,7 +85,7 @@ columns:
 sizes: {{train: 24, validation: 20, test: 16}}
 teacher: {{base: {base_folder}}}
 student: {{base: {base_folder}}}
-training: {{epochs: 1, batch: 8, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}}
+training: {{epochs: 1, global_batch_size: 8, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}}
 """
     )
     return path

@@ -5,7 +5,7 @@ from functools import cache
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from firstlib.tasks.vocabulary import build_tokenizer
+from firstlib.tasks.microworld.vocabulary import build_tokenizer
 
 PROMPT = "Q: Is a naïve cat red?\n(a) yes\n(b) no\nA:"
 RESPONSE = " The answer is (b)."

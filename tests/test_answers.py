@@ -6,28 +6,29 @@ import numpy as np
 import pytest
 import torch
 
-from firstlib import answers, models
-from firstlib.answers import Predictions, renormalise
+from firstlib.evaluation import asking
+from firstlib.evaluation.predictions import Predictions, renormalise
+from firstlib.models import loading
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode_question
 
 
 @pytest.fixture(scope="module")
 def spec(base_folder):
-    return models.Model(base=str(base_folder))
+    return loading.Model(base=str(base_folder))
 
 
 @pytest.fixture(scope="module")
 def model(spec):
-    model = models.load_base(spec).eval()
+    model = loading.load_base(spec).eval()
     with torch.no_grad():
-        models.body_and_head(model)[1].weight *= 20  # sharper than random weights are
+        loading.body_and_head(model)[1].weight *= 20  # sharper than random weights are
     return model
 
 
 @pytest.fixture(scope="module")
 def tokenizer(spec):
-    return models.load_tokenizer(spec)
+    return loading.load_tokenizer(spec)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def questions(world):
 
 @pytest.fixture(scope="module")
 def found(model, tokenizer, questions):
-    return answers.ask(model, tokenizer, questions)
+    return asking.ask(model, tokenizer, questions)
 
 
 def test_asking_is_a_plain_forward_pass(model, tokenizer, questions, found):
@@ -62,19 +63,19 @@ def test_asking_is_a_plain_forward_pass(model, tokenizer, questions, found):
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_batch_size_and_company_do_not_matter(model, tokenizer, questions, found, batch):
-    again = answers.ask(model, tokenizer, questions[::-1], batch=batch)
+    again = asking.ask(model, tokenizer, questions[::-1], batch=batch)
     np.testing.assert_array_equal(again.question_id[::-1], found.question_id)
     np.testing.assert_array_equal(again.top_ids[::-1], found.top_ids)
     np.testing.assert_allclose(again.probabilities[::-1], found.probabilities, rtol=1e-4)
 
 
 def test_a_truth_that_is_not_known_is_not_a_number(model, tokenizer, questions):
-    unknown = answers.ask(model, tokenizer, [replace(questions[0], posterior=None)])
+    unknown = asking.ask(model, tokenizer, [replace(questions[0], posterior=None)])
     assert np.isnan(unknown.posterior).all()
 
 
 def test_k_is_as_asked(model, tokenizer, questions):
-    assert answers.ask(model, tokenizer, questions[:2], k=3).top_ids.shape == (2, 3)
+    assert asking.ask(model, tokenizer, questions[:2], k=3).top_ids.shape == (2, 3)
 
 
 def test_answers_are_kept(found, tmp_path):

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from firstlib import artefacts
-from firstlib.artefacts import Artefacts, content_key, files_key, run_folder
-from firstlib.errors import UserError
+from firstlib.runtime import artefacts
+from firstlib.runtime.artefacts import Artefacts
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.hashing import content_hash, files_hash
+from firstlib.runtime.paths import run_folder
 
 
 def test_a_stage_is_made_once(tmp_path):
@@ -30,7 +32,7 @@ def test_a_stage_is_made_once(tmp_path):
     assert list(manifest["files"]) == ["result"]
     assert manifest["bytes"] == 2
     assert manifest["threads"] == torch.get_num_threads()
-    assert manifest["code"] == files_key(Path(artefacts.__file__).parent.rglob("*.py"))
+    assert manifest["code"] == files_hash(Path(artefacts.__file__).parent.rglob("*.py"))
     assert manifest["versions"]["torch"] == torch.__version__
 
 
@@ -69,7 +71,7 @@ def test_of_two_at_once_the_second_waits_for_the_firsts_result(tmp_path):
 
 
 def test_what_a_killed_run_left_is_swept_away(tmp_path):
-    left = tmp_path / f".stage-{content_key({})}.making"
+    left = tmp_path / f".stage-{content_hash({})}.making"
     left.mkdir()
     (left / "half").write_text("")
     finished = Artefacts(tmp_path).get("stage", {}, lambda folder: (folder / "whole").write_text(""))
@@ -78,8 +80,8 @@ def test_what_a_killed_run_left_is_swept_away(tmp_path):
 
 
 def test_a_key_does_not_depend_on_the_order_of_names():
-    assert content_key({"a": 1, "b": [2]}) == content_key({"b": [2], "a": 1})
-    assert content_key({"a": 1}) != content_key({"a": 2})
+    assert content_hash({"a": 1, "b": [2]}) == content_hash({"b": [2], "a": 1})
+    assert content_hash({"a": 1}) != content_hash({"a": 2})
 
 
 def test_a_run_folder_tells_overridden_settings_apart(tmp_path):

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from firstlib.artefacts import PROJECT
+from firstlib.runtime.paths import PROJECT
 
 spec = importlib.util.spec_from_file_location("audit", PROJECT / ".ci" / "audit.py")
 audit = importlib.util.module_from_spec(spec)

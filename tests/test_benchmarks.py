@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.__main__ import MODULES, Row, table
 from benchmarks.measure import measured
-from firstlib.artefacts import PROJECT
+from firstlib.runtime.paths import PROJECT
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -15,15 +15,17 @@ from markdown_it import MarkdownIt
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from firstlib import answers, models
-from firstlib.answers import Predictions
-from firstlib.card import Student, export, export_student, model_card
-from firstlib.card.measured import TOLERANCE, Repeat, in_plain_words, measure
-from firstlib.card.student import lineage
-from firstlib.card.text import metadata
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
-from firstlib.settings import STUDENT_METHODS, load_preset
+from firstlib.evaluation import asking
+from firstlib.evaluation.predictions import Predictions
+from firstlib.experiment.experiment import Experiment
+from firstlib.models import loading
+from firstlib.results.export import Student, export_student, folder, model_card
+from firstlib.results.export.card import metadata
+from firstlib.results.export.measured import TOLERANCE, Repeat, in_plain_words, measure
+from firstlib.results.export.student import lineage
+from firstlib.runtime.errors import UserError
+from firstlib.settings.loading import load_preset
+from firstlib.settings.schema import STUDENT_METHODS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -40,7 +42,7 @@ def open_run(base_folder, home):
         "sizes": {"train": 24, "validation": 20, "test": 16},
         "teacher": {"base": str(base_folder)},
         "student": {"base": str(base_folder), "lora": {"rank": 4, "learning_rate": 3e-2}},
-        "training": {"epochs": 1, "batch": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
+        "training": {"epochs": 1, "global_batch_size": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(content))
     return lambda *overrides: Experiment(str(home / "tiny.yaml"), run_folder=str(home / "runs"), overrides=overrides)
@@ -53,13 +55,13 @@ def experiment(open_run):
 
 @pytest.fixture(autouse=True)
 def no_browser(monkeypatch):
-    monkeypatch.setattr(export, "picture", lambda figure, kind: None)
+    monkeypatch.setattr(folder, "picture", lambda figure, kind: None)
 
 
 @pytest.fixture(scope="module")
 def exported(experiment, home):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "picture", lambda figure, kind: PNG)
+        patch.setattr(folder, "picture", lambda figure, kind: PNG)
         return export_student(experiment, "first", "csqa", home / "my-student")
 
 
@@ -67,7 +69,7 @@ def asked(folder, experiment, test, **options):
     """What anybody gets who loads the folder with two lines."""
     model = AutoModelForCausalLM.from_pretrained(folder, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return answers.ask(model.eval(), tokenizer, experiment.questions(test))
+    return asking.ask(model.eval(), tokenizer, experiment.questions(test))
 
 
 def unchanged(student):
@@ -131,8 +133,8 @@ def test_a_merged_adapter_answers_as_the_adapter_does(open_run, home, base):
     assert np.abs(merged.shares() - kept.shares()).max() < TOLERANCE["float32"]
     untuned = experiment.base_predictions("student", "csqa")
     assert np.abs(untuned.shares() - kept.shares()).max() > 10 * TOLERANCE["float32"]
-    adapted = PeftModel.from_pretrained(models.load_base(base), folder / "adapter").eval()
-    found = answers.ask(adapted, experiment.tokenizer(), experiment.questions("csqa"))
+    adapted = PeftModel.from_pretrained(loading.load_base(base), folder / "adapter").eval()
+    found = asking.ask(adapted, experiment.tokenizer(), experiment.questions("csqa"))
     np.testing.assert_allclose(found.probabilities, kept.probabilities, atol=1e-6)
     assert "A LoRA adapter (rank 4, alpha 32)" in (folder / "README.md").read_text()
 
@@ -194,7 +196,7 @@ def test_a_failure_leaves_the_earlier_export(experiment, exported, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "model_card", stop)
+    monkeypatch.setattr(folder, "model_card", stop)
     with pytest.raises(KeyboardInterrupt):
         export_student(experiment, "distill", "csqa", exported)
     assert {path: path.stat().st_mtime_ns for path in exported.rglob("*")} == before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from firstlib.artefacts import PROJECT
+from firstlib.runtime.paths import PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 

@@ -8,12 +8,14 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from firstlib import knowledge, models, training
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
+from firstlib import knowledge
+from firstlib.distillation import training
+from firstlib.distillation.recalibration import Map, temperature
+from firstlib.experiment.experiment import Experiment
 from firstlib.metrics import accuracy, brier, ece, nll
-from firstlib.recalibration import Map, temperature
-from firstlib.settings import METHODS
+from firstlib.models import loading as models
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import METHODS
 
 COLUMNS = [
     {"setting": "in-domain", "train": "csqa", "test": ["csqa"]},
@@ -30,7 +32,7 @@ def open_run(base_folder, tmp_path_factory):
         "sizes": {"train": 24, "validation": 20, "test": 16},
         "teacher": {"base": str(base_folder)},
         "student": {"base": str(base_folder)},
-        "training": {"epochs": 1, "batch": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
+        "training": {"epochs": 1, "global_batch_size": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
     }
     preset = home / "tiny.yaml"
     preset.write_text(yaml.safe_dump(content))
@@ -315,7 +317,7 @@ def test_an_experiment_shows_its_preset_and_seed(open_run):
 
 def test_training_is_watched_where_the_trainer_reports_to(open_run):
     """Loss, and accuracy, ECE and Trust on validation, as TensorBoard shows them."""
-    experiment = open_run("watched").change(training__evaluate_every=2, training__report_to=["tensorboard"])
+    experiment = open_run("watched").change(training__eval_steps=2, training__report_to=["tensorboard"])
     folder = experiment.teacher("csqa")
     events = EventAccumulator(str(next((experiment.folder / "logs" / "teacher-csqa").rglob("events.*")).parent))
     events.Reload()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from firstlib import metrics
-from firstlib.answers import Predictions
-from firstlib.experiment import Experiment
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import Map
+from firstlib.evaluation.predictions import Predictions
+from firstlib.experiment.experiment import Experiment
 from firstlib.explorer import ArraySource, Asked, State, TemperatureExplorer, compute, drawing, positions, static
 from firstlib.explorer.measures import MEASURES
 from firstlib.explorer.source import ExperimentSource
-from firstlib.losses import Tail
-from firstlib.recalibration import Map
 
 SCRIPT = "<script>alert(1)</script>"
 

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from plotly.colors import hex_to_rgb
 
-from firstlib import display, figures
+from firstlib import figures
+from firstlib.distillation.recalibration import search
+from firstlib.figures import chrome, style
 from firstlib.metrics import reliability
-from firstlib.recalibration import search
-from firstlib.settings import METHODS
+from firstlib.settings.schema import METHODS
 
 CONFIDENCE = [0.15, 0.65, 0.65, 0.95, 0.95, 0.95, 0.95]
 CORRECT = [1, 1, 1, 1, 1, 0, 0]
@@ -47,7 +48,7 @@ MADE = {
     "top_tokens": figures.top_tokens([0.9, 0.1], [0.7, 0.3], ["(a)", "(b)"]),
 }
 needs_chrome = pytest.mark.skipif(
-    display.find_chrome() is None, reason="no Chrome or Chromium here: set BROWSER_PATH, or put one on PATH"
+    chrome.find_chrome() is None, reason="no Chrome or Chromium here: set BROWSER_PATH, or put one on PATH"
 )
 
 
@@ -89,8 +90,8 @@ def test_importing_the_figures_leaves_plotly_alone():
 
 
 def test_methods_differ_without_colour():
-    looks = list(display.LOOKS.values())
-    assert list(display.LOOKS) == list(METHODS)
+    looks = list(style.LOOKS.values())
+    assert list(style.LOOKS) == list(METHODS)
     for part in ("colour", "dash", "symbol", "hatch"):
         assert len({getattr(its, part) for its in looks}) == len(looks)
 
@@ -129,10 +130,10 @@ def test_text_from_data_is_no_markup(figure):
 
 
 def test_long_and_blank_text_stays_in_its_place():
-    assert display.plain("a" * 40, 10) == "a" * 9 + "…"
-    assert display.plain(" two\nlines ", 20) == "two lines"
-    assert display.plain("\n", 20) == "␣"
-    assert display.plain("&" * 10, 10) == "&amp;" * 10
+    assert style.plain("a" * 40, 10) == "a" * 9 + "…"
+    assert style.plain(" two\nlines ", 20) == "two lines"
+    assert style.plain("\n", 20) == "␣"
+    assert style.plain("&" * 10, 10) == "&amp;" * 10
 
 
 def test_equal_choices_keep_their_own_bars():
@@ -293,23 +294,23 @@ def test_top_tokens_pairs_before_and_after():
 @pytest.fixture
 def shown(monkeypatch):
     outputs = []
-    monkeypatch.setattr(display, "display", lambda bundle, **rest: outputs.append((bundle, rest)))
+    monkeypatch.setattr(style, "display", lambda bundle, **rest: outputs.append((bundle, rest)))
     return outputs
 
 
 @pytest.fixture
 def no_chrome(monkeypatch):
-    monkeypatch.setattr(display, "find_chrome", lambda: None)
-    display._chrome.cache_clear()
+    monkeypatch.setattr(style, "find_chrome", lambda: None)
+    style._chrome.cache_clear()
     yield
-    display._chrome.cache_clear()
+    style._chrome.cache_clear()
 
 
 def test_show_without_chrome_is_interactive_and_says_so_once(shown, no_chrome, caplog):
     with caplog.at_level(logging.WARNING):
         figures.show(MADE["losses"], "losses")
         figures.show(MADE["coverage"])
-    assert [record.message for record in caplog.records] == [display.NO_CHROME]
+    assert [record.message for record in caplog.records] == [chrome.NO_CHROME]
     (bundle, rest), _ = shown
     assert set(bundle) == {"application/vnd.plotly.v1+json", "text/plain"}
     assert bundle["text/plain"] == "<losses>"
@@ -347,13 +348,13 @@ def test_a_browser_that_does_not_start_costs_the_picture_only(tmp_path, monkeypa
     fake = tmp_path / "chrome"
     fake.write_text("no program")
     monkeypatch.setenv("BROWSER_PATH", str(fake))
-    assert display.picture(MADE["losses"], "png") is None
+    assert chrome.picture(MADE["losses"], "png") is None
     assert "does not start" in caplog.text
 
 
 def test_a_browser_path_that_leads_nowhere_is_no_browser(monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", "/nowhere/chrome")
-    assert display.find_chrome() is None
+    assert chrome.find_chrome() is None
 
 
 def test_a_picture_that_fails_is_left_out(monkeypatch, caplog):
@@ -361,8 +362,8 @@ def test_a_picture_that_fails_is_left_out(monkeypatch, caplog):
         def draw(self, figure, kind):
             raise RuntimeError("tab crashed")
 
-    monkeypatch.setattr(display, "_chrome", functools.cache(lambda _: Broken()))
-    assert display.picture(MADE["losses"], "png") is None
+    monkeypatch.setattr(style, "_chrome", functools.cache(lambda _: Broken()))
+    assert chrome.picture(MADE["losses"], "png") is None
     assert "tab crashed" in caplog.text
 
 
@@ -373,7 +374,7 @@ def test_show_adds_a_small_picture_of_the_right_size(shown):
     width, height, _, colours = struct.unpack(">IIBB", bundle["image/png"][16:26])
     inches = {"width": 700, "height": MADE["reliability_diagrams"].layout.height}
     assert rest["metadata"] == {"image/png": inches}
-    assert (width, height) == tuple(side * display.SCALE for side in inches.values())
+    assert (width, height) == tuple(side * style.SCALE for side in inches.values())
     assert colours == 3  # a palette
     assert len(bundle["image/png"]) < 60_000
 
@@ -394,9 +395,7 @@ def test_svg_ids_follow_from_the_content():
         b'<svg><defs id="defs-%b"/><path clip-path="clip%bxy" d="M%b"/></svg>' % (3 * (x,))
         for x in (b"12ab34", b"fe0987")
     ]
-    first, second = (
-        display._with_fixed_ids(svg.replace(b"M12ab34", b"M1").replace(b"Mfe0987", b"M1")) for svg in drawn
-    )
+    first, second = (style._with_fixed_ids(svg.replace(b"M12ab34", b"M1").replace(b"Mfe0987", b"M1")) for svg in drawn)
     assert first == second
     assert b"12ab34" not in first
 
@@ -413,13 +412,13 @@ def pixels_of(png):
 
 def test_few_colours_survive_exactly():
     pixels = np.random.default_rng(0).choice(np.array([0, 119, 255], np.uint8), (30, 40, 3))
-    assert (pixels_of(display._with_palette(as_png(pixels))) == pixels).all()
+    assert (pixels_of(style._with_palette(as_png(pixels))) == pixels).all()
 
 
 def test_many_colours_become_near_ones():
     ramp = np.arange(900, dtype=np.int64).reshape(30, 30)
     pixels = np.stack([ramp % 256, ramp // 4 % 256, ramp // 256], axis=2).astype(np.uint8)
-    near = pixels_of(display._with_palette(as_png(pixels)))
+    near = pixels_of(style._with_palette(as_png(pixels)))
     assert len(np.unique(near.reshape(-1, 3), axis=0)) <= 256
     assert np.abs(near.astype(int) - pixels).mean() < 8
 

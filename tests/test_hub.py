@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
-from firstlib.settings import Data, load_preset
+from firstlib.experiment.experiment import Experiment
+from firstlib.runtime.errors import UserError
+from firstlib.settings.loading import load_preset
+from firstlib.settings.schema import Data
 from firstlib.tasks import hub, prompts
 from firstlib.tasks.question import Example, Question
 from firstlib.tasks.rows import UnusableRow, read_row
@@ -138,7 +139,7 @@ def test_a_split_with_hidden_answers_does_not_count(tmp_path):
 
 def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path, capsys):
     lines(tmp_path / "train.jsonl", [*many(98), {**HUB, "answerKey": None}])
-    allowed = hub.read("csqa", Data(source="hub", unusable=0.02), tmp_path, FITS_ALL)["train"]
+    allowed = hub.read("csqa", Data(source="hub", max_unusable=0.02), tmp_path, FITS_ALL)["train"]
     assert (len(allowed.items), allowed.unusable) == (98, {"q1": "no answer"})
     assert "csqa train: 1 of 99 rows cannot be used: no answer: 1 (q1)" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"csqa train: 1 rows \(1.0%\) cannot be used: no answer: 1 \(q1\); mend"):
@@ -148,7 +149,7 @@ def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path, capsys):
 def test_what_does_not_fit_the_model_is_lost_too(tmp_path):
     lines(tmp_path / "train.jsonl", many(4))
     fits = lambda items: ["too long" if item.id == "train-2" else None for item in items]  # noqa: E731
-    found = hub.read("csqa", Data(source="hub", unusable=1), tmp_path, fits)["train"]
+    found = hub.read("csqa", Data(source="hub", max_unusable=1), tmp_path, fits)["train"]
     assert found.unusable == {"train-2": "too long"}
     assert [item.id for item in found.items] == ["train-0", "train-1", "train-3"]
 
@@ -258,7 +259,7 @@ data: {{source: hub, folder: {tmp_path / "data"}}}
 sizes: {{validation: 8, test: 8, train: 16}}
 teacher: {{base: {bytes_folder}}}
 student: {{base: {bytes_folder}}}
-training: {{epochs: 1, batch: 8, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}}
+training: {{epochs: 1, global_batch_size: 8, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}}
 """)
     return str(path)
 
@@ -272,7 +273,7 @@ def test_an_experiment_runs_on_files(real_preset, tmp_path):
 
 
 def test_what_no_model_can_read_at_once_is_left_out(real_preset, tmp_path):
-    changes = ("data.longest=4000", "data.unusable=1")
+    changes = ("data.max_length=4000", "data.max_unusable=1")
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
     rows = [
         json.loads(line) for line in (tmp_path / "data" / "commonsense_qa" / "train.jsonl").read_text().splitlines()
@@ -368,7 +369,7 @@ def test_the_microworld_has_no_end(real_preset):
     ],
 )
 def test_every_real_row_is_read_or_accounted_for(task, folder, train, validation, kind):
-    found = hub.read(task, Data(source="hub", unusable=0.03), Path(REAL) / folder, FITS_ALL)
+    found = hub.read(task, Data(source="hub", max_unusable=0.03), Path(REAL) / folder, FITS_ALL)
     counts = {split: len(part.items) + len(part.unusable) for split, part in found.items()}
     assert counts == {"train": train} | ({"validation": validation} if validation else {})
     assert all(isinstance(item, kind) for part in found.values() for item in part.items)

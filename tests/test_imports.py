@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from firstlib import models
-from firstlib.answers import follow
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
-from firstlib.imports import import_knowledge
-from firstlib.knowledge.logprobs import Rules
+from firstlib.evaluation.asking import follow
+from firstlib.experiment.experiment import Experiment
+from firstlib.experiment.import_logprobs import import_knowledge
+from firstlib.knowledge.servers.logprobs import Rules
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
 
 
 def responses(experiment, task, split, skip=0):
     """What a server with vLLM's `prompt_logprobs` would say, by the tiny teacher itself."""
-    model, tokenizer = models.load_base(experiment.settings.teacher).eval(), experiment.tokenizer()
+    model, tokenizer = loading.load_base(experiment.settings.teacher).eval(), experiment.tokenizer()
     for example in experiment.encoded(task, split)[skip:]:
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
@@ -111,7 +111,17 @@ def test_another_experiments_store_is_refused(plain, tiny_preset, tmp_path, chan
 
 def test_the_command_line_imports_and_reports(plain, tiny_preset, tmp_path):
     file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
-    command = [sys.executable, "-m", "firstlib.cli", "import-logprobs", str(file), "--task", "csqa", "--split", "test"]
+    command = [
+        sys.executable,
+        "-m",
+        "firstlib.cli.commands",
+        "import-logprobs",
+        str(file),
+        "--task",
+        "csqa",
+        "--split",
+        "test",
+    ]
     options = ["--to", str(tmp_path / "store"), "--preset", str(tiny_preset), "--shared-ids"]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -123,7 +133,7 @@ def test_the_command_line_imports_and_reports(plain, tiny_preset, tmp_path):
 
 def test_following_a_text_asks_at_every_position(plain):
     encoded = plain.encoded("csqa", "test")[:3]
-    found = follow(models.load_base(plain.settings.student).eval(), encoded, 5)
+    found = follow(loading.load_base(plain.settings.student).eval(), encoded, 5)
     assert len(found) == sum(len(e.token_ids) - e.start for e in encoded)
     gold = np.array([token for e in encoded for token in e.token_ids[e.start :]])
     right = np.take_along_axis(found.candidate_ids, found.answer[:, None], 1)[:, 0]

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from firstlib import models
-from firstlib.errors import UserError
+from firstlib.distillation.recalibration import exact_temperature
 from firstlib.knowledge import (
     KnowledgeStore,
     Origin,
@@ -22,10 +21,9 @@ from firstlib.knowledge import (
     top_k_of_logits,
     write_store,
 )
-from firstlib.knowledge import (
-    store as stores,
-)
-from firstlib.recalibration import exact_temperature
+from firstlib.knowledge import store as stores
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
 
@@ -34,13 +32,13 @@ ORIGIN = Origin(teacher="teacher-1", tokenizer="tokenizer-1", data="data-1", k=5
 
 @pytest.fixture(scope="module")
 def spec(base_folder):
-    return models.Model(base=str(base_folder))
+    return loading.Model(base=str(base_folder))
 
 
 @pytest.fixture(scope="module")
 def encoded(spec, world):
     """Questions of two tasks, so that lengths of prompts and of responses differ."""
-    tokenizer = models.load_tokenizer(spec)
+    tokenizer = loading.load_tokenizer(spec)
     questions = [q for task in ("csqa", "boolq") for q in microworld.ask(world, task, "train", 4, 0)]
     return [encode(tokenizer, question.example()) for question in questions]
 
@@ -48,9 +46,9 @@ def encoded(spec, world):
 @pytest.fixture(scope="module")
 def model(spec):
     """Sharper than random weights are, so that ranks are far apart."""
-    model = models.load_base(spec).eval()
+    model = loading.load_base(spec).eval()
     with torch.no_grad():
-        models.body_and_head(model)[1].weight *= 20
+        loading.body_and_head(model)[1].weight *= 20
     return model
 
 

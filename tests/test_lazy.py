@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstlib.lazy import Lazy, in_pieces, on_disk, pick
+from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk, select
 from firstlib.tasks.question import Example, Question, from_json
 
 
 def test_an_item_is_made_only_when_it_is_asked_for():
     made = []
-    items = Lazy(1000, lambda i: made.append(i) or i)
+    items = LazySequence(1000, lambda i: made.append(i) or i)
     part = items[10:20][::-1]
     assert not made
     assert (part[0], part[-1], len(part)) == (19, 10, 10)
@@ -21,11 +21,11 @@ def test_an_item_is_made_only_when_it_is_asked_for():
 
 
 def test_it_ends_where_a_list_would():
-    items = pick("abc", np.array([2, 0]))
+    items = select("abc", np.array([2, 0]))
     assert list(items) == ["c", "a"]
     with pytest.raises(IndexError):
         items[2]
-    assert not pick("abc", [])
+    assert not select("abc", [])
 
 
 @given(st.lists(st.text()))

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tokenizers import ALL, PROMPT, RESPONSE, word_level
 
-from firstlib import models, recalibration
-from firstlib.errors import UserError
+from firstlib.distillation import recalibration
+from firstlib.distillation.losses import top_k_kl
 from firstlib.knowledge import KnowledgeStore, Origin, extract_top_k
-from firstlib.knowledge.alignment import Reason
-from firstlib.knowledge.logprobs import REPORT, UNMATCHED, Rules, Unmatched, import_logprobs, match, match_all
-from firstlib.knowledge.responses import read_response
-from firstlib.knowledge.spelling import pieces_of
-from firstlib.losses import top_k_kl
+from firstlib.knowledge.servers.alignment import Reason
+from firstlib.knowledge.servers.logprobs import REPORT, UNMATCHED, Rules, Unmatched, import_logprobs, match, match_all
+from firstlib.knowledge.servers.responses import read_response
+from firstlib.knowledge.servers.spelling import pieces_of
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 from firstlib.tasks.question import Example
@@ -630,8 +631,8 @@ def test_responses_are_taken_one_at_a_time(examples):
 
 def test_the_store_is_that_of_extraction(base_folder, world):
     """A model's own distributions, written as three servers would and read again."""
-    spec = models.Model(base=str(base_folder))
-    model, tokenizer = models.load_base(spec).eval(), models.load_tokenizer(spec)
+    spec = loading.Model(base=str(base_folder))
+    model, tokenizer = loading.load_base(spec).eval(), loading.load_tokenizer(spec)
     example = encode(tokenizer, microworld.ask(world, "csqa", "train", 1, 0)[0].example())
     with torch.no_grad():
         dense = model(input_ids=torch.tensor([example.token_ids])).logits[0].double().softmax(-1)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstlib import losses
-from firstlib.losses import Student, Tail, top_k_kl
+from firstlib.distillation import losses
+from firstlib.distillation.losses import Student, Tail, top_k_kl
 
 READINGS = [(tail, "full") for tail in Tail] + [("drop", "renormalised"), ("renormalise", "renormalised")]
 

@@ -14,9 +14,9 @@ from transformers import (
     LlamaConfig,
 )
 
-from firstlib import models
-from firstlib.errors import UserError
-from firstlib.settings import Model
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def disturb(parameters):
 
 
 def test_a_folder_is_known_by_its_content_not_by_its_place(base, copy):
-    assert models.base_identity(copy) == models.base_identity(base)
+    assert loading.base_identity(copy) == loading.base_identity(base)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
@@ -52,16 +52,16 @@ def test_a_changed_file_makes_another_base(base, copy, tmp_path, name):
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
     path.write_bytes(content)
-    assert models.base_identity(copy) != models.base_identity(base)
+    assert loading.base_identity(copy) != loading.base_identity(base)
 
 
 def test_a_hub_name_is_told_apart_by_its_commit(monkeypatch):
     hub = Model(base="meta-llama/Llama-2-7b-hf")
     config = LlamaConfig()
     config._commit_hash = "0f1e"
-    monkeypatch.setattr("firstlib.models.AutoConfig.from_pretrained", lambda *_, **__: config)
-    assert models.base_location(hub) == "meta-llama/Llama-2-7b-hf"
-    assert models.base_identity(hub) == "meta-llama/Llama-2-7b-hf@0f1e"
+    monkeypatch.setattr("firstlib.models.loading.AutoConfig.from_pretrained", lambda *_, **__: config)
+    assert loading.base_location(hub) == "meta-llama/Llama-2-7b-hf"
+    assert loading.base_identity(hub) == "meta-llama/Llama-2-7b-hf@0f1e"
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def with_code(copy, tmp_path):
 def test_code_that_a_model_brings_along_is_not_run(with_code):
     model, trace = with_code
     with pytest.raises(UserError, match="trust_remote_code"):
-        models.vocabulary_size(model)
+        loading.vocabulary_size(model)
     assert not trace.exists()
 
 
@@ -89,14 +89,14 @@ def test_code_is_run_where_the_preset_says_so_and_then_with_a_warning(with_code)
     model, trace = with_code
     trusting = model.model_copy(update={"trust_remote_code": True})
     with pytest.warns(UserWarning, match=r"trust_remote_code is set, so code .* is run here"):
-        assert models.vocabulary_size(trusting) > 0
+        assert loading.vocabulary_size(trusting) > 0
     assert trace.exists()
 
 
 @pytest.mark.parametrize("name", ["data/nowhere", "/nowhere/at/all", "./nowhere", "nowhere", "~/nowhere"])
 def test_a_missing_folder_is_named(name):
     with pytest.raises(UserError, match=r"nowhere.*config\.json") as error:
-        models.base_location(Model(base=name))
+        loading.base_location(Model(base=name))
     assert "\n" not in str(error.value)
 
 
@@ -104,63 +104,63 @@ def test_weights_that_are_no_safetensors_are_refused(copy, tmp_path):
     (tmp_path / "copy" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "copy" / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        models.load_base(copy)
+        loading.load_base(copy)
 
 
 def test_the_end_token_pads_where_no_other_does(copy, tmp_path):
     path = tmp_path / "copy" / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"pad_token"', '"unheard_of"'))
-    tokenizer = models.load_tokenizer(copy)
+    tokenizer = loading.load_tokenizer(copy)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
 
 
 def test_full_tuning_trains_everything(base):
-    model = models.load_for_training(base, seed=0)
+    model = loading.load_for_training(base, seed=0)
     assert len(trainable(model)) == len(list(model.parameters()))
 
 
 def test_a_description_tells_size_tuning_type_and_device(base):
-    text = models.description(base.model_copy(update={"tuning": "lora", "dtype": "bfloat16"}))
-    size = sum(p.numel() for p in models.load_base(base).parameters())
-    assert text == f"{base.base}: {size:,} parameters, tuning lora, weights in bfloat16, on {models.device()}"
+    text = loading.description(base.model_copy(update={"tuning": "lora", "dtype": "bfloat16"}))
+    size = sum(p.numel() for p in loading.load_base(base).parameters())
+    assert text == f"{base.base}: {size:,} parameters, tuning lora, weights in bfloat16, on {loading.device()}"
 
 
 def test_a_base_that_cannot_be_had_is_one_line(monkeypatch):
     def refuse(*_, **__):
         raise OSError("We couldn't connect\nto the hub")
 
-    for load, loader in ((models.load_tokenizer, "AutoTokenizer"), (models.load_base, "AutoModelForCausalLM")):
-        monkeypatch.setattr(f"firstlib.models.{loader}.from_pretrained", refuse)
+    for load, loader in ((loading.load_tokenizer, "AutoTokenizer"), (loading.load_base, "AutoModelForCausalLM")):
+        monkeypatch.setattr(f"firstlib.models.loading.{loader}.from_pretrained", refuse)
         with pytest.raises(UserError, match=r"base model 'meta-llama/Llama-2-7b-hf': .*\(We couldn't connect\); check"):
             load(Model(base="meta-llama/Llama-2-7b-hf"))
 
 
 def test_a_student_with_other_tokens_is_refused(base, bytes_folder):
-    ours, other = models.load_tokenizer(base), models.load_tokenizer(Model(base=str(bytes_folder)))
-    models.check_same_tokens(ours, ours)
+    ours, other = loading.load_tokenizer(base), loading.load_tokenizer(Model(base=str(bytes_folder)))
+    loading.check_same_tokens(ours, ours)
     first = ours.convert_ids_to_tokens(0)
     with pytest.raises(UserError, match=rf"token 0 is '{first}' to the teacher .* and '<s>' to the student"):
-        models.check_same_tokens(ours, other)
+        loading.check_same_tokens(ours, other)
 
 
 def test_lora_trains_adapters_alone_on_every_layer_but_the_head(base):
-    model = models.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
+    model = loading.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
     names = trainable(model)
     assert all(".lora_A." in name or ".lora_B." in name for name in names)
     assert len(names) == 2 * 7 * 2  # A and B; q, k, v, o, gate, up, down; two layers
     assert not any("lm_head" in name or "embed" in name for name in names)
-    torch.testing.assert_close(logits(model), logits(models.load_base(base)))  # a fresh adapter changes nothing
+    torch.testing.assert_close(logits(model), logits(loading.load_base(base)))  # a fresh adapter changes nothing
 
 
 def test_an_adapters_first_weights_follow_the_seed(base):
     lora = base.model_copy(update={"tuning": "lora"})
-    first, again, other = (trainable(models.load_for_training(lora, seed)) for seed in (0, 0, 1))
+    first, again, other = (trainable(loading.load_for_training(lora, seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_qlora_holds_its_base_in_doubly_quantised_nf4(base):
-    model = models.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
+    model = loading.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
     layers = [m for name, m in model.named_modules() if name.endswith(".base_layer") and "proj" in name]
     assert len(layers) == 14
     for layer in layers:
@@ -170,7 +170,7 @@ def test_qlora_holds_its_base_in_doubly_quantised_nf4(base):
         assert layer.weight.quant_state.quant_type == "nf4"
         assert layer.weight.quant_state.nested
     assert all(".lora_" in name for name in trainable(model))
-    dense = logits(models.load_base(base))
+    dense = logits(loading.load_base(base))
     error = (logits(model) - dense).norm() / dense.norm()
     assert 0.001 < error < 0.2  # four bits are near the weights, and are not they
 
@@ -178,13 +178,13 @@ def test_qlora_holds_its_base_in_doubly_quantised_nf4(base):
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_kept_model_answers_as_before(base, tmp_path, tuning):
     spec = base.model_copy(update={"tuning": tuning})
-    model = models.load_for_training(spec, seed=0)
+    model = loading.load_for_training(spec, seed=0)
     disturb(trainable(model).values())
     model.save_pretrained(tmp_path)
-    kept = models.load_trained(spec, tmp_path)
+    kept = loading.load_trained(spec, tmp_path)
     assert not kept.training
     assert torch.equal(logits(kept), logits(model))
-    assert (logits(kept) - logits(models.load_base(base))).abs().max() > 0.01
+    assert (logits(kept) - logits(loading.load_base(base))).abs().max() > 0.01
     names = {path.name for path in tmp_path.iterdir()}
     assert ("model.safetensors" if tuning == "full" else "adapter_model.safetensors") in names
     assert not any(name.endswith((".bin", ".pt", ".pth", ".pkl")) for name in names)
@@ -211,17 +211,17 @@ def test_logits_are_the_models_own_in_every_family(family):
     ids = torch.randint(3, 40, (2, 7))
     with torch.no_grad():
         expected = model(input_ids=ids).logits
-        body, _ = models.body_and_head(model)
+        body, _ = loading.body_and_head(model)
         hidden = body(input_ids=ids).last_hidden_state
-        torch.testing.assert_close(models.logits_of(model, hidden), expected)
-        torch.testing.assert_close(models.logits_of(model, hidden, 5, 9), expected[..., 5:9])
-    assert models.logit_form(model) == (scale, softcap)
+        torch.testing.assert_close(loading.logits_of(model, hidden), expected)
+        torch.testing.assert_close(loading.logits_of(model, hidden, 5, 9), expected[..., 5:9])
+    assert loading.logit_form(model) == (scale, softcap)
 
 
 def test_sizes_are_read_from_the_configuration(base):
-    model = models.load_base(base)
-    assert models.parameter_count(base) == sum(p.numel() for p in model.parameters())
-    assert models.vocabulary_size(base) == model.lm_head.weight.shape[0]
+    model = loading.load_base(base)
+    assert loading.parameter_count(base) == sum(p.numel() for p in model.parameters())
+    assert loading.vocabulary_size(base) == model.lm_head.weight.shape[0]
 
 
 def test_a_base_whose_weights_are_not_all_there_is_refused(copy, tmp_path):
@@ -229,7 +229,7 @@ def test_a_base_whose_weights_are_not_all_there_is_refused(copy, tmp_path):
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] + 1}))
     with pytest.raises(UserError, match=r"of its weights are in none of its files, the first is model\.layers\.2"):
-        models.load_base(copy)
+        loading.load_base(copy)
 
 
 def test_weights_of_another_shape_are_one_line(copy, tmp_path):
@@ -237,5 +237,5 @@ def test_weights_of_another_shape_are_one_line(copy, tmp_path):
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"intermediate_size": 7}))
     with pytest.raises(UserError, match="cannot be loaded") as error:
-        models.load_base(copy)
+        loading.load_base(copy)
     assert "\n" not in str(error.value)

@@ -15,9 +15,10 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from firstlib import knowledge, models, planning
-from firstlib.errors import UserError
+from firstlib import knowledge, planning
+from firstlib.distillation.training import Course, fine_tune
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
+from firstlib.models import loading
 from firstlib.planning import Batch, anatomy_of, asking_memory, training_memory
 from firstlib.planning.anatomy import AutoConfig, dissect
 from firstlib.planning.machines import MACHINES, find_machines
@@ -25,11 +26,12 @@ from firstlib.planning.plan import devices_needed, fits, make_scene, remedy, sta
 from firstlib.planning.table import size
 from firstlib.planning.tokens import PUBLISHED, published_count
 from firstlib.planning.work import flops_to_train, our_store_bytes
-from firstlib.settings import Data, Model, Training, load_preset
+from firstlib.runtime.errors import UserError
+from firstlib.settings.loading import change_settings, load_preset
+from firstlib.settings.schema import Data, Model, Training
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import Encoded, encode
 from firstlib.tasks.question import Example
-from firstlib.training import Course, fine_tune
 
 CLOSE = 0.15  # how far arithmetic may be from what is measured
 
@@ -87,9 +89,9 @@ def loaded(spec, tmp_path, config=None):
     if spec.tuning == "qlora":
         folder = tmp_path / "base"
         LlamaForCausalLM(config or LlamaConfig(**SHAPE)).save_pretrained(folder)
-        return models.load_for_training(spec.model_copy(update={"base": str(folder)}), seed=0).train()
+        return loading.load_for_training(spec.model_copy(update={"base": str(folder)}), seed=0).train()
     base = AutoModelForCausalLM.from_config(config or LlamaConfig(**SHAPE)).to(getattr(torch, spec.dtype))
-    return (base if spec.tuning == "full" else get_peft_model(base, models._adapter(spec))).train()
+    return (base if spec.tuning == "full" else get_peft_model(base, loading._adapter(spec))).train()
 
 
 def saved_bytes(model, batch, mixed):
@@ -110,7 +112,7 @@ def saved_bytes(model, batch, mixed):
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
     ):
-        output = models.causal_model(model).model(input_ids=ids, attention_mask=mask, use_cache=False)
+        output = loading.causal_model(model).model(input_ids=ids, attention_mask=mask, use_cache=False)
     assert output.last_hidden_state.requires_grad
     return sum(storage.nbytes() for storage in found.values())
 
@@ -175,7 +177,7 @@ def test_a_training_peaks_where_the_plan_says(spec, checkpointing, tmp_path):
     config = LlamaConfig(**SHAPE)
     model = loaded(spec, tmp_path, config)
     training = Training(
-        epochs=1, batch=2 * BATCH.examples, device_batch=BATCH.examples, gradient_checkpointing=checkpointing
+        epochs=1, global_batch_size=2 * BATCH.examples, micro_batch_size=BATCH.examples, gradient_checkpointing=checkpointing
     )
     planned = training_memory(dissect(config, "test"), spec, training, BATCH)
     weights = tensors(model)
@@ -234,7 +236,7 @@ def test_six_operations_a_parameter_and_token_and_epoch():
 
 def test_every_stages_operations_by_hand(tiny_preset, base):
     settings = load_preset(str(tiny_preset))
-    p, tokens = models.parameter_count(base), {}
+    p, tokens = loading.parameter_count(base), {}
     for task, split in itertools.product(("csqa", "alpaca", "obqa"), ("train", "validation", "test")):
         tokens[task, split] = planning.plan_task(settings, task, split).tokens
     taught = tokens["csqa", "train"] + tokens["alpaca", "train"]
@@ -290,7 +292,7 @@ def test_our_store_is_far_smaller_than_the_papers_count():
 @pytest.mark.parametrize("task", ["csqa", "alpaca"])
 def test_a_plan_counts_every_token_where_the_sample_is_all(tiny_preset, base, world, task):
     plan = planning.plan_task(load_preset(str(tiny_preset)), task)
-    tokenizer = models.load_tokenizer(base)
+    tokenizer = loading.load_tokenizer(base)
     encoded = [encode(tokenizer, q.example()) for q in microworld.ask(world, task, "train", 24, 0)]
     assert (plan.task, plan.examples, plan.basis) == (task, 24, "sampled")
     assert plan.tokens == sum(len(e.token_ids) for e in encoded)
@@ -355,7 +357,7 @@ def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
     def missing(_):
         raise UserError("not there")
 
-    monkeypatch.setattr(models, "load_tokenizer", missing)
+    monkeypatch.setattr(loading, "load_tokenizer", missing)
     with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*cannot be had"):
         planning.plan_task(settings, "own")
 
@@ -366,7 +368,7 @@ def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
 def test_a_local_model_is_read_from_its_folder(base):
     found = anatomy_of(base)
     assert found.source == "its folder"
-    assert found.parameters == models.parameter_count(base)
+    assert found.parameters == loading.parameter_count(base)
     assert (found.width, found.attention, found.inner, found.layers) == (64, 64, 128, 2)
 
 
@@ -406,7 +408,7 @@ def test_a_remedy_makes_it_fit_and_holds_nothing_needless(preset, gpu):
     assert "teacher.tuning" in changes
 
     def fitting(chosen):
-        changed = settings.change(**{key.replace(".", "__"): value for key, value in chosen.items()})
+        changed = change_settings(settings, **{key.replace(".", "__"): value for key, value in chosen.items()})
         return fits(stages(changed, scene), machine)
 
     assert fitting(changes)
@@ -438,7 +440,7 @@ def cells(text, name):
 
 def test_the_table_says_every_number(tiny_preset, base):
     text = printed(str(tiny_preset), ("training.epochs=3",))
-    count = f"{models.parameter_count(base):,}"
+    count = f"{loading.parameter_count(base):,}"
     assert cells(text, "teacher  ")[:3] == [count, "full", count]
     plan = planning.plan_task(load_preset(str(tiny_preset)), "csqa")
     assert cells(text, "csqa train")[:3] == ["24", f"{plan.tokens:,}", f"{plan.positions:,}"]

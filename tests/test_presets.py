@@ -5,11 +5,11 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from firstlib import models
+from firstlib.models import loading
 from firstlib.planning import anatomy_of, make_scene, stages
 from firstlib.planning.machines import find_machines
 from firstlib.planning.plan import fits
-from firstlib.settings import load_preset, preset_names
+from firstlib.settings.loading import load_preset, preset_names
 
 
 def llama(**values):
@@ -122,7 +122,7 @@ def test_the_plan_counts_a_models_parameters_to_the_last(preset, role):
 @pytest.mark.parametrize(("preset", "role"), ROLES)
 def test_an_adapter_fits_on_every_matrix_of_every_block_and_on_nothing_else(preset, role):
     spec = getattr(load_preset(preset), role)
-    adapted = get_peft_model(built(spec), models._adapter(spec), low_cpu_mem_usage=True)
+    adapted = get_peft_model(built(spec), loading._adapter(spec), low_cpu_mem_usage=True)
     trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     counted = anatomy_of(spec)
     assert sum(p.numel() for p in trained.values()) == counted.adapter(spec.lora.rank)
@@ -146,7 +146,7 @@ def test_both_heads_have_a_row_for_each_token_of_their_one_tokenizer(preset):
 def test_a_model_reads_what_its_data_may_be_long(preset):
     settings = load_preset(preset)
     for model in (settings.teacher, settings.student):
-        assert PUBLISHED[model.base][0].max_position_embeddings >= settings.data.longest
+        assert PUBLISHED[model.base][0].max_position_embeddings >= settings.data.max_length
 
 
 @pytest.mark.parametrize("preset", PAPERS)
@@ -154,7 +154,7 @@ def test_hyper_parameters_are_the_papers(preset):
     settings = load_preset(preset)
     training = settings.training
     assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.999, 1e-6)
-    assert (training.epochs, training.warmup) == (3, 0.03)
+    assert (training.epochs, training.lr_warmup_fraction) == (3, 0.03)
     assert (training.teacher_learning_rate, training.student_learning_rate) == (2e-5, 2e-5)
     assert settings.knowledge.k == 5
     at_once, times = training.shares(8)
@@ -182,7 +182,7 @@ def test_the_small_systems_fit_on_one_gpu_of_24_gb_in_a_day(preset):
     assert fits(found, machine)
     assert sum(machine.hours(stage.flops, stage.half) for stage in found) < 24
     training = load_preset(preset).training
-    assert training.batch == 256  # a step sees as many examples as the paper's
+    assert training.global_batch_size == 256  # a step sees as many examples as the paper's
     assert training.shares(1)[1] > 1
 
 

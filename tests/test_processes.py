@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from firstlib import processes
 from firstlib.knowledge import KnowledgeStore
+from firstlib.runtime import distributed
 
 # On machines without GPUs, accelerate's `--multi_gpu` starts processes on the CPU once it is told so by this variable.
 ON_CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
@@ -121,5 +121,5 @@ def test_two_processes_leave_one_complete_run(both):
 
 
 def test_alone_there_is_nothing_to_agree_on():
-    assert (processes.count(), processes.rank(), processes.agree("value")) == (1, 0, "value")
-    processes.wait()
+    assert (distributed.world_size(), distributed.rank(), distributed.broadcast("value")) == (1, 0, "value")
+    distributed.barrier()

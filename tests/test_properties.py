@@ -11,10 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firstlib import metrics
-from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
-from firstlib.losses import top_k_kl
-from firstlib.metrics import Binning
-from firstlib.recalibration import (
+from firstlib.distillation.losses import top_k_kl
+from firstlib.distillation.recalibration import (
     DIRECT_FLOOR,
     Map,
     direct,
@@ -23,6 +21,8 @@ from firstlib.recalibration import (
     recalibrate,
     temperature,
 )
+from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
+from firstlib.metrics import Binning
 
 few = settings(max_examples=250, deadline=None)
 BINNINGS = st.sampled_from(list(Binning))

@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from firstlib.results.seeds import kept
 
-from firstlib.artefacts import PROJECT
-from firstlib.readme import README, main_table, renewed
-from firstlib.results import kept
+from firstlib.runtime.paths import PROJECT
+from scripts.update_readme import README, main_table, renewed
 
 
 def test_its_results_are_those_of_the_kept_runs():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstlib.recalibration import (
+from firstlib.distillation.recalibration import (
     GRIDS,
     Grid,
     Map,

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from firstlib.experiment import Experiment
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import Map
+from firstlib.experiment.experiment import Experiment
 from firstlib.explorer import ExperimentSource, State, compute, positions
-from firstlib.losses import Tail
 from firstlib.metrics import Interval, bootstrap_ece, clopper_pearson
-from firstlib.recalibration import Map
-from firstlib.report import compare, grid, page, sections, terminal_table, write_report
-from firstlib.report.comparison import Compared
-from firstlib.settings import METHODS
+from firstlib.results.comparison import Compared
+from firstlib.results.report import compare, grid, page, sections, terminal_table, write_report
+from firstlib.settings.schema import METHODS
 
 SCRIPT = "<script>alert(1)</script>"
 MEGABYTES = 1_000_000

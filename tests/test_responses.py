@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstlib.errors import UserError
-from firstlib.knowledge import responses
-from firstlib.knowledge.responses import Token, read_response, read_responses
+from firstlib.knowledge.servers import responses
+from firstlib.knowledge.servers.responses import Token, read_response, read_responses
+from firstlib.runtime.errors import UserError
 
 HALF, QUARTER = math.log(0.5), math.log(0.25)
 

@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from command_line import first
 
-from firstlib import runner
-from firstlib.runner import Plan, numbered_notebooks
-from firstlib.settings import METHODS
+from firstlib.cli import notebooks
+from firstlib.cli.notebooks import Plan, numbered_notebooks
+from firstlib.settings.schema import METHODS
 
 
 def test_a_run_gives_notebooks_figures_and_results(smoke):
@@ -49,10 +49,10 @@ def test_run_again_does_nothing_and_after_a_change_only_what_changed(smoke, monk
     plan = Plan("smoke", 0, str(runs))
     for path in numbered_notebooks():
         (tmp_path / path.name).write_text(path.read_text())
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     last = sorted(tmp_path.glob("*.ipynb"))[-1]
     last.write_text(last.read_text().replace("Who can be trusted?", "Whom can one trust?"))
-    assert [path for path in numbered_notebooks() if not runner.is_current(path, plan)] == [last]
+    assert [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)] == [last]
 
 
 def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
@@ -60,7 +60,7 @@ def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
     shutil.copytree(smoke[0] / "smoke", tmp_path / "smoke")
     first_one = numbered_notebooks()[0]
     (plan.folder / "notebooks" / first_one.name).write_text("{")
-    assert not runner.is_current(first_one, plan)
+    assert not notebooks.is_current(first_one, plan)
 
 
 def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkeypatch, tmp_path, capsys):
@@ -69,15 +69,15 @@ def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkey
     runs, _ = smoke
     for path in numbered_notebooks():
         (tmp_path / path.name).write_text(path.read_text())
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     third = sorted(tmp_path.glob("*.ipynb"))[2]
     book = nbformat.read(third, as_version=4)
     book.cells.append(nbformat.v4.new_code_cell("1 / 0"))
     nbformat.write(book, third)
     in_the_file_it_points_to = len(book.cells) + 1  # which has papermill's cell of parameters, too
     told = rf"{third.name}, cell {in_the_file_it_points_to}: ZeroDivisionError"
-    with pytest.raises(runner.NotebookError, match=told):
-        runner.run(Plan("smoke", 0, str(runs)), Console())
+    with pytest.raises(notebooks.NotebookError, match=told):
+        notebooks.run(Plan("smoke", 0, str(runs)), Console())
     kept = {path.name for path in (runs / "smoke" / "seed-0" / "notebooks").iterdir()}
     assert {third.name, third.stem + ".failed.ipynb"} <= kept
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from firstlib.errors import UserError
-from firstlib.settings import load_preset, preset_names
+from firstlib.runtime.errors import UserError
+from firstlib.settings.loading import change_settings, load_preset, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -18,11 +18,11 @@ def test_overrides_reach_nested_keys():
 
 def test_a_change_is_validated_and_leaves_the_rest():
     settings = load_preset("smoke")
-    changed = settings.change(distillation__student="renormalised")
+    changed = change_settings(settings, distillation__student="renormalised")
     assert changed.distillation.student == "renormalised"
     assert changed.training == settings.training
     with pytest.raises(UserError, match=r"distillation\.student"):
-        settings.change(distillation__student="half")
+        change_settings(settings, distillation__student="half")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 from small_tokenizers import ALL, PROMPT, RESPONSE, byte_level, sentence_piece, word_level
 
-from firstlib.knowledge.spelling import byte_level as read_byte_level
-from firstlib.knowledge.spelling import literal, metaspace, pieces_of, readings
+from firstlib.knowledge.servers.spelling import byte_level as read_byte_level
+from firstlib.knowledge.servers.spelling import literal, metaspace, pieces_of, readings
 
 TEXTS = [PROMPT + RESPONSE, "The cats are unbelievable, the cat is not.", "answers 😀"]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
-from firstlib import results, studies
-from firstlib.experiment import Experiment
+from firstlib.evaluation import scores
+from firstlib.experiment.experiment import Experiment
 from firstlib.metrics import ece
-from firstlib.settings import METHODS
+from firstlib.results import studies
+from firstlib.settings.schema import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def experiment(base_folder, tmp_path_factory):
         "sizes": {"train": 16, "validation": 20, "test": 12},
         "teacher": {"base": str(base_folder)},
         "student": {"base": str(base_folder)},
-        "training": {"epochs": 1, "batch": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
+        "training": {"epochs": 1, "global_batch_size": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(content))
     return Experiment(str(home / "tiny.yaml"), run_folder=str(home))
@@ -102,7 +103,7 @@ def test_variants_are_every_tuning_and_reading_measured(experiment):
 def test_effects_are_read_as_they_were_kept(tmp_path, monkeypatch):
     run = {"seed": 4, "rows": [], "effect": [[0.1, 0.05], [0.3, 0.02]], "chosen": 0.3}
     (tmp_path / "variants-seed-4.json").write_text(json.dumps(run))
-    monkeypatch.setattr(results, "KEPT", tmp_path)
+    monkeypatch.setattr(scores, "KEPT", tmp_path)
     curves, chosen = studies.kept_effects()
     assert chosen == {"seed 4": 0.3}
     np.testing.assert_array_equal(curves["seed 4"], [[0.1, 0.05], [0.3, 0.02]])

@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from firstlib import models, results, tables
-from firstlib.answers import Predictions
-from firstlib.artefacts import PROJECT
-from firstlib.experiment import Experiment
+from firstlib.evaluation import scores
+from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import Row
+from firstlib.experiment.experiment import Experiment
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
-from firstlib.results import Row
-from firstlib.settings import METHODS
+from firstlib.models import loading
+from firstlib.results import tables
+from firstlib.runtime.paths import PROJECT
+from firstlib.settings.schema import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def experiment(base_folder, tmp_path_factory):
         "sizes": {"train": 16, "validation": 20, "test": 16},
         "teacher": {"base": str(base_folder)},
         "student": {"base": str(base_folder)},
-        "training": {"epochs": 1, "batch": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
+        "training": {"epochs": 1, "global_batch_size": 8, "teacher_learning_rate": 1e-2, "student_learning_rate": 1e-2},
     }
     (home / "tiny.yaml").write_text(yaml.safe_dump(content))
     return Experiment(str(home / "tiny.yaml"), run_folder=str(home))
@@ -144,7 +146,7 @@ def test_hopeless_questions_by_hand():
 
 
 def test_a_stored_example_is_shown_position_by_position(base):
-    tokenizer = models.load_tokenizer(base)
+    tokenizer = loading.load_tokenizer(base)
     ids = tokenizer("Q: Where")["input_ids"]
     last = len(ids) - 1
     item = TopK(
@@ -233,7 +235,7 @@ def test_variants_are_told_over_their_seeds(tmp_path, monkeypatch):
     for seed, right in enumerate((0.60, 0.64)):
         row = {"group": "tuning", "name": "lora", "n": 50, "accuracy": right, "ece": 0.1, "trust": 0.5}
         (tmp_path / f"variants-seed-{seed}.json").write_text(json.dumps({"seed": seed, "rows": [row]}))
-    monkeypatch.setattr(results, "KEPT", tmp_path)
+    monkeypatch.setattr(scores, "KEPT", tmp_path)
     line = {"seeds": 2, "n of each": 50, "accuracy": "62.0 ± 2.8", "ECE": "10.0 ± 0.0", "Trust": "50.0 ± 0.0"}
     assert tables.variants("tuning").loc["lora"].to_dict() == line
     assert len(tables.variants("reading")) == 0

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from firstlib.errors import UserError
-from firstlib.models import load_tokenizer
-from firstlib.tasks import corpus, microworld, prompts
+from firstlib.models.loading import load_tokenizer
+from firstlib.runtime.errors import UserError
+from firstlib.tasks import microworld, prompts
 from firstlib.tasks.encoding import encode, encode_question
+from firstlib.tasks.microworld import corpus
+from firstlib.tasks.microworld.words import PEOPLE, RELATIONS
 from firstlib.tasks.question import Example, Question, without_right_choice
-from firstlib.tasks.words import PEOPLE, RELATIONS
 
 
 def test_the_world_is_a_distribution_for_every_person_and_relation(world):

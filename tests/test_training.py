@@ -7,26 +7,27 @@ import pytest
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from firstlib import models, training
-from firstlib.errors import UserError
+from firstlib.distillation import training
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
-from firstlib.settings import Distillation, Training
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Distillation, Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
-ONE_STEP = Training(epochs=1, batch=8, warmup=0.0)  # a warm-up would begin, and here end, at a rate of 0
-SHORT = Training(epochs=1, batch=4)
+ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # a warm-up would begin, and here end, at a rate of 0
+SHORT = Training(epochs=1, global_batch_size=4)
 
 
 @pytest.fixture(scope="module")
 def examples(base_folder, world):
-    tokenizer = models.load_tokenizer(models.Model(base=str(base_folder)))
+    tokenizer = loading.load_tokenizer(loading.Model(base=str(base_folder)))
     return [encode(tokenizer, q.example()) for q in microworld.ask(world, "boolq", "train", 8, 0)]
 
 
 @pytest.fixture
 def model(base):
-    return models.load_for_training(base, seed=0)
+    return loading.load_for_training(base, seed=0)
 
 
 def log_softmax(model, example):
@@ -107,8 +108,8 @@ def test_lessons_are_made_from_the_store_when_asked_for(examples, tmp_path):
 
 def test_the_head_is_applied_to_the_last_hidden_state(model, examples):
     outputs = model(input_ids=torch.tensor([examples[0].token_ids]), output_hidden_states=True)
-    body, _ = models.body_and_head(model)
-    torch.testing.assert_close(models.logits_of(model, outputs.hidden_states[-1]), outputs.logits)
+    body, _ = loading.body_and_head(model)
+    torch.testing.assert_close(loading.logits_of(model, outputs.hidden_states[-1]), outputs.logits)
     last = body(input_ids=torch.tensor([examples[0].token_ids])).last_hidden_state
     assert torch.equal(outputs.hidden_states[-1], last)
 
@@ -131,7 +132,7 @@ def test_nothing_is_left_to_learn_where_the_student_is_the_target(model, example
 
 
 def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples, tmp_path):
-    lessons = random_lessons(examples, models.body_and_head(model)[1].weight.shape[0])
+    lessons = random_lessons(examples, loading.body_and_head(model)[1].weight.shape[0])
     expected = dense_loss(model, lessons)
     trainer, batch = make_trainer(model, tmp_path), training._collate(lessons)
     assert trainer.compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
@@ -180,7 +181,7 @@ def test_distilling_reports_its_loss(model, examples):
 
 
 def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
-    losses = training.fine_tune(model, examples[:4], Training(epochs=25, batch=4), training.Course(1e-2, 0))
+    losses = training.fine_tune(model, examples[:4], Training(epochs=25, global_batch_size=4), training.Course(1e-2, 0))
     assert len(losses) == 25
     assert losses[-1] < 0.1 * losses[0]
 
@@ -188,7 +189,7 @@ def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
 def test_distillation_moves_the_student_to_the_targets(model, examples):
     lessons = random_lessons(examples[:2], 100)
     before = dense_loss(model, lessons)
-    training.distill(model, lessons, Training(epochs=40, batch=2), Distillation(), training.Course(1e-2, 0))
+    training.distill(model, lessons, Training(epochs=40, global_batch_size=2), Distillation(), training.Course(1e-2, 0))
     model.eval()
     assert dense_loss(model, lessons) < 0.1 * before
     for lesson in lessons:
@@ -199,7 +200,7 @@ def test_distillation_moves_the_student_to_the_targets(model, examples):
 @pytest.mark.parametrize("distilled", [False, True])
 def test_the_seed_decides_every_weight(base, examples, distilled):
     def train(seed):
-        model = models.load_for_training(base, seed)
+        model = loading.load_for_training(base, seed)
         if distilled:
             lessons = random_lessons(examples, 100)
             training.distill(model, lessons, SHORT, Distillation(), training.Course(1e-3, seed))
@@ -213,7 +214,7 @@ def test_the_seed_decides_every_weight(base, examples, distilled):
 
 
 def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples):
-    model = models.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
+    model = loading.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
     before = weights(model)
     assert any(p.dtype == torch.uint8 for p in before.values())
     lessons = random_lessons(examples, 100)
@@ -227,7 +228,7 @@ def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples)
 
 
 def test_lora_distils_at_the_same_loss(base, examples):
-    model = models.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
+    model = loading.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
     lessons = random_lessons(examples, 100)
     expected = dense_loss(model, lessons)
     losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
@@ -235,7 +236,7 @@ def test_lora_distils_at_the_same_loss(base, examples):
 
 
 def test_a_bias_of_the_head_is_part_of_the_logits(model, examples):
-    head = models.body_and_head(model)[1]
+    head = loading.body_and_head(model)[1]
     head.bias = torch.nn.Parameter(torch.linspace(-3, 3, head.out_features))
     lessons = random_lessons(examples, 100)
     expected = dense_loss(model, lessons)
@@ -257,19 +258,19 @@ def test_a_lesson_on_a_part_of_the_response_teaches_that_part(model, examples, t
 
 def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
     trained = []
-    for device_batch in (None, 2):
-        model = models.load_for_training(base, seed=0)
-        settings = Training(epochs=1, batch=8, warmup=0.0, device_batch=device_batch)
+    for micro_batch_size in (None, 2):
+        model = loading.load_for_training(base, seed=0)
+        settings = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0, micro_batch_size=micro_batch_size)
         training.distill(model, random_lessons(examples, 100), settings, Distillation(), training.Course(1e-2, 0))
         trained.append(weights(model))
     for name, whole in trained[0].items():
         torch.testing.assert_close(trained[1][name], whole, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("device_batch", "devices"), [(3, 1), (None, 64), (8, 8)])
-def test_a_batch_that_cannot_be_shared_is_refused(device_batch, devices):
+@pytest.mark.parametrize(("micro_batch_size", "devices"), [(3, 1), (None, 64), (8, 8)])
+def test_a_batch_that_cannot_be_shared_is_refused(micro_batch_size, devices):
     with pytest.raises(UserError, match=r"training\.batch: 32 examples"):
-        Training(batch=32, device_batch=device_batch).shares(devices)
+        Training(global_batch_size=32, micro_batch_size=micro_batch_size).shares(devices)
 
 
 def test_a_model_is_measured_while_it_learns(model, examples):
@@ -279,7 +280,7 @@ def test_a_model_is_measured_while_it_learns(model, examples):
         seen.append(learner.training)
         return {"ece": 0.5}
 
-    settings = Training(epochs=1, batch=2, evaluate_every=3)
+    settings = Training(epochs=1, global_batch_size=2, eval_steps=3)
     training.fine_tune(model, examples, settings, training.Course(1e-3, 0, measure=measure))
     assert seen == [False, False]  # after steps 3 and 4, the last
     assert model.training
@@ -311,10 +312,10 @@ def test_training_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
     base, examples, tmp_path, monkeypatch, tuning, harm
 ):
     spec = base.model_copy(update={"tuning": tuning})
-    settings = Training(epochs=2, batch=2, checkpoint_minutes=1e-9)
+    settings = Training(epochs=2, global_batch_size=2, checkpoint_minutes=1e-9)
 
     def train(checkpoints):
-        model = models.load_for_training(spec, seed=0)
+        model = loading.load_for_training(spec, seed=0)
         course = training.Course(1e-2, seed=0, checkpoints=checkpoints)
         losses = training.fine_tune(model, examples, settings, course)
         return losses, {name: p for name, p in weights(model).items() if p.is_floating_point()}
@@ -347,6 +348,6 @@ def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):
 
 def test_a_training_whose_loss_is_no_number_stops(model, examples):
     with torch.no_grad():
-        models.body_and_head(model)[1].weight[3] = float("nan")
+        loading.body_and_head(model)[1].weight[3] = float("nan")
     with pytest.raises(UserError, match=r"the loss of step 1 is nan; lower the learning rate"):
         training.fine_tune(model, examples, ONE_STEP, training.Course(1e-3, 0))

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from firstlib import artefacts
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
-from firstlib.verify import verify
+from firstlib.experiment.experiment import Experiment
+from firstlib.results.verify import verify
+from firstlib.runtime import artefacts
+from firstlib.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

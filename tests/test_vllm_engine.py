@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from firstlib import models
-from firstlib.errors import UserError
 from firstlib.knowledge import extract_top_k
-from firstlib.knowledge.vllm_engine import engine_options, extract_with_vllm, top_k_of_output
-from firstlib.settings import Model
+from firstlib.knowledge.servers.vllm_engine import engine_options, extract_with_vllm, top_k_of_output
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
 
@@ -104,7 +104,7 @@ def spec(base_folder):
 
 @pytest.fixture
 def encoded(spec, world):
-    tokenizer = models.load_tokenizer(spec)
+    tokenizer = loading.load_tokenizer(spec)
     questions = [q for task in ("csqa", "boolq") for q in microworld.ask(world, task, "train", 3, 0)]
     return [encode(tokenizer, question.example()) for question in questions]
 
@@ -113,7 +113,7 @@ def encoded(spec, world):
 def vllm(monkeypatch, spec):
     """A module that answers `LLM(...).generate(...)` as vLLM does, from the model's own dense distributions."""
     module, lora = ModuleType("vllm"), ModuleType("vllm.lora.request")
-    model = models.load_base(spec).eval()
+    model = loading.load_base(spec).eval()
 
     class LLM:
         def __init__(self, **options):
@@ -145,7 +145,7 @@ def vllm(monkeypatch, spec):
 
 
 def test_it_gives_what_extraction_gives(vllm, spec, base_folder, encoded):
-    wanted = list(extract_top_k(models.load_base(spec).eval(), encoded, 5))
+    wanted = list(extract_top_k(loading.load_base(spec).eval(), encoded, 5))
     found = list(extract_with_vllm(spec, base_folder, encoded, 5, batch=4))
     assert [item.example_id for item in found] == [item.example_id for item in wanted]
     for item, other in zip(found, wanted, strict=True):
@@ -165,7 +165,7 @@ def test_examples_go_in_batches_as_token_ids(vllm, spec, base_folder, encoded):
 
 
 def test_more_is_asked_for_where_some_may_be_padding(vllm, spec, base_folder, encoded):
-    words = len(models.load_tokenizer(spec)) - 10
+    words = len(loading.load_tokenizer(spec)) - 10
     shorter = [Encoded(e.id, [i % words for i in e.token_ids], e.start) for e in encoded]
     found = list(extract_with_vllm(spec, base_folder, shorter, 5, vocabulary=words))
     assert vllm.calls[0][1]["prompt_logprobs"] == 10

@@ -11,10 +11,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseTraceType
 
-from firstlib.display import BLACK, BLUE, GREY, ORANGE, PALE, SKY, VERMILLION, Look, plain
+from firstlib.distillation.recalibration import Map
 from firstlib.explorer.view import View
 from firstlib.figures import SHARES, parts
-from firstlib.recalibration import Map
+from firstlib.figures.style import BLACK, BLUE, GREY, ORANGE, PALE, SKY, VERMILLION, Look, plain
 
 NAMES = {"ece": "ECE", "smooth_ece": "smooth ECE", "nll": "NLL", "brier": "Brier", "trust": "Trust"}
 SYMBOLS = {Map.TEMPERATURE: "c", Map.LOGIT_TEMPERATURE: "T", Map.LABEL_SMOOTHING: "d", Map.NONE: "1"}

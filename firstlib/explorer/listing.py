@@ -3,9 +3,9 @@
 from html import escape
 from math import isfinite
 
-from firstlib.display import name_of
 from firstlib.explorer.drawing import SYMBOLS
 from firstlib.explorer.view import LISTED, Example, View
+from firstlib.figures.style import name_of
 
 LONGEST = 700  # characters of a question
 

@@ -6,11 +6,11 @@ from functools import lru_cache
 import numpy as np
 
 from firstlib import metrics
-from firstlib.answers import Predictions
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import GRIDS, Map, recalibrate, search
+from firstlib.evaluation.predictions import Predictions
 from firstlib.explorer.source import Source
 from firstlib.explorer.state import State, positions
-from firstlib.losses import Tail
-from firstlib.recalibration import GRIDS, Map, recalibrate, search
 
 MEASURES = ("ece", "smooth_ece", "nll", "brier", "trust")
 DRAWS = 200  # of the noise floor: its mean is then within 2 % of that of a thousand draws

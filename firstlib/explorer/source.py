@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from firstlib.answers import Predictions
-from firstlib.artefacts import MANIFEST, Artefacts, content_key
-from firstlib.experiment import Experiment
-from firstlib.settings import Task
+from firstlib.evaluation.predictions import Predictions
+from firstlib.experiment.experiment import Experiment
+from firstlib.runtime.artefacts import MANIFEST, Artefacts
+from firstlib.runtime.hashing import content_hash
+from firstlib.settings.schema import Task
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class _Finished(Artefacts):
 
     def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
         """The folder of a stage, if it is complete."""
-        folder = self.folder / f"{stage}-{content_key(inputs)}"
+        folder = self.folder / f"{stage}-{content_hash(inputs)}"
         if not (folder / MANIFEST).is_file():
             raise _NotMade(folder.name)
         return folder

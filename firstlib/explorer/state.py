@@ -5,10 +5,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from firstlib.answers import Reading
-from firstlib.losses import Tail
-from firstlib.recalibration import GRIDS, Grid, Map
-from firstlib.settings import Task
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import GRIDS, Grid, Map
+from firstlib.evaluation.predictions import Reading
+from firstlib.settings.schema import Task
 
 Split = Literal["validation", "test"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firstlib.answers import Predictions
+from firstlib.evaluation.predictions import Predictions
 from firstlib.explorer.measures import DRAWS, Curves, Gap, Measures, curves, ece_curve, gap, measure, targets
 from firstlib.explorer.source import Source
 from firstlib.explorer.state import State

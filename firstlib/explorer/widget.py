@@ -8,15 +8,15 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
-from firstlib.display import CONFIG
-from firstlib.experiment import Experiment
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import Map
+from firstlib.experiment.experiment import Experiment
 from firstlib.explorer import drawing, listing
 from firstlib.explorer.source import ExperimentSource
 from firstlib.explorer.state import BINS, LABELS, MAPS, READINGS, SCALES, SPLITS, State, positions
 from firstlib.explorer.view import View, compute
-from firstlib.losses import Tail
-from firstlib.recalibration import Map
-from firstlib.settings import Task
+from firstlib.figures.output import CONFIG
+from firstlib.settings.schema import Task
 
 Use = Callable[[Task, float], object]
 

@@ -4,11 +4,11 @@ Each is made for a column 700 pixels wide, and can be read in grey. `show` is fo
 for files; the look that all share is in `display`.
 """
 
-from firstlib.display import show, write
 from firstlib.figures.calibration import SHARES, reliability_diagrams
 from firstlib.figures.coefficients import coefficient_effect, coefficient_search
 from firstlib.figures.knowledge import coverage, disk_use, kept_mass, rank_probabilities, top_tokens
 from firstlib.figures.methods import Scored, before_after, case_study, losses, trust_plane
+from firstlib.figures.output import show, write
 
 __all__ = [
     "SHARES",

@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseTraceType
 
-from firstlib.display import BLACK, BLUE, GREY, PALE, VERMILLION, name_of
 from firstlib.figures import parts
+from firstlib.figures.style import BLACK, BLUE, GREY, PALE, VERMILLION, name_of
 from firstlib.metrics import Reliability
 
 SHARES = 0.22  # how far the bins' shares hang below a reliability diagram

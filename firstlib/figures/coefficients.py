@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from firstlib.display import GREY, Look, look, name_of
+from firstlib.distillation.recalibration import Search
 from firstlib.figures import parts
-from firstlib.recalibration import Search
+from firstlib.figures.style import GREY, Look, look, name_of
 
 
 def coefficient_search(searches: Mapping[str, Search]) -> go.Figure:

@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from firstlib.display import BLACK, BLUE, ORANGE, VERMILLION, Look, look, name_of, plain
 from firstlib.figures import parts
+from firstlib.figures.style import BLACK, BLUE, ORANGE, VERMILLION, Look, look, name_of, plain
 
 
 def coverage(probabilities: ArrayLike, marked: int = 5) -> go.Figure:

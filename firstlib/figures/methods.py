@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from firstlib.display import BLACK, BLUE, GREY, PALE, look, name_of, plain
 from firstlib.figures import parts
+from firstlib.figures.style import BLACK, BLUE, GREY, PALE, look, name_of, plain
 
 
 class Scored(Protocol):

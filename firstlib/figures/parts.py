@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from plotly.basedatatypes import BaseTraceType
 from plotly.subplots import make_subplots
 
-from firstlib.display import GREY
+from firstlib.figures.style import GREY
 
 PERCENT = ".1~%"  # 0.05 is 5%, 0.025 is 2.5%
 FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]

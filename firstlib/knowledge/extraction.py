@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstlib.errors import UserError
 from firstlib.knowledge.top_k import TopK
-from firstlib.lazy import pick
-from firstlib.models import LanguageModel, body_and_head, head_has_rows, logits_of
-from firstlib.progress import steps
+from firstlib.models.loading import LanguageModel, body_and_head, head_has_rows, logits_of
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.progress import steps
+from firstlib.runtime.sequences import select
 from firstlib.tasks.encoding import Encoded, longest_first, pad
 
 CHUNK = 2**24  # logits held at once, in numbers: enough rows that reading the head does not dominate
@@ -87,7 +87,7 @@ def extract_top_k(
 def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[list[Encoded]]:
     """Longest first; a batch ends where padding would begin to cost (the order never depends on the input's)."""
     group: list[Encoded] = []
-    for example in pick(encoded, longest_first(encoded)):
+    for example in select(encoded, longest_first(encoded)):
         if group and (len(group) == largest or len(example.token_ids) < PADDING * len(group[0].token_ids)):
             yield group
             group = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from firstlib.artefacts import sha256
+from firstlib.runtime.hashing import file_hash
 
 
 class Parts:
@@ -27,7 +27,7 @@ class Parts:
 
     @staticmethod
     def _name(number: int, path: Path) -> str:
-        return f"{number:06}-{sha256(path)[:16]}.parquet"
+        return f"{number:06}-{file_hash(path)[:16]}.parquet"
 
     def examples(self) -> set[str]:
         """The ids of the examples that are there."""

@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from firstlib.artefacts import number_of
-from firstlib.errors import StoreError
-from firstlib.lazy import pick
+from firstlib.runtime.errors import StoreError
+from firstlib.runtime.hashing import number_from
+from firstlib.runtime.sequences import select
 from firstlib.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _SHARD = re.compile(r"knowledge-(\d{5})-of-(\d{5})\.parquet$")
 
 def shard(encoded: Sequence[Encoded], rank: int, count: int) -> Sequence[Encoded]:
     """The examples that process `rank` of `count` takes."""
-    return pick(encoded, array("q", (place for place, e in enumerate(encoded) if number_of(e.id) % count == rank)))
+    return select(encoded, array("q", (place for place, e in enumerate(encoded) if number_from(e.id) % count == rank)))
 
 
 def file_name(rank: int = 0, count: int = 1) -> str:

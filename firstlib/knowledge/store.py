@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from firstlib.errors import StoreError
 from firstlib.knowledge.parts import Parts
 from firstlib.knowledge.shards import file_name, whole_set
 from firstlib.knowledge.top_k import TopK
-from firstlib.lazy import temporary_room
+from firstlib.runtime.errors import StoreError
+from firstlib.runtime.sequences import temporary_room
 
 FORMAT = 2
 ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading

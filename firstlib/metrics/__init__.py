@@ -30,13 +30,7 @@ from firstlib.metrics.bins import (
     mce,
     reliability,
 )
-from firstlib.metrics.chance import (
-    Interval,
-    NoiseFloor,
-    bootstrap_ece,
-    noise_floor,
-    paired_bootstrap_difference,
-)
+from firstlib.metrics.chance import Interval, NoiseFloor, bootstrap_ece, noise_floor, paired_bootstrap_difference
 from firstlib.metrics.conventions import ece_by_convention
 from firstlib.metrics.proportions import clopper_pearson
 from firstlib.metrics.scores import accuracy, brier, brier_top, confidence_and_correct, nll, trust

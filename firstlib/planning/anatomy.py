@@ -9,9 +9,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from firstlib.errors import UserError
-from firstlib.models import base_location
-from firstlib.settings import Model
+from firstlib.models.loading import base_location
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 
 
 def _llama(width: int, inner: int, layers: int, heads: int, **others: Any) -> dict[str, Any]:

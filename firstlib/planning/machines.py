@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from firstlib.errors import UserError
+from firstlib.runtime.errors import UserError
 
 MIB, GIB = 2**20, 2**30
 ROOM = 0.92  # of a device's memory; the rest is for its driver, its kernels and the allocator's gaps

@@ -17,10 +17,10 @@ Every formula counts named tensors, none is fitted; tests compare them with what
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from firstlib.distillation.losses import LARGEST_CHUNK, SMALLEST_CHUNK
 from firstlib.knowledge.extraction import CHUNK
-from firstlib.losses import LARGEST_CHUNK, SMALLEST_CHUNK
 from firstlib.planning.anatomy import Anatomy
-from firstlib.settings import Model, Training
+from firstlib.settings.schema import Model, Training
 
 FLOAT32, HALF = 4, 2  # bytes
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: 4 bits; a byte for each 64; for 256 of those a float32

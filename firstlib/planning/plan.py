@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from firstlib.answers import AT_ONCE
+from firstlib.evaluation.asking import AT_ONCE
 from firstlib.planning.anatomy import Anatomy, anatomy_of
 from firstlib.planning.machines import Machine
 from firstlib.planning.memory import Batch, Memory, asking_memory, training_memory
 from firstlib.planning.tokens import TaskPlan, plan_task
 from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
-from firstlib.settings import STUDENT_METHODS, Model, Settings
+from firstlib.settings.loading import change_settings
+from firstlib.settings.schema import STUDENT_METHODS, Model, Settings
 
 _HALVES: dict[str, Literal["bfloat16", "float16"]] = {"bf16": "bfloat16", "fp16": "float16"}
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
@@ -70,8 +71,8 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
     """
     training, teacher, student = settings.training, settings.teacher, settings.student
     taught = _batch(training.shares(devices)[0], scene.train)
-    read = _batch(settings.knowledge.batch, scene.train)
-    asked = _batch(AT_ONCE * settings.knowledge.batch, scene.distinct_tests)
+    read = _batch(settings.knowledge.batch_size, scene.train)
+    asked = _batch(AT_ONCE * settings.knowledge.batch_size, scene.distinct_tests)
     answering = (
         asking_memory(scene.teacher, asked_as(settings, teacher), asked),
         asking_memory(scene.student, asked_as(settings, student), asked),
@@ -142,7 +143,7 @@ def remedy(settings: Settings, scene: Scene, machine: Machine, devices: int) -> 
 def devices_needed(settings: Settings, scene: Scene, machine: Machine, devices: int) -> int | None:
     """How many devices it takes with the settings as they are."""
     for more in _MORE_DEVICES:
-        whole = settings.training.batch % (more * (settings.training.device_batch or 1)) == 0
+        whole = settings.training.global_batch_size % (more * (settings.training.micro_batch_size or 1)) == 0
         if more > devices and whole and fits(stages(settings, scene, more), machine):
             return more
     return None
@@ -161,8 +162,8 @@ def _pruned(
 def _changes(settings: Settings) -> list[tuple[str, object]]:
     """What can be changed without changing what is computed comes first; then what approximates it."""
     return [
-        ("knowledge.batch", min(8, settings.knowledge.batch)),
-        ("training.device_batch", 1),
+        ("knowledge.batch_size", min(8, settings.knowledge.batch_size)),
+        ("training.micro_batch_size", 1),
         ("training.gradient_checkpointing", True),
         ("teacher.tuning", "qlora"),
         ("student.tuning", "qlora"),
@@ -170,7 +171,9 @@ def _changes(settings: Settings) -> list[tuple[str, object]]:
 
 
 def _changed(settings: Settings, changes: Sequence[tuple[str, object]], scene: Scene, devices: int) -> list[Stage]:
-    return stages(settings.change(**{key.replace(".", "__"): value for key, value in changes}), scene, devices)
+    return stages(
+        change_settings(settings, **{key.replace(".", "__"): value for key, value in changes}), scene, devices
+    )
 
 
 def _computes_in_half(settings: Settings, model: Model) -> bool:

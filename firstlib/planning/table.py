@@ -14,7 +14,8 @@ from firstlib.planning.memory import tuned
 from firstlib.planning.plan import Scene, Stage, devices_needed, fits, make_scene, remedy, stages
 from firstlib.planning.tokens import TaskPlan
 from firstlib.planning.work import BYTES_PER_ENTRY, download_bytes, our_store_bytes, store_bytes
-from firstlib.settings import Model, Settings, load_preset
+from firstlib.settings.loading import load_preset
+from firstlib.settings.schema import Model, Settings
 
 _LEGEND = (
     "Time: operations over that. For each parameter and token 6 to train (4 with adapters: frozen weights need no "

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from firstlib import models
-from firstlib.errors import UserError
-from firstlib.settings import Settings, Task
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Settings, Task
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode_examples, encode_on_disk
 from firstlib.tasks.source import Source
@@ -59,7 +59,7 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
     source = _source(settings) if settings.data.folder or task == "own" else None
     if source is None:
         return _stated(settings, task, split)
-    encoded = encode_on_disk(models.load_tokenizer(settings.student), source.items(task, split))
+    encoded = encode_on_disk(loading.load_tokenizer(settings.student), source.items(task, split))
     return _counted(task, encoded, len(encoded), "counted")
 
 
@@ -67,7 +67,7 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
 def _source(settings: Settings) -> Source | None:
     """The data's files, read once; None where the student's tokenizer cannot be had."""
     try:
-        tokenizer = models.load_tokenizer(settings.student)
+        tokenizer = loading.load_tokenizer(settings.student)
     except UserError:
         return None
     return Source(settings, 0, lambda: tokenizer, lambda: None)
@@ -76,7 +76,7 @@ def _source(settings: Settings) -> Source | None:
 def _sampled(settings: Settings, task: Task, split: str, sample: int) -> TaskPlan:
     count = settings.count(task, split) or sample
     questions = microworld.ask(microworld.make_world(), task, split, min(sample, count), seed=0)
-    encoded = encode_examples(models.load_tokenizer(settings.student), [question.example() for question in questions])
+    encoded = encode_examples(loading.load_tokenizer(settings.student), [question.example() for question in questions])
     return _counted(task, encoded, count, "sampled")
 
 
@@ -91,7 +91,7 @@ def _stated(settings: Settings, task: Task, split: str) -> TaskPlan:
     if task not in PUBLISHED:
         raise UserError(f"plan: tokens of {task} need the tokenizer of {settings.student.base}, which cannot be had")
     known, count = PUBLISHED[task], published_count(settings, task, split)
-    longest = min(known.longest, settings.data.longest)
+    longest = min(known.longest, settings.data.max_length)
     return TaskPlan(task, count, round(count * known.tokens), round(count * known.positions), longest, "stated")
 
 

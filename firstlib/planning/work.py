@@ -8,7 +8,7 @@ square of the length, and padding are not counted.
 
 import math
 
-from firstlib.settings import Model, Training
+from firstlib.settings.schema import Model, Training
 
 FLOPS_TO_TRAIN, FLOPS_TO_ASK = 6, 2  # per parameter and token: forward and backward, or forward alone
 BYTES_PER_ENTRY = 12  # the paper's count: a token id and its probability

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from firstlib.artefacts import number_of
-from firstlib.errors import UserError
-from firstlib.lazy import Lazy, in_pieces, on_disk
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.hashing import number_from
+from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk
 from firstlib.tasks.question import Example, Item, Question, as_example, characters
 
 WIDEST = 1000  # characters that a token may write: a text of more is too long without being tokenised
@@ -40,7 +40,7 @@ def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Examp
     return [_encoded(tokenizer, example, list(ids), offsets) for example, ids, offsets in rows]
 
 
-def encode_on_disk(tokenizer: PreTrainedTokenizerBase, items: Iterable[Item]) -> Lazy[Encoded]:
+def encode_on_disk(tokenizer: PreTrainedTokenizerBase, items: Iterable[Item]) -> LazySequence[Encoded]:
     """What `encode_examples` gives, of any number of items: kept on disk, so that memory stays flat."""
     pieces = in_pieces(map(as_example, items), characters)
     encoded = (one for piece in pieces for one in encode_examples(tokenizer, piece))
@@ -64,7 +64,7 @@ def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
     """The places of the longest examples first; of one length by a hash of their ids, whatever order they came in."""
     lengths, ranks = np.empty(len(encoded), np.int64), np.empty(len(encoded), np.uint64)
     for place, example in enumerate(encoded):
-        lengths[place], ranks[place] = len(example.token_ids), number_of(example.id)
+        lengths[place], ranks[place] = len(example.token_ids), number_from(example.id)
     return np.lexsort((ranks, -lengths))
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from firstlib.artefacts import number_of
-from firstlib.errors import UserError, first_line
-from firstlib.lazy import Lazy, in_pieces, on_disk, pick
-from firstlib.settings import Data, Task
+from firstlib.runtime.errors import UserError, first_line
+from firstlib.runtime.hashing import number_from
+from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk, select
+from firstlib.settings.schema import Data, Task
 from firstlib.tasks.question import Item, characters, from_json
 from firstlib.tasks.rows import NO_ANSWER, Row, UnusableRow, read_row, row_id
 
@@ -77,7 +77,7 @@ def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Pu
     found = {split: _publish(task, split, rows, fits) for split, rows in _tables(task, place).items()}
     labelled = {split: published for split, published in found.items() if not _hidden(published)}
     for split, published in labelled.items():
-        _check_loss(f"{task} {split}", published, data.unusable, place or NAMES[task][0])
+        _check_loss(f"{task} {split}", published, data.max_unusable, place or NAMES[task][0])
         if published.unusable:
             rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
             print(f"{task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)
@@ -115,10 +115,10 @@ def choose(
     return ours[split][:count]
 
 
-def ranked(items: Sequence[Item], seed: int) -> Lazy[Item]:
+def ranked(items: Sequence[Item], seed: int) -> LazySequence[Item]:
     """Items in the order of `sha256("<seed>:<id>")`, whatever order they came in."""
-    ranks = np.fromiter((number_of(f"{seed}:{item.id}") for item in items), np.uint64, len(items))
-    return pick(items, np.argsort(ranks, kind="stable"))
+    ranks = np.fromiter((number_from(f"{seed}:{item.id}") for item in items), np.uint64, len(items))
+    return select(items, np.argsort(ranks, kind="stable"))
 
 
 def summary(unusable: dict[str, str]) -> str:
@@ -174,7 +174,7 @@ def _check_loss(name: str, published: Published, allowed: float, place: Path | s
     if published.lost > allowed:
         raise UserError(
             f"data set {name}: {len(published.unusable)} rows ({published.lost:.1%}) cannot be used: "
-            f"{summary(published.unusable)}; mend them in {place}, or allow more with data.unusable"
+            f"{summary(published.unusable)}; mend them in {place}, or allow more with data.max_unusable"
         )
 
 

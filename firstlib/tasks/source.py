@@ -6,10 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from firstlib.artefacts import project_path
-from firstlib.errors import UserError
-from firstlib.lazy import Lazy
-from firstlib.settings import Settings, Task
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.paths import project_path
+from firstlib.runtime.sequences import LazySequence
+from firstlib.settings.schema import Settings, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
 from firstlib.tasks.question import Item, Question
@@ -74,11 +74,11 @@ class Source:
         )  # fmt: skip
         if not self.settings.data.chat_template:
             return chosen
-        return Lazy(len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i]))
+        return LazySequence(len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i]))
 
     def _fits(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()
-        longest = min(self.settings.data.longest, self._context() or self.settings.data.longest)
+        longest = min(self.settings.data.max_length, self._context() or self.settings.data.max_length)
         return reasons_not_to_fit(tokenizer, items, longest)
 
     def _check_taught(self, published: Mapping[str, hub.Published]) -> None:

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from browser.shown import WIDTHS
-from firstlib.artefacts import PROJECT
-from firstlib.experiment import Experiment
-from firstlib.report import write_report
+from firstlib.experiment.experiment import Experiment
+from firstlib.results.report import write_report
+from firstlib.runtime.paths import PROJECT
 
 TOKEN = "token-of-the-tests"
 PRESET = """

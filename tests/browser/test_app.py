@@ -8,8 +8,8 @@ import pytest
 
 from browser.conftest import copy_notebook, served
 from browser.shown import PATIENCE, SOON, WIDTHS, told
-from firstlib.artefacts import PROJECT
 from firstlib.explorer import ExperimentSource, State, compute
+from firstlib.runtime.paths import PROJECT
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import re
 import pytest
 
 from browser.shown import SOON, WIDTHS, click_bin, nulls, redraw, run_all, told
-from firstlib.experiment import Experiment
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import Map
+from firstlib.experiment.experiment import Experiment
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.explorer.state import LABELS, MAPS
-from firstlib.losses import Tail
-from firstlib.recalibration import Map
 
 
 @pytest.fixture(scope="module")

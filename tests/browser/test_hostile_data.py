@@ -8,9 +8,9 @@ import yaml
 from markdown_it import MarkdownIt
 
 from browser.shown import SOON, click_bin, run_all
-from firstlib.card import export_student
-from firstlib.experiment import Experiment
-from firstlib.report import write_report
+from firstlib.experiment.experiment import Experiment
+from firstlib.results.export import export_student
+from firstlib.results.report import write_report
 
 RUN = "window.injected = 1"
 QUESTION = (

@@ -3,10 +3,10 @@
 import pytest
 
 from browser.shown import WIDTHS, click_bin, nulls, redraw, told
+from firstlib.distillation.losses import Tail
+from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.explorer.measures import MEASURES
-from firstlib.losses import Tail
-from firstlib.recalibration import Map
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from firstlib import training
-from firstlib.experiment import Experiment
+from firstlib.distillation import training
+from firstlib.experiment.experiment import Experiment
 from firstlib.knowledge import KnowledgeStore, Origin, Parts, extract_top_k, write_store
-from firstlib.lazy import Lazy
-from firstlib.settings import Distillation, Training
+from firstlib.runtime.sequences import LazySequence
+from firstlib.settings.schema import Distillation, Training
 from firstlib.tasks.encoding import Encoded
 
 TIMES = 100
@@ -82,13 +82,13 @@ def example(number: int) -> Encoded:
 
 def knowledge(folder: Path, count: int, steps: int) -> int:
     """Extracts the knowledge on so many examples, and trains so many steps on any of them; returns positions."""
-    examples, model = Lazy(count, example), learner()
+    examples, model = LazySequence(count, example), learner()
     folder.mkdir()
     write_store(folder, extract_top_k(model, examples, 5, 4), ORIGIN, parts=Parts(folder / "parts"))
     found = KnowledgeStore(folder)
     order = np.random.default_rng(0).permutation(count)[: steps * 4]
     lessons = training.Lessons([examples[i] for i in order], found, lambda p: p)
-    training.distill(model, lessons, Training(epochs=1, batch=4), Distillation(), training.Course(1e-3, 0))
+    training.distill(model, lessons, Training(epochs=1, global_batch_size=4), Distillation(), training.Course(1e-3, 0))
     return found.positions
 
 
@@ -112,8 +112,8 @@ def experiment(base: str, folder: Path, count: int) -> int:
         "sizes": {"train": count, "validation": 8, "test": 8},
         "teacher": {"base": base},
         "student": {"base": base},
-        "training": {"epochs": 1, "batch": 8},
-        "knowledge": {"batch": 8},
+        "training": {"epochs": 1, "global_batch_size": 8},
+        "knowledge": {"batch_size": 8},
     }
     (folder / "preset.yaml").write_text(yaml.safe_dump(settings))
     found = Experiment(str(folder / "preset.yaml"), run_folder=str(folder))

@@ -20,14 +20,16 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from firstlib import cli, metrics, models
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
+from firstlib import metrics
+from firstlib.cli import commands
+from firstlib.distillation.losses import top_k_kl
+from firstlib.distillation.recalibration import label_smoothing, logit_temperature, recalibrate
+from firstlib.experiment.experiment import Experiment
 from firstlib.knowledge import extract_top_k
-from firstlib.losses import top_k_kl
 from firstlib.metrics import sweep
-from firstlib.recalibration import label_smoothing, logit_temperature, recalibrate
-from firstlib.settings import Model
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 from firstlib.tasks.encoding import encode, encode_question
 from firstlib.tasks.question import Example, Question
 
@@ -58,7 +60,7 @@ def refused(place, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["first", *(str(each).replace("PLACE", str(place)) for each in arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            commands.main()
         said = capsys.readouterr().err.split("\r")[-1]  # what comes before is a progress bar, wiped out
         assert stop.value.code == 2
         assert_one_line(said.removesuffix("\n"), told)
@@ -101,7 +103,7 @@ SETTINGS = {
     "no epochs": ("training.epochs=0", r"training\.epochs: .*greater than 0, not 0"),
     "a negative size": ("sizes.validation=-3", r"sizes\.validation: .*greater than 0, not -3"),
     "one token": ("knowledge.k=1", r"knowledge\.k: .*greater than 1, not 1"),
-    "a share above one": ("data.unusable=2", r"data\.unusable: .*less than or equal to 1, not 2"),
+    "a share above one": ("data.max_unusable=2", r"data\.unusable: .*less than or equal to 1, not 2"),
     "a momentum of one": ("training.adam_beta2=1", r"training\.adam_beta2: .*less than 1, not 1"),
     "a rate that is no number": (
         "training.student_learning_rate=.nan",
@@ -312,7 +314,7 @@ def own_preset(place, bytes_folder):
             "sizes": {"train": 16, "validation": 8, "test": 8},
             "teacher": {"base": str(base)},
             "student": {"base": str(base)},
-            "training": {"epochs": 1, "batch": 8},
+            "training": {"epochs": 1, "global_batch_size": 8},
         }
         (place / "own.yaml").write_text(yaml.safe_dump(content))
         return place / "own.yaml"
@@ -596,6 +598,6 @@ def test_a_number_that_cannot_be_is_named_by_row(given, told):
 
 
 def test_more_tokens_than_the_vocabulary_has_cannot_be_taken(bytes_folder):
-    model = models.load_base(Model(base=str(bytes_folder)))
+    model = loading.load_base(Model(base=str(bytes_folder)))
     with pytest.raises(ValueError, match=r"k = 100000, but the vocabulary has \d+ tokens"):
         list(extract_top_k(model, [], 100_000))

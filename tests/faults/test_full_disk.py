@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstlib import artefacts
-from firstlib.artefacts import Artefacts
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
+from firstlib.experiment.experiment import Experiment
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
-from firstlib.lazy import on_disk
+from firstlib.runtime import artefacts
+from firstlib.runtime.artefacts import Artefacts
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.sequences import on_disk
 
 
 @pytest.fixture

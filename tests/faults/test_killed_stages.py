@@ -15,8 +15,8 @@ sizes: {{train: 120, validation: 20, test: 16}}
 teacher: {{base: {base}}}
 student: {{base: {base}}}
 threads: 1
-knowledge: {{batch: 4}}
-training: {{epochs: 1, batch: 8, checkpoint_minutes: 1.0e-6}}
+knowledge: {{batch_size: 4}}
+training: {{epochs: 1, global_batch_size: 8, checkpoint_minutes: 1.0e-6}}
 """
 
 

@@ -10,12 +10,13 @@ import yaml
 from test_imports import responses, written
 from transformers import AutoTokenizer
 
-from firstlib import artefacts, experiment
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
-from firstlib.imports import import_knowledge
-from firstlib.knowledge.logprobs import Rules
-from firstlib.verify import verify
+from firstlib.experiment import experiment
+from firstlib.experiment.experiment import Experiment
+from firstlib.experiment.import_logprobs import import_knowledge
+from firstlib.knowledge.servers.logprobs import Rules
+from firstlib.results.verify import verify
+from firstlib.runtime import artefacts
+from firstlib.runtime.errors import UserError
 
 COLUMNS = [{"setting": "in-domain", "train": "own", "test": ["own"]}]
 TEMPLATE = "{% for turn in messages %}<user>{{ turn.content }}</user>{% endfor %}<assistant>"
@@ -46,7 +47,7 @@ def home(tmp_path_factory, bytes_folder):
         "sizes": {"train": 16, "validation": 8, "test": 8},
         "teacher": model,
         "student": model,
-        "training": {"epochs": 1, "batch": 8},
+        "training": {"epochs": 1, "global_batch_size": 8},
     }
     (home / "own.yaml").write_text(yaml.safe_dump(content))
     return home

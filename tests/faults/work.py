@@ -7,13 +7,15 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerCallback
 
-from firstlib.experiment import Experiment
+from firstlib.experiment.experiment import Experiment
 from firstlib.knowledge import extraction, store
 
 ROWS = 40  # positions in a row group
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["firstlib.experiment", "firstlib.training"])  # seconds, paid once
+context.set_forkserver_preload(
+    ["firstlib.experiment.experiment", "firstlib.distillation.training"]
+)  # seconds, paid once
 
 
 def make(stage: str, preset: str, runs: str, log: str) -> None:

@@ -14,11 +14,12 @@ import yaml
 from small_tokenizers import PROMPT, RESPONSE, byte_level
 from test_responses import CHAT, COMPLETION, PROMPTED, changed, places
 
-from firstlib.errors import UserError
-from firstlib.knowledge.logprobs import Rules, match_all
-from firstlib.knowledge.responses import read_response
-from firstlib.knowledge.spelling import pieces_of
-from firstlib.settings import PRESETS, Settings, load_preset
+from firstlib.knowledge.servers.logprobs import Rules, match_all
+from firstlib.knowledge.servers.responses import read_response
+from firstlib.knowledge.servers.spelling import pieces_of
+from firstlib.runtime.errors import UserError
+from firstlib.settings.loading import PRESETS, load_preset
+from firstlib.settings.schema import Settings
 from firstlib.tasks.encoding import encode
 from firstlib.tasks.question import Example
 

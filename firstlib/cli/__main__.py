@@ -1,0 +1,5 @@
+"""`python -m firstlib.cli`, for launchers such as accelerate."""
+
+from firstlib.cli.commands import main
+
+main()

@@ -1,0 +1,229 @@
+"""The command line `first`: thin, every verb one call into the library."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from firstlib.cli.notebooks import NOTEBOOKS, NotebookError, Plan, results_table
+from firstlib.cli.notebooks import run as run_notebooks
+from firstlib.runtime import distributed
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.files import disk_is_full
+from firstlib.settings.schema import LARGEST_SEED, STAGES, STUDENT_METHODS
+
+STOPPED = 130  # by Ctrl-C: typer catches it, and returns this
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="FIRST, the laboratory for honest language models.")
+console = Console()
+
+Preset = Annotated[str, typer.Option(help="a preset's name, or a YAML file")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="of data, training order and adapters")]
+Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")
+]
+Gpu = Annotated[str | None, typer.Option("--gpu", help="a machine of the plan's table, or letters of its name")]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="how many of them work together")]
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        console.print(context.get_help(), markup=False, highlight=False)
+
+
+@app.command()
+def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Run the six notebooks in order; what has nothing new to say is not run again."""
+    plan = Plan(preset, seed, runs, tuple(set or ()))
+    executed = run_notebooks(plan, console)
+    results = plan.folder / "results.json"
+    console.print(results_table(json.loads(results.read_text())["rows"]))
+    for name, path in (
+        ("notebooks", executed[0].parent),
+        ("figures", plan.folder / "figures"),
+        ("results", results),
+        ("report", plan.folder / "report.html"),
+    ):
+        console.print(f"{name:10} {_short(path)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the notebooks, on this machine only and with its token."""
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={NOTEBOOKS}"])
+
+
+@app.command()
+def plan(preset: Preset = "microworld", set: Set = None, gpu: Gpu = None, devices: Devices = 1) -> None:  # noqa: A002
+    """Tell what a run would take, before anything is run."""
+    from firstlib.planning import plan_table
+
+    console.print(plan_table(preset, tuple(set or ()), gpu, devices))
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(metavar="STAGE", help=f"one of {', '.join(STAGES)}")],
+    task: Annotated[str, typer.Argument(help="the training task, for example csqa")],
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    runs: Runs = "runs",
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Make one stage: by itself, or on several devices as `accelerate launch -m firstlib.cli stage ...`."""
+    from firstlib.experiment.experiment import Experiment
+
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
+    if distributed.rank() == 0:
+        for role in experiment.roles():
+            console.print(experiment.describe(role), soft_wrap=True, highlight=False)
+    made = experiment.stage(name, task)
+    if distributed.rank() == 0:
+        console.print(f"{name:10} {_short(made)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def export(
+    method: Annotated[str, typer.Argument(help=f"one of {', '.join(STUDENT_METHODS)}")],
+    task: Annotated[str, typer.Argument(help="what the student was trained on")],
+    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="new, empty, or an earlier export")],
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    runs: Runs = "runs",
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Write a student as a plain transformers folder, with its model card."""
+    from firstlib.experiment.experiment import Experiment
+    from firstlib.results.export import export_student
+
+    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)  # type: ignore[arg-type]
+    console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def table(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Show a run's results with their intervals, beside the paper's."""
+    from firstlib.experiment.experiment import Experiment
+    from firstlib.results.report import compare, terminal_table
+    from firstlib.results.verify import check_ran
+
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
+    check_ran(experiment)
+    experiment.seal()
+    console.print(terminal_table(compare(experiment)))
+
+
+@app.command()
+def report(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Write a run's report: one HTML file with the explorer, which needs no kernel and no network."""
+    from firstlib.experiment.experiment import Experiment
+    from firstlib.results.report import write_report
+    from firstlib.results.verify import check_ran
+
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
+    check_ran(experiment)
+    written = write_report(experiment)
+    console.print(f"report     {_short(written)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def verify(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+    """Compute every number of a run's results anew from what it keeps, and compare."""
+    from firstlib.experiment.experiment import Experiment
+    from firstlib.results.verify import verify as agreeing
+
+    count = agreeing(Experiment(preset, seed, runs, tuple(set or ())))
+    console.print(f"verified   {count} values of results.json, and every file of the run", highlight=False)
+
+
+@app.command("import-logprobs")
+def import_logprobs(
+    file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one a line of JSON")],
+    task: Annotated[str, typer.Option(help="the task whose examples were asked")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="then run with --set knowledge.imported=FOLDER")],
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "train",
+    k: Annotated[int | None, typer.Option(min=2, help="tokens to keep at a position; else the preset's")] = None,
+    shared_ids: Annotated[
+        bool, typer.Option("--shared-ids", help="teacher and student have the same token ids")
+    ] = False,
+    end: Annotated[list[str] | None, typer.Option("--end", help="the teacher's end token; may be repeated")] = None,
+    most_lost: Annotated[float, typer.Option(help="mass that a position may lose with unmatched alternatives")] = 0.05,
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Bring what a teacher behind an interface answered (OpenAI's or vLLM's JSONL) into a knowledge store."""
+    from firstlib.experiment.experiment import Experiment
+    from firstlib.experiment.import_logprobs import import_knowledge
+    from firstlib.knowledge.servers.logprobs import Rules
+
+    experiment = Experiment(preset, seed, overrides=tuple(set or ()))
+    rules = Rules(
+        k or experiment.settings.knowledge.k, most_lost=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
+    )
+    report = import_knowledge(experiment, file, task, split, to, rules)  # type: ignore[arg-type]
+    console.print(str(report), highlight=False)
+    console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
+
+
+def _short(path: os.PathLike[str]) -> str:
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)
+
+
+def _one_line(error: TyperException) -> str:
+    message = getattr(error, "format_message", error.__str__)()  # which names the option, where there is one
+    return f"{' '.join(message.split())} See `first --help`."
+
+
+def _on_one_line(text: str) -> str:
+    r"""With everything escaped that would break the line, or that a terminal would obey.
+
+    >>> print(_on_one_line("a\nb"))
+    a\nb
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Exit status and words for what a user can mend.
+
+    Raises:
+        Exception: The error itself, where it is a defect of ours.
+    """
+    if isinstance(error, NotebookError):
+        return 1, str(error)
+    if isinstance(error, TyperException):
+        return 2, _one_line(error)
+    if isinstance(error, UserError):
+        return 2, _on_one_line(str(error))
+    if disk_is_full(error):
+        return 2, "no space left on the disk; make room, and the same command goes on from what was finished"
+    if isinstance(error, OSError) and error.filename is not None:
+        told = f"{error.filename}: {error.strerror}; give another place, or change who may write there"
+        return 2, _on_one_line(told)
+    raise error
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit status 2, a failed notebook exit status 1."""
+    try:
+        status, told = app(standalone_mode=False), ""
+    except Exception as error:
+        status, told = _explained(error)
+    if status == STOPPED:
+        told = "stopped; what was finished is kept, and the same command goes on from there"
+    if status:
+        Console(stderr=True).print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Runs the numbered notebooks in order through papermill, and only those that have something new to say."""
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.files import write_json
+from firstlib.runtime.hashing import content_hash, library_hash
+from firstlib.runtime.paths import CHOSEN, PROJECT, run_folder
+from firstlib.runtime.progress import PROGRESS_FILE
+from firstlib.settings.loading import load_preset
+
+NOTEBOOKS = PROJECT / "notebooks"
+OWN_PARAMETERS = {"preset": "microworld", "seed": 0, "run_folder": "runs", "overrides": []}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class NotebookError(Exception):
+    """A notebook's cell failed; the message names both."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and where its results go."""
+
+    preset: str
+    seed: int
+    runs: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, which `Experiment` names the same way."""
+        return run_folder(self.runs, self.preset, self.seed, self.overrides)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What each notebook's `parameters` cell is given; nothing where it says the same already."""
+        parameters = {"preset": self.preset, "seed": self.seed, "run_folder": self.runs}
+        given = {**parameters, "overrides": list(self.overrides)}
+        return {} if given == OWN_PARAMETERS else given
+
+
+def run(plan: Plan, console: Console) -> list[Path]:
+    """Runs what is new, and returns the executed notebooks.
+
+    Raises:
+        UserError: The settings are wrong; nothing has been written.
+        NotebookError: A cell failed; the notebooks before it are kept, and the next run goes on from there.
+    """
+    load_preset(plan.preset, plan.overrides)
+    notebooks = numbered_notebooks()
+    target = plan.folder / "notebooks"
+    target.mkdir(parents=True, exist_ok=True)
+    todo = [path for path in notebooks if not is_current(path, plan)]
+    for path in notebooks:
+        if path not in todo:
+            console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
+    with _shown(console, len(todo)) as shown:
+        for path in todo:
+            shown(path.stem)
+            _execute(path, plan, console)
+    return [target / path.name for path in notebooks]
+
+
+def numbered_notebooks() -> list[Path]:
+    """The notebooks in their order.
+
+    Raises:
+        UserError: There are none: the library was installed without its repository.
+    """
+    found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise UserError(f"no notebooks in {NOTEBOOKS}: install from a clone with `pip install -e .`")
+    return found
+
+
+def _execute(path: Path, plan: Plan, console: Console) -> None:
+    import papermill  # here, because it is slow to import and a run with nothing new needs none of it
+
+    final = plan.folder / "notebooks" / path.name
+    partial = final.with_suffix(".partial.ipynb")
+    started, key = time.monotonic(), _key(path, plan)  # of the library as it is now, should it change meanwhile
+    try:
+        with _Memory() as memory:
+            papermill.execute_notebook(
+                path, partial, plan.parameters, progress_bar=False, cwd=NOTEBOOKS, kernel_name="python3",
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )  # fmt: skip
+    except papermill.exceptions.PapermillExecutionError as error:
+        final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+        partial.rename(final.with_suffix(".failed.ipynb"))
+        raise NotebookError(
+            f"{path.name}, cell {error.cell_index + 1}: {error.ename}: {error.evalue.strip()}\n"
+            f"The cells up to there are in {final.with_suffix('.failed.ipynb')}; what was finished is kept, "
+            "and the next run goes on from here."
+        ) from None
+    seconds = time.monotonic() - started
+    _finish(partial, final, key)
+    _record_cost(plan, path.stem, seconds, memory.peak)
+    console.print(f"{path.stem}: {seconds:.0f} s", highlight=False)
+
+
+def _finish(partial: Path, final: Path, key: str) -> None:
+    """Stamps the executed notebook with what it came from, and only then gives it its name."""
+    book = json.loads(partial.read_text(encoding="utf-8"))
+    book["metadata"]["first"] = {"key": key}
+    write_json(partial, without_machine(book))
+    final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    partial.replace(final)
+
+
+def without_machine(book: dict[str, Any]) -> dict[str, Any]:
+    """A notebook without what belongs to the machine that ran it: paths, times, and widgets, megabytes each.
+
+    Every cell that shows a widget is followed by a static twin.
+    """
+    for part in (book, *book["cells"]):
+        part["metadata"].pop("papermill", None)
+    book["metadata"].pop("widgets", None)
+    for cell in book["cells"]:
+        cell["outputs"] = [o for o in cell.get("outputs", []) if WIDGET not in o.get("data", {})]
+        if cell["cell_type"] != "code":
+            del cell["outputs"]
+    return book
+
+
+def is_current(path: Path, plan: Plan) -> bool:
+    """Whether the run already holds this notebook, executed as it would be executed now."""
+    executed = plan.folder / "notebooks" / path.name
+    if not executed.is_file() or not (plan.folder / "results.json").is_file():
+        return False
+    try:
+        metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
+    except (ValueError, KeyError):
+        return False  # damaged: it is run again
+    return metadata.get("first", {}).get("key") == _key(path, plan)
+
+
+def _key(path: Path, plan: Plan) -> str:
+    """The hash of what a notebook's outcome depends on: its cells, its parameters, the settings and the library."""
+    cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    settings = load_preset(plan.preset, plan.overrides).model_dump(mode="json")
+    by_hand = chosen.read_text() if (chosen := plan.folder / CHOSEN).is_file() else ""
+    return content_hash([cells, plan.parameters, settings, library_hash(), by_hand])
+
+
+def _record_cost(plan: Plan, name: str, seconds: float, peak: int) -> None:
+    path = plan.folder / "cost.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    cost = {
+        "seconds": {**before.get("seconds", {}), name: round(seconds, 1)},
+        "peak_memory_bytes": max(before.get("peak_memory_bytes", 0), peak),
+    }
+    write_json(path, cost)
+
+
+class _Memory(threading.Thread):
+    """Watches what this process and all below it take together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self._ended = 0, threading.Event()
+
+    def run(self) -> None:
+        """Looks every two seconds: looking costs, too."""
+        while not self._ended.wait(2):
+            self.peak = max(self.peak, _memory())
+
+    def __enter__(self) -> "_Memory":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+
+def _memory() -> int:
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            told = process.memory_full_info()  # where the system tells, what processes share is counted once
+            total += getattr(told, "pss", told.uss)
+    return total
+
+
+@contextmanager
+def _shown(console: Console, total: int) -> Iterator[Any]:
+    """Two bars: the notebooks, and what the current one is doing, told through a file by its kernel."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    progress = Progress(*columns, console=console, transient=True, refresh_per_second=3)
+    with tempfile.TemporaryDirectory() as folder, progress as bars:
+        os.environ[PROGRESS_FILE] = str(Path(folder) / "progress.json")
+        overall, stop = bars.add_task("notebooks", total=total), threading.Event()
+        watcher = threading.Thread(target=_watch, args=(Path(os.environ[PROGRESS_FILE]), bars, stop), daemon=True)
+        watcher.start()
+        started = -1
+
+        def shown(name: str) -> None:
+            nonlocal started
+            started += 1
+            bars.update(overall, description=name, completed=started)
+
+        try:
+            yield shown
+        finally:
+            stop.set()
+            watcher.join()
+            del os.environ[PROGRESS_FILE]
+
+
+def _watch(path: Path, bars: Progress, stop: threading.Event) -> None:
+    inner, label = bars.add_task("starting", total=None), "starting"
+    while not stop.wait(0.5):
+        try:
+            state = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if state["label"] != label:
+            label = state["label"]
+            bars.reset(inner, description=f"  {label}", total=state["total"])
+        bars.update(inner, completed=state["done"], total=state["total"])
+
+
+def results_table(rows: Sequence[dict[str, Any]]) -> Any:
+    """Method by data set: accuracy, ECE and Trust in percent."""
+    from rich.table import Table
+
+    columns = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
+    table = Table(title="accuracy, ECE and Trust, in percent", box=None, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("method", no_wrap=True)
+    for setting, dataset in columns:
+        table.add_column(f"{setting}\n{dataset}", justify="right", no_wrap=True)
+    for method in dict.fromkeys(row["method"] for row in rows):
+        found = {(row["setting"], row["dataset"]): row for row in rows if row["method"] == method}
+        table.add_row(method, *[_cell(found[column]) for column in columns])
+    return table
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return " ".join(f"{100 * row[name]:4.1f}" for name in ("accuracy", "ece", "trust"))

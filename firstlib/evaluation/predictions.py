@@ -1,0 +1,99 @@
+"""A model's answers to questions: probabilities, confidence and correctness, as arrays."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from firstlib.metrics import Reliability, reliability
+
+Reading = Literal["candidates", "vocabulary"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers to N questions of up to C candidates. Missing candidates have id -1 and probability 0.
+
+    Attributes:
+        question_id: `(N,)` strings.
+        candidate_ids: `(N, C)` token ids.
+        probabilities: `(N, C)`, each candidate's probability in the whole vocabulary.
+        answer: `(N,)`, index of the right candidate.
+        top_ids: `(N, K)`, the K most probable tokens of the vocabulary at the answer position.
+        top_probabilities: `(N, K)`, theirs.
+        posterior: `(N, C)`, the truth where the world knows it, else NaN.
+    """
+
+    question_id: np.ndarray
+    candidate_ids: np.ndarray
+    probabilities: np.ndarray
+    answer: np.ndarray
+    top_ids: np.ndarray
+    top_probabilities: np.ndarray
+    posterior: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.answer)
+
+    def shares(self) -> np.ndarray:
+        """`(N, C)`: probabilities renormalised over the candidates; even where none has any."""
+        return renormalise(self.probabilities, self.candidate_ids >= 0)
+
+    def predicted(self) -> np.ndarray:
+        """`(N,)`: index of the most probable candidate."""
+        return self.probabilities.argmax(axis=1)
+
+    def correct(self) -> np.ndarray:
+        """`(N,)` bool."""
+        return self.predicted() == self.answer
+
+    def confidence(self, reading: Reading = "candidates") -> np.ndarray:
+        """`(N,)`: the predicted candidate's probability, among the candidates or in the whole vocabulary."""
+        source = self.shares() if reading == "candidates" else self.probabilities
+        return np.take_along_axis(source, self.predicted()[:, None], axis=1)[:, 0]
+
+    def reliability(self, reading: Reading = "candidates", bins: int = 10) -> Reliability:
+        """How often these answers are right, by how sure they are."""
+        return reliability(self.confidence(reading), self.correct(), bins=bins)
+
+    def by_rank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Figure 3: for each rank `(K,)`, the mean probability given, and how often that token is the right one."""
+        right = np.take_along_axis(self.candidate_ids, self.answer[:, None], axis=1)
+        return self.top_probabilities.mean(axis=0), (self.top_ids == right).mean(axis=0)
+
+    def under(self, targets: np.ndarray) -> "Predictions":
+        """These predictions, were the model to give its top K tokens the probabilities `targets` `(N, K)`.
+
+        Candidates outside the top K get 0. So a teacher's recalibrated targets are asked as a student
+        that matched them exactly would answer.
+        """
+        same = self.candidate_ids[:, :, None] == self.top_ids[:, None, :]  # (N, C, K)
+        moved = (same * targets[:, None, :]).sum(axis=2)
+        return Predictions(**{**self.as_dict(), "probabilities": moved, "top_probabilities": targets})
+
+    def as_dict(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def save(self, folder: Path) -> None:
+        """Writes all arrays to `predictions.npz`."""
+        np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **self.as_dict())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Predictions":
+        """Reads what `save` wrote."""
+        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            return cls(**arrays)
+
+
+def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:
+    """Rows `(N, C)` scaled to sum to 1 over what exists; even shares where a row has no mass at all.
+
+    >>> renormalise(np.array([[0.2, 0.2, 0.0], [0.0, 0.0, 0.0]]), np.array([[True, True, False]] * 2))
+    array([[0.5, 0.5, 0. ],
+           [0.5, 0.5, 0. ]])
+    """
+    total = probabilities.sum(axis=1, keepdims=True)
+    even = exists / exists.sum(axis=1, keepdims=True)
+    return np.where(total > 0, probabilities / np.where(total > 0, total, 1), even)

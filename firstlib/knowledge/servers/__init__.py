@@ -1,0 +1,1 @@
+"""Teachers behind a server: what model servers answer, read into a knowledge store."""

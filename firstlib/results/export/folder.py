@@ -1,0 +1,142 @@
+"""A finished student as a plain transformers folder, complete or absent."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from firstlib.evaluation import asking
+from firstlib.experiment.experiment import Experiment
+from firstlib.figures import reliability_diagrams
+from firstlib.figures.chrome import picture
+from firstlib.models import loading
+from firstlib.results.export.card import ADAPTER, DIAGRAM, model_card
+from firstlib.results.export.measured import TOLERANCE, Measured, Repeat
+from firstlib.results.export.student import Student, portable
+from firstlib.runtime.artefacts import MANIFEST, write_manifest
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.files import write_json
+from firstlib.runtime.hashing import content_hash
+from firstlib.settings.schema import Method, Task
+
+EXPORT = "export-"  # how the stage of an export's manifest begins
+
+
+def export_student(experiment: Experiment, method: Method, task: Task, folder: str | Path) -> Path:
+    """Writes a student, trained if it is not yet, as a folder that two lines of transformers load.
+
+    In it: the weights in safetensors (an adapter merged into its base, and kept beside in `adapter/`), the tokenizer,
+    a model card with its reliability diagram, and a manifest. The folder is complete or absent, and an earlier export
+    is replaced as a whole.
+
+    Args:
+        experiment: whose student it is.
+        method: one of the four by which students are trained.
+        task: what it was trained on.
+        folder: where to; new, empty, or an earlier export.
+
+    Raises:
+        UserError: The folder holds something else; no such method or training task; the merged weights answer
+            otherwise than the adapter, by more than rounding.
+    """
+    to, started = Path(folder).expanduser().resolve(), time.monotonic()
+    _check_free(to)
+    student = Student(experiment, method, task)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
+        made = Path(scratch) / "export"
+        parameters = save_weights(student, made)
+        repeats = ask_again(student, made)
+        _check_agreement(student, repeats)
+        drawn = _write_diagram([repeat.after for repeat in repeats], made)
+        model_card(student, to.name, parameters, repeats, drawn).save(made / "README.md")
+        inputs = {"preset": student.preset, "seed": experiment.seed, "artefacts": portable(student.lineage)}
+        seconds = time.monotonic() - started
+        write_manifest(made, stage=f"{EXPORT}{method}-{task}", key=content_hash(inputs), inputs=inputs, seconds=seconds)
+        _publish(made, to)
+    return to
+
+
+def save_weights(student: Student, to: Path) -> int:
+    """Writes weights, generation settings, tokenizer and adapter; returns the number of parameters.
+
+    QLoRA's adapter learnt beside 4-bit weights. It is merged into the same base unquantised, for quantised weights
+    cannot take it up without a loss.
+    """
+    spec, trained = student.model, student.folder
+    unquantised = spec.model_copy(update={"tuning": "lora"}) if spec.tuning == "qlora" else spec
+    model = loading.load_trained(unquantised, trained)
+    if isinstance(model, PeftModel):
+        _save_adapter(trained, to / ADAPTER)
+        model = model.merge_and_unload(safe_merge=True)
+    model.save_pretrained(to)
+    student.experiment.tokenizer("student").save_pretrained(to)
+    return int(model.num_parameters())
+
+
+def _save_adapter(trained: Path, to: Path) -> None:
+    to.mkdir(parents=True)
+    shutil.copy2(trained / "adapter_model.safetensors", to)
+    write_json(to / "adapter_config.json", portable(json.loads((trained / "adapter_config.json").read_text())))
+
+
+def ask_again(student: Student, folder: Path) -> list[Repeat]:
+    """Loads an exported folder as anybody would, and asks it every test question again."""
+    model = AutoModelForCausalLM.from_pretrained(folder).eval().to(loading.device())
+    tokenizer, k = AutoTokenizer.from_pretrained(folder), student.experiment.settings.knowledge.k
+    repeats = []
+    for setting, test in student.tests:
+        kept = student.answers(test)
+        found = asking.ask(model, tokenizer, student.experiment.questions(test), k)
+        before, after = (student.measure(one, setting, test) for one in (kept, found))
+        repeats.append(Repeat(test, kept, found, before, after))
+    return repeats
+
+
+def _check_agreement(student: Student, repeats: Sequence[Repeat]) -> None:
+    largest, most = max(repeat.largest for repeat in repeats), TOLERANCE[student.model.dtype]
+    if student.model.tuning != "qlora" and not largest <= most:
+        raise UserError(
+            f"export: the saved weights give a probability that is off by {largest:.2g}, more than the {most:g} that "
+            f"rounding to {student.model.dtype} explains; nothing was written, use {student.folder} itself"
+        )
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_file():
+        raise UserError(f"export to {folder}: that is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_export(folder):
+        raise UserError(f"export to {folder}: it holds something else than an earlier export; name another folder")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and str(manifest.get("stage")).startswith(EXPORT)
+
+
+def _publish(made: Path, to: Path) -> None:
+    earlier = made.with_name("earlier")
+    if to.is_dir():
+        to.rename(earlier)
+    try:
+        made.rename(to)
+    except OSError:
+        if earlier.is_dir():
+            earlier.rename(to)
+        raise
+
+
+def _write_diagram(measured: Sequence[Measured], folder: Path) -> bool:
+    """Whether there is a browser to draw it with."""
+    drawn = picture(reliability_diagrams({one.name: one.reliability for one in measured}), "png")
+    if drawn is not None:
+        (folder / DIAGRAM).write_bytes(drawn)
+    return drawn is not None

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, progress, processes, and folders that are complete or absent."""

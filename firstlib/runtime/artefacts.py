@@ -1,0 +1,193 @@
+"""Finished stages on disk: one folder each, named by the hash of its inputs, complete or absent."""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+from firstlib.runtime import distributed
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.files import disk_is_full, write_json
+from firstlib.runtime.hashing import content_hash, file_hash, library_hash
+from firstlib.runtime.progress import steps
+
+MANIFEST = "manifest.json"
+_RECORDED = ("firstlib", "torch", "transformers", "peft", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """The finished stages below one folder.
+
+    Attributes:
+        sealed: A missing stage is an error instead of being computed.
+    """
+
+    folder: Path
+    sealed: bool = False
+
+    def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
+        """Returns the folder of a stage, computing it if it does not exist yet.
+
+        `make` writes to a temporary folder, which is renamed when complete. Waits if another run is already building
+        this stage. Of several processes rank 0 calls `make` while the others wait; with `together` all of them call
+        it, on the same temporary folder.
+
+        Raises:
+            UserError: The existing folder is damaged, or the stage is missing and these artefacts are sealed.
+        """
+        key = content_hash(inputs)
+        final = self.folder / f"{stage}-{key}"
+        if distributed.broadcast((final / MANIFEST).is_file()):
+            check(final)
+            return final
+        if self.sealed:
+            raise UserError(f"{final} is missing; run again")
+        with _room_for(final), self._alone(final.name):
+            if not distributed.broadcast((final / MANIFEST).is_file()):
+                self._make(stage, key, inputs, make, final, together)
+        return final
+
+    def _make(
+        self, stage: str, key: str, inputs: dict[str, Any], make: Callable[[Path], None], final: Path, together: bool
+    ) -> None:
+        first, started = distributed.rank() == 0, time.monotonic()
+        temporary = self.folder / f".{final.name}.making"
+        if first:
+            shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed: we hold the lock
+            temporary.mkdir(parents=True)
+        distributed.barrier()
+        if first or together:
+            make(temporary)
+        distributed.barrier()
+        if first:
+            write_manifest(temporary, stage=stage, key=key, inputs=inputs, seconds=time.monotonic() - started)
+            temporary.rename(final)
+            shutil.rmtree(unfinished(temporary), ignore_errors=True)
+        distributed.barrier()
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Holds a stage's lock; the operating system releases it if the process is killed."""
+        if distributed.rank() > 0:
+            yield
+            return
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / name).open("a+") as lock:
+            _lock(lock, name)
+            yield
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Returns the manifests of all finished stages, oldest first."""
+        found = [json.loads(path.read_text()) for path in self.folder.glob(f"*-*/{MANIFEST}")]
+        return sorted(found, key=lambda manifest: manifest["finished"])
+
+
+def unfinished(making: Path) -> Path:
+    """The folder for checkpoints of a stage in progress; the next attempt resumes from them.
+
+    >>> unfinished(Path(".teacher-csqa-0f.making"))
+    PosixPath('.teacher-csqa-0f.unfinished')
+    """
+    return making.with_suffix(".unfinished")
+
+
+@cache
+def check(folder: Path) -> None:
+    """Compares a finished folder with its manifest, once in each process.
+
+    Raises:
+        UserError: A file is missing, was changed, or does not belong there; names the first.
+    """
+    if found := damage(folder):
+        raise UserError(f"{found}; remove {folder} and run again")
+
+
+def damage(folder: Path) -> str | None:
+    """Describes the first difference between a folder and its manifest; None if they agree."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        wrong = {name for name, written in expected.items() if file_hash(folder / name) != written}
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{folder / MANIFEST} is damaged"
+    foreign = {name for name in _names(folder) if name not in expected and name != MANIFEST}
+    for name in sorted(wrong | foreign):
+        return f"{folder / name} {'was changed after it was made' if name in wrong else 'does not belong there'}"
+    return None
+
+
+@contextmanager
+def _room_for(folder: Path) -> Iterator[None]:
+    """Reports a full disk in one line, whichever library noticed it.
+
+    Raises:
+        UserError: The disk is full.
+    """
+    try:
+        yield
+    except UserError:
+        raise  # already explains itself
+    except Exception as error:
+        if disk_is_full(error):
+            raise UserError(
+                f"no space left on the disk of {folder.parent}, while {folder.name} was made; make room and run again: "
+                "what was finished is kept"
+            ) from error
+        raise
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _lock(file: TextIO, name: str) -> None:
+    """Takes a file's lock; the progress bar names the process it waits for."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        with steps(f"waiting for {name}, made by process {file.read()}", 1):
+            fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any], seconds: float) -> None:
+    """Records a folder's inputs, code, versions, threads and duration, and the hash of every file in it."""
+    import torch  # here: this module is also used where torch is not imported
+
+    files = [folder / name for name in _names(folder)]
+    manifest = {
+        "stage": stage,
+        "key": key,
+        "inputs": inputs,
+        "seconds": round(seconds, 2),
+        "finished": time.time(),
+        "bytes": sum(path.stat().st_size for path in files),
+        "files": {path.relative_to(folder).as_posix(): file_hash(path) for path in files},
+        "code": _code(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _RECORDED}},
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+_code = cache(library_hash)  # once: a process runs the code it read at its start
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes the manifest of a checkpoint, last: a folder without one is incomplete."""
+    write_manifest(folder, stage="unfinished", key="", inputs={}, seconds=0)
