@@ -11,13 +11,34 @@ import yaml
 from pydantic import ValidationError
 
 from firstlib.runtime.errors import UserError
+from firstlib.settings.methods import PAPER_METHODS, Method
 from firstlib.settings.schema import Settings
 
 PRESETS = Path(__file__).parent / "presets"
 LARGEST_FILE = 2**18  # bytes of a preset: those that come with the library take one or two thousand
 MOST_ALIASES = 10
-_COMPLAINTS = 3  # told in an error; the rest is counted
-_LONGEST_NAME = 40  # of which a name that is near is looked for
+_COMPLAINTS = 3  # listed in an error; the others are counted
+_LONGEST_NAME = 40  # characters compared in the search for a similar name
+
+_OF_DISTILLATION = "of every method that learns top-k"
+# What to write instead of a key of earlier versions.
+RENAMED = {
+    "training.batch": "training.global_batch_size",
+    "training.device_batch": "training.micro_batch_size",
+    "training.warmup": "training.lr_warmup_fraction",
+    "training.evaluate_every": "training.eval_steps",
+    "knowledge.batch": "knowledge.batch_size",
+    "data.longest": "data.max_length",
+    "data.unusable": "data.max_unusable",
+    "columns.at_most": "columns.max_train_examples",
+    "recalibration": "methods.first.map and methods.first.coefficient",
+    "recalibration.first_map": "methods.first.map",
+    "recalibration.coefficient": "methods.first.coefficient",
+    "recalibration.label_smoothing": "methods.label-smoothing.coefficient",
+    "distillation": f"tail and student {_OF_DISTILLATION}, for example methods.first.tail",
+    "distillation.student": f"student {_OF_DISTILLATION}, for example methods.first.student",
+    "distillation.tail": f"tail {_OF_DISTILLATION}, for example methods.first.tail",
+}
 
 
 def preset_names() -> list[str]:
@@ -77,12 +98,12 @@ def _text(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: each key once, and few aliases, because many can make anything of a page."""
+    """Plain YAML: each key once, and few aliases, since many can expand without bound."""
 
     aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Counts what refers to another place."""
+        """Counts aliases."""
         self.aliases += self.check_event(yaml.AliasEvent)
         if self.aliases > MOST_ALIASES:
             mark = self.peek_event().start_mark
@@ -90,7 +111,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuses what says a thing twice."""
+        """Refuses a repeated key."""
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             names = Counter(str(key.value) for key, _ in node.value)
@@ -100,10 +121,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _from_yaml(text: str) -> Any:
-    """What a text of YAML holds.
+    """Parses YAML.
 
     Raises:
-        ValueError: It is not YAML, or a value is none that there is, such as the 45th of May.
+        ValueError: The text is not YAML, or a value is invalid, such as 45 May.
     """
     try:
         return yaml.load(text, _Loader)
@@ -130,7 +151,9 @@ def _dotted(changes: dict[str, Any]) -> dict[str, Any]:
 def _overlay(content: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     result = {**content}
     for key, value in overrides:
-        *parents, last = key.split(".")
+        *parents, last = _split(key)
+        if parents[:1] == ["methods"] and "methods" not in result:
+            result["methods"] = PAPER_METHODS
         place = result
         for parent in parents:
             inner = place.get(parent)
@@ -138,6 +161,19 @@ def _overlay(content: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> d
             place = place[parent]
         place[last] = value
     return result
+
+
+def _split(key: str) -> list[str]:
+    """A dotted key's parts; a method's name may hold dots itself.
+
+    >>> _split("training.epochs"), _split("methods.first-c0.1.map"), _split("methods.first-c0.1")
+    (['training', 'epochs'], ['methods', 'first-c0.1', 'map'], ['methods', 'first-c0.1'])
+    """
+    group, _, rest = key.partition(".")
+    if group not in ("methods", "beyond") or not rest:
+        return key.split(".")
+    name, _, field = rest.rpartition(".")
+    return [group, name, field] if name and field in Method.model_fields else [group, rest]
 
 
 def _validated(content: dict[str, Any], source: str) -> Settings:
@@ -150,7 +186,7 @@ def _validated(content: dict[str, Any], source: str) -> Settings:
 
 
 def _innermost(errors: Sequence[Any]) -> list[Any]:
-    """Without those that only say that something inside is wrong."""
+    """Drops errors that only say that something inside is wrong."""
     outer = {item["loc"][:depth] for item in errors for depth in range(len(item["loc"]))}
     return [item for item in errors if item["loc"] not in outer]
 
@@ -160,24 +196,40 @@ def _complaint(source: str, item: Any) -> str:
     if not item["loc"]:  # a rule on several settings together, which names them itself
         return f"settings of {source}: {message}"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1])[:_LONGEST_NAME], known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
-        return f"settings of {source}: unknown key {_short(key)}{hint}"
+        return f"settings of {source}: {_unknown(item['loc'], key, item['input'])}"
     if item["type"] == "missing":
         return f"settings of {source}: {key} is missing"
-    return f"settings of {source}: {key}: {message}, not {_short(item['input'])}"
+    shown = "" if isinstance(item["input"], dict) and item["type"] == "value_error" else f", not {_short(item['input'])}"
+    return f"settings of {source}: {key}: {message}{shown}"
+
+
+def _unknown(location: tuple[Any, ...], key: str, value: Any) -> str:
+    named = ".".join(part for part in location if isinstance(part, str))
+    if named in RENAMED and isinstance(value, dict):  # a group that is gone: name the first key in it
+        inner = next((name for name in value if f"{named}.{name}" in RENAMED), None)
+        named, key = (f"{named}.{inner}", f"{key}.{inner}") if inner else (named, key)
+    if named in RENAMED:
+        return f"{key} is now {RENAMED[named]}"
+    known = _known_keys(location[:-1])
+    near = difflib.get_close_matches(str(location[-1])[:_LONGEST_NAME], known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+    return f"unknown key {_short(key)}{hint}"
 
 
 def _known_keys(path: tuple[Any, ...]) -> list[str]:
     part: Any = Settings
     for name in path:
-        part = get_args(part)[0] if isinstance(name, int) else part.model_fields[name].annotation
+        if hasattr(part, "model_fields"):
+            part = part.model_fields[name].annotation
+        else:  # a tuple of columns, or the methods by name
+            part = next(each for each in get_args(part) if hasattr(each, "model_fields"))
+    if not hasattr(part, "model_fields"):
+        part = next(each for each in get_args(part) if hasattr(each, "model_fields"))
     return list(part.model_fields)
 
 
 class _Short(reprlib.Repr):
-    """What a user gave, in a few words however much it was."""
+    """A user's value in a few words, however long it is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -185,7 +237,7 @@ class _Short(reprlib.Repr):
         self.maxstring, self.maxother = 100, 60
 
     def repr_int(self, x: int, level: int) -> str:
-        """Python refuses to write very long ones."""
+        """Python refuses to print very long integers."""
         return super().repr_int(x, level) if x.bit_length() < 100 else f"a number of {x.bit_length()} bits"
 
 

@@ -1,72 +1,44 @@
-"""Every number of an experiment, in one validated place. A preset is one of these, written as YAML."""
+"""Every number of an experiment, validated. A preset is one `Settings`, written as YAML."""
 
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, model_validator
 
 from firstlib.runtime.errors import UserError
+from firstlib.settings.base import LARGEST_COUNT, Count, Part
+from firstlib.settings.methods import Method, Tuning, check_names, paper_methods
 
-PRESETS = Path(__file__).parent / "presets"
-LARGEST_FILE = 2**18  # bytes of a preset: those that come with the library take one or two thousand
-MOST_ALIASES = 10
-MOST = 10_000_000  # of anything that is counted: above it there is a slip of the hand, or memory runs out
 MOST_THREADS = 4096
 LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
-_COMPLAINTS = 3  # told in an error; the rest is counted
-_LONGEST_NAME = 40  # of which a name that is near is looked for
 
 Task = Literal["csqa", "boolq", "obqa", "alpaca", "own"]
-Tuning = Literal["full", "lora", "qlora"]
-Method = Literal["teacher", "fine-tune", "distill", "label-smoothing", "first"]
-METHODS: tuple[Method, ...] = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
-STAGES = ("teacher", "knowledge", *METHODS[1:])
-STUDENT_METHODS: tuple[Method, ...] = METHODS[1:]
+Role = Literal["teacher", "student"]
+Reading = Literal["candidates", "vocabulary"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
-Count = Annotated[int, Field(gt=0, le=MOST)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _a_number_is_not_a_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would read `true` as 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("Input should be a value of another kind")
-        return value
-
-
-class Column(_Part):
+class Column(Part):
     """One training task and the test sets it is measured on."""
 
     setting: Literal["in-domain", "out-of-domain"]
     train: Task
     test: tuple[Task, ...] = Field(min_length=1)
-    max_train_examples: Count | None = Field(default=None, description="training questions, where fewer than `sizes.train`")
+    max_train_examples: Count | None = Field(
+        default=None, description="training examples, where fewer than `sizes.train`"
+    )
 
 
-class Sizes(_Part):
-    """How many questions a split holds."""
+class Sizes(Part):
+    """Number of questions in each split."""
 
     train: Count | None = Field(default=None, description="None: all that the data set has")
     validation: Count
     test: Count | None = Field(default=None, description="None: all that the data set has")
 
 
-class Data(_Part):
-    """Where questions come from, and which of them can be used."""
+class Data(Part):
+    """Where questions come from, and which rows are usable."""
 
     source: Literal["microworld", "hub"] = "microworld"
     folder: str | None = Field(
@@ -74,107 +46,94 @@ class Data(_Part):
     )
     own: str | None = Field(default=None, description="the task `own`: a user's file or folder of multiple choice")
     chat_template: bool = Field(default=False, description="ask in the model's own chat format")
-    longest: Count = Field(default=1024, description="tokens of prompt and response together")
-    unusable: float = Field(default=0.01, ge=0, le=1, description="share of a split that may be left out")
+    max_length: Count = Field(default=1024, description="tokens of prompt and response together; longer rows are left out")
+    max_unusable: float = Field(default=0.01, ge=0, le=1, description="share of a split that may be unusable")
 
 
-class Lora(_Part):
-    """The adapter, where a model is not tuned in full."""
+class Lora(Part):
+    """The adapter of LoRA and QLoRA."""
 
     rank: Count = 16
     alpha: Count = 32
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    learning_rate: float = Field(default=2e-3, gt=0, description="adapters want a larger one than full tuning")
+    learning_rate: float = Field(default=2e-3, gt=0, description="adapters need a larger one than full tuning")
 
 
-class Model(_Part):
+class Model(Part):
     """A base model and how it is tuned."""
 
     base: str = Field(description="a local folder or a hub name of a causal language model")
     revision: str = Field(default="main", description="of a hub name: a branch, a tag, or, safest, a commit")
     trust_remote_code: bool = Field(default=False, description="run code that the base model brings along")
     tuning: Tuning = "full"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     lora: Lora = Lora()
 
 
-class Training(_Part):
-    """How teacher and student are trained: the paper's optimiser and schedule (its section 4)."""
+class Training(Part):
+    """How teacher and student are trained; defaults are the paper's (arXiv 2408.12168, section 4)."""
 
     epochs: Count = 3
-    batch: Count = Field(default=32, description="examples a step, over all devices")
+    global_batch_size: Count = Field(default=32, description="examples in one optimiser step, over all devices")
     micro_batch_size: Count | None = Field(
-        default=None, description="examples that a device takes at once; the rest is accumulated. None: its share"
+        default=None, description="examples in one forward pass of a device; the rest is accumulated. None: the device's share"
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     teacher_learning_rate: float = Field(default=2e-5, gt=0)
     student_learning_rate: float = Field(default=2e-5, gt=0)
-    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of all steps")
+    lr_warmup_fraction: float = Field(default=0.03, ge=0, lt=1, description="share of all steps")
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     adam_epsilon: float = Field(default=1e-6, gt=0)
     checkpoint_minutes: float = Field(
-        default=10, gt=0, description="between two states kept: what a fault costs at most"
+        default=10, gt=0, description="between two checkpoints: a crash costs no more than this"
     )
-    eval_steps: Count | None = Field(default=None, description="steps between validations (ECE and Trust)")
+    eval_steps: Count | None = Field(default=None, description="steps between measurements on validation questions")
     report_to: tuple[str, ...] = Field(default=(), description="the Trainer's loggers, for example tensorboard")
 
-    def shares(self, devices: int) -> tuple[int, int]:
-        """Examples that a device takes at once, and how often it does so before a step.
+    def batch_sizes(self, devices: int) -> tuple[int, int]:
+        """Returns the micro batch size and the number of accumulation steps.
 
-        >>> Training(global_batch_size=256, micro_batch_size=4).shares(devices=8)
+        >>> Training(global_batch_size=256, micro_batch_size=4).batch_sizes(devices=8)
         (4, 8)
 
         Raises:
-            UserError: The batch cannot be divided so.
+            UserError: The global batch cannot be divided among the devices.
         """
-        at_once = self.micro_batch_size or self.batch // devices
-        if not at_once or self.batch % (at_once * devices):
+        micro = self.micro_batch_size or self.global_batch_size // devices
+        if not micro or self.global_batch_size % (micro * devices):
             raise UserError(
-                f"training.global_batch_size: {self.batch} examples a step cannot be shared by {devices} devices that take "
-                f"{at_once} at once; change training.global_batch_size or training.micro_batch_size"
+                f"training.global_batch_size: {self.global_batch_size} examples cannot be shared by {devices} devices "
+                f"with {micro} at a time; change training.global_batch_size or training.micro_batch_size"
             )
-        return at_once, self.batch // (at_once * devices)
+        return micro, self.global_batch_size // (micro * devices)
 
 
-class Knowledge(_Part):
-    """What is kept of the teacher."""
+class Knowledge(Part):
+    """What is stored of the teacher."""
 
-    k: int = Field(default=5, gt=1, le=MOST)
-    batch: Count = 64
+    k: int = Field(default=5, gt=1, le=LARGEST_COUNT, description="tokens stored at each position")
+    batch_size: Count = Field(default=64, description="examples in one forward pass")
     engine: Literal["transformers", "vllm"] = "transformers"
     imported: str | None = Field(
-        default=None, description="a folder that `first import-logprobs` wrote, instead of a teacher of one's own"
+        default=None, description="a folder written by `first import-logprobs`, instead of a teacher with weights"
     )
     temperatures: tuple[PositiveFloat, ...] = Field(
-        default=(), description="keep log normalisers there, so that a logit temperature can be applied exactly later"
+        default=(), description="temperatures whose log normalisers are stored, for `map: exact-temperature`; must hold 1.0"
     )
 
 
-class Recalibration(_Part):
-    """How the kept probabilities become targets. Label smoothing's d is the paper's."""
+class Measures(Part):
+    """How confidence is read and binned. The paper leaves the reading open; both are always computed."""
 
-    first_map: Literal["temperature", "logit-temperature"] = "temperature"
-    coefficient: float | None = Field(default=None, gt=0, description="None: chosen on validation by ECE")
-    label_smoothing: float = Field(default=0.1, ge=0, le=1)
-
-
-class Distillation(_Part):
-    """Eq. 5's open reading: the student's probability over the whole vocabulary, or over the k tokens."""
-
-    student: Literal["full", "renormalised"] = "full"
-    tail: Literal["drop", "renormalise", "ghost", "smooth", "gold"] = "drop"
+    confidence: Reading = Field(
+        default="candidates", description="a candidate's share among the candidates, or its probability in the vocabulary"
+    )
+    bins: Count = Field(default=10, description="equal-width bins of the ECE")
 
 
-class Measures(_Part):
-    """How confidence is read and binned. The paper leaves the first open; both are always computed."""
-
-    confidence: Literal["candidates", "vocabulary"] = "candidates"
-    bins: Count = 10
-
-
-class Settings(_Part):
+class Settings(Part):
     """A whole experiment."""
 
     description: str = ""
@@ -185,14 +144,18 @@ class Settings(_Part):
     student: Model
     training: Training = Training()
     knowledge: Knowledge = Knowledge()
-    recalibration: Recalibration = Recalibration()
-    distillation: Distillation = Distillation()
+    methods: dict[str, Method] = Field(
+        default_factory=paper_methods, min_length=1, description="the students of the results table, by name"
+    )
+    beyond: dict[str, Method] = Field(
+        default_factory=dict, description="further students, computed only by `make seeds` and when asked for"
+    )
     measures: Measures = Measures()
     threads: int | None = Field(
         default=None,
         gt=0,
         le=MOST_THREADS,
-        description="of the processor, for each process; sums depend on it. None: torch's own choice",
+        description="CPU threads of each process; sums depend on their number. None: torch's choice",
     )
 
     @model_validator(mode="after")
@@ -216,13 +179,38 @@ class Settings(_Part):
         return self
 
     @model_validator(mode="after")
-    def _puts_no_mass_where_none_is_seen(self) -> Self:
-        how = self.distillation
-        if how.student == "renormalised" and how.tail not in ("drop", "renormalise"):
-            raise ValueError(
-                f"distillation: a renormalised student has no mass where tail: {how.tail} puts some; use tail: drop"
-            )
+    def _methods_can_be_made(self) -> Self:
+        check_names(self.methods, self.beyond)
+        for name, method in self.all_methods.items():
+            if method.knowledge == "cross-fitted" and self.knowledge.imported:
+                raise ValueError(f"methods.{name}: imported knowledge cannot be cross-fitted; use knowledge: teacher")
+            if method.map == "exact-temperature":
+                self._check_normalisers(name, method)
         return self
+
+    def _check_normalisers(self, name: str, method: Method) -> None:
+        stored, wanted = self.knowledge.temperatures, method.fixed_coefficient
+        if 1.0 not in stored or len(stored) < 2 or (wanted is not None and wanted not in stored):
+            raise ValueError(
+                f"methods.{name}: map: exact-temperature needs the normalisers at 1.0 and at every T to choose from; "
+                f"list them in knowledge.temperatures, now {list(stored)}"
+            )
+
+    @property
+    def all_methods(self) -> dict[str, Method]:
+        """`methods` and `beyond` together."""
+        return self.methods | self.beyond
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """Rows of the results table: the teacher, then every student's method."""
+        return ("teacher", *self.methods)
+
+    @property
+    def recalibrated(self) -> str | None:
+        """The method that the explorer tunes: `first`, else the first one with a temperature; None if there is none."""
+        tempered = [name for name, method in self.methods.items() if method.map.endswith("temperature")]
+        return "first" if "first" in tempered else next(iter(tempered), None)
 
     def uses(self, task: Task) -> bool:
         """Whether a column trains or tests on the task."""

@@ -1,0 +1,141 @@
+"""A method is data: what a student learns from, and how the teacher's probabilities become its targets."""
+
+import re
+from typing import Any, Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from firstlib.settings.base import Part
+
+Tuning = Literal["full", "lora", "qlora"]
+MapName = Literal["none", "label-smoothing", "temperature", "logit-temperature", "exact-temperature"]
+Rule = Literal["validation-ece", "validation-nll", "validation-smooth-ece"]
+Softmax = Literal["full", "renormalised"]
+TailName = Literal["drop", "renormalise", "ghost", "smooth", "gold"]
+
+RULES: tuple[str, ...] = get_args(Rule)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}")
+RESERVED = ("teacher", "knowledge", "base-student", "base-teacher")
+_DEFAULT_SMOOTHING = 0.1  # the paper's d
+
+
+class Method(Part):
+    """How one student is made.
+
+    >>> Method(learns="top-k", map="temperature").rule
+    'validation-ece'
+    >>> Method(learns="top-k", map="label-smoothing").fixed_coefficient
+    0.1
+    """
+
+    learns: Literal["answers", "top-k"] = Field(description="the right answers, or the teacher's stored top k")
+    map: MapName = Field(
+        default="none",
+        description="recalibration of the stored probabilities: `temperature` is Eq. 4 of the paper, `label-smoothing` "
+        "Eq. 3, `logit-temperature` q ~ p^(1/T) over the top k, `exact-temperature` the same over the whole vocabulary",
+    )
+    coefficient: float | Rule | None = Field(
+        default=None,
+        description="of the map: a number, or the measure that the search minimises on validation data. "
+        "None: validation-ece, for label smoothing 0.1",
+    )
+    tail: TailName = Field(default="drop", description="what becomes of the mass outside the targets' k tokens")
+    student: Softmax = Field(
+        default="full", description="Eq. 5's student probability: over the whole vocabulary, or over the k tokens"
+    )
+    knowledge: Literal["teacher", "cross-fitted"] = Field(
+        default="teacher",
+        description="`cross-fitted`: each training example's top k comes from a teacher that was not trained on it",
+    )
+    folds: int = Field(default=4, ge=2, le=20, description="teachers of cross-fitted knowledge")
+    tuning: Tuning | None = Field(default=None, description="instead of `student.tuning`")
+    afterwards: Literal["student-temperature"] | None = Field(
+        default=None,
+        description="`student-temperature`: divide the student's logits by one T, chosen on the training task's "
+        "validation questions by negative log-likelihood (Guo et al. 2017)",
+    )
+    title: str | None = Field(default=None, description="in figures and tables; None: the method's name")
+
+    @field_validator("coefficient", mode="before")
+    @classmethod
+    def _a_number_or_a_rule(cls, value: Any) -> Any:
+        if value is not None and value not in RULES and not isinstance(value, int | float):
+            raise ValueError(f"must be a number, or one of {', '.join(RULES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.learns == "answers":
+            self._refuse_for_answers()
+        if self.student == "renormalised" and self.tail not in ("drop", "renormalise"):
+            raise ValueError(f"a renormalised student has no mass where tail: {self.tail} puts some; use tail: drop")
+        if self.knowledge == "teacher" and "folds" in self.model_fields_set:
+            raise ValueError("folds: means something only with knowledge: cross-fitted; leave it out")
+        self._check_coefficient()
+        return self
+
+    def _refuse_for_answers(self) -> None:
+        defaults = {"map": "none", "coefficient": None, "tail": "drop", "student": "full", "knowledge": "teacher"}
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                raise ValueError(f"{name}: means something only with learns: top-k; leave it out")
+
+    def _check_coefficient(self) -> None:
+        chosen = self.coefficient
+        if self.map == "none" and chosen is not None:
+            raise ValueError("coefficient: means something only with a map; leave it out")
+        if self.map == "label-smoothing" and (isinstance(chosen, str) or not 0 <= (chosen or 0) <= 1):
+            raise ValueError(f"coefficient: label smoothing moves a mass from 0 to 1, not {chosen!r}")
+        if self.map.endswith("temperature") and isinstance(chosen, float) and not chosen > 0:
+            raise ValueError(f"coefficient: a temperature must be greater than 0, not {chosen:g}")
+
+    @property
+    def distils(self) -> bool:
+        """Whether the student learns from a teacher's stored probabilities."""
+        return self.learns == "top-k"
+
+    @property
+    def rule(self) -> str | None:
+        """The measure that chooses the coefficient; None where it is given or there is none."""
+        if not self.map.endswith("temperature") or isinstance(self.coefficient, float):
+            return None
+        return self.coefficient or "validation-ece"
+
+    @property
+    def fixed_coefficient(self) -> float | None:
+        """The coefficient where the preset gives it; None where it is searched for. 0 for no map."""
+        if self.map == "none":
+            return 0.0
+        if self.map == "label-smoothing":
+            return _DEFAULT_SMOOTHING if self.coefficient is None else float(self.coefficient)
+        return self.coefficient if isinstance(self.coefficient, float) else None
+
+
+# The paper's methods (arXiv 2408.12168, Table 1), beside the teacher itself.
+PAPER_METHODS: dict[str, dict[str, Any]] = {
+    "fine-tune": {"learns": "answers", "title": "Fine-tune"},
+    "distill": {"learns": "top-k", "title": "Distil"},
+    "label-smoothing": {"learns": "top-k", "map": "label-smoothing", "coefficient": 0.1, "title": "Label smoothing"},
+    "first": {"learns": "top-k", "map": "temperature", "coefficient": "validation-ece", "title": "FIRST"},
+}
+
+
+def paper_methods() -> dict[str, Method]:
+    """The methods of a preset that lists none."""
+    return {name: Method(**content) for name, content in PAPER_METHODS.items()}
+
+
+def check_names(methods: dict[str, Method], beyond: dict[str, Method]) -> None:
+    """Checks method names: usable as folder names, not reserved, each used once.
+
+    Raises:
+        ValueError: One is not; names it.
+    """
+    for name in (*methods, *beyond):
+        if not NAME.fullmatch(name) or name in RESERVED:
+            raise ValueError(
+                f"methods: {name!r} cannot be a method's name; use letters, digits and . + _ -, 40 at most, and none of "
+                f"{', '.join(RESERVED)}"
+            )
+    if twice := sorted(methods.keys() & beyond.keys()):
+        raise ValueError(f"methods and beyond: {twice[0]!r} is in both; leave one out")
