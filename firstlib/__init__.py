@@ -1,10 +1,30 @@
-"""FIRST, the laboratory for honest language models."""
+"""FIRST, the laboratory for honest language models.
+
+>>> from firstlib import Experiment
+>>> Experiment("smoke").main_task
+'csqa'
+"""
 
 import logging
 import warnings
+from typing import TYPE_CHECKING, Any
 
-# On a processor NF4 runs without a kernel of its own, and bitsandbytes says so at every import.
+if TYPE_CHECKING:
+    from firstlib.experiment import Experiment
+
+__all__ = ["Experiment"]
+
+# On a CPU bitsandbytes warns at every import that NF4 has no kernel of its own there.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-# peft asks transformers by a name that is to go in its next version; nothing that a reader of a notebook can mend.
+# peft uses a name that the next version of transformers removes; a notebook's reader cannot do anything about it.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `Experiment` when it is first used, so that importing the package costs nothing."""
+    if name == "Experiment":
+        from firstlib.experiment import Experiment
+
+        return Experiment
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx, once_differentiable
 
+from firstlib.metrics.checks import SUM_TOLERANCE
+
 SMALLEST_CHUNK, LARGEST_CHUNK = 8 * 2**20, 96 * 2**20  # bytes of logits: below slower, above no faster
 HEAD_BLOCK = 4096  # rows of the head whose gradient is added at once, to keep the temporary small
-SUM_TOLERANCE = 1e-3  # K probabilities rounded to float16 may sum to a little more than 1
 
 
 class _Choice(StrEnum):
@@ -60,13 +61,11 @@ def top_k_kl(
     tail: Tail | str = Tail.DROP,
     student: Student | str = Student.FULL,
     gold: Tensor | None = None,
-    mask: Tensor | None = None,
     softcap: float | None = None,
     scale: float = 1.0,
     vocabulary: int | None = None,
-    chunk: int | None = None,
 ) -> Tensor:
-    """Tell how far the student is from the teacher's top K tokens: the mean over positions of Eq. 5, in nats.
+    """Returns the mean over positions of Eq. 5 (https://arxiv.org/abs/2408.12168), in nats.
 
     A position's loss is sum_i q_i log(q_i / s_i), with 0 log 0 = 0. Matrix products run in the inputs' type
     (or autocast's), softmax and loss in float32 (float64 for float64). The target gets no gradient.
@@ -85,14 +84,12 @@ def top_k_kl(
         tail: what becomes of 1 - sum_i q_i, a `Tail` or its name.
         student: which softmax s comes from, a `Student` or its name.
         gold: `(N,)` int64, the true tokens; read by `tail="gold"` only.
-        mask: `(N,)` bool, the positions that count (default: all). The others may hold anything, even NaN.
         softcap: bounds the logits, as Gemma-2 does: `softcap * tanh(logits / softcap)`.
         scale: multiplies the logits, before `softcap`.
         vocabulary: how many rows of `head` are tokens (default: all); the padding after them gets no mass.
-        chunk: positions at a time (default: a quarter of them, but 8 MiB of logits at least, 96 MiB at most).
 
     Returns:
-        A scalar; 0 where no position counts.
+        A scalar; 0 without positions.
 
     Raises:
         ValueError: shapes or types that do not fit, a row that is no (partial) distribution, a token twice in
@@ -101,16 +98,13 @@ def top_k_kl(
     """
     tail, student = Tail(tail), Student(student)
     vocabulary = len(head) if vocabulary is None else vocabulary
-    _check_options(tail, student, gold, softcap, chunk)
+    _check_options(tail, student, gold, softcap)
     _check_shapes(hidden, head, token_ids, probabilities, vocabulary)
-    _check_vectors(len(hidden), gold=(gold, torch.int64), mask=(mask, torch.bool))
-    if mask is not None:
-        hidden, token_ids, probabilities = hidden[mask], token_ids[mask], probabilities[mask]
-        gold = None if gold is None else gold[mask]
-    _check_rows(token_ids, probabilities, gold, mask, tail, vocabulary)
+    _check_gold(gold, len(hidden))
+    _check_rows(token_ids, probabilities, gold, tail, vocabulary)
 
     matmul_dtype = _matmul_dtype(hidden, head)
-    output = _Output(student is Student.FULL, softcap, vocabulary, chunk, matmul_dtype)
+    output = _Output(student is Student.FULL, softcap, vocabulary, matmul_dtype)
     target = _make_target(token_ids, probabilities.detach().to(output.dtype), tail, gold, vocabulary)
     hidden = hidden if scale == 1 else hidden * scale
     total: Tensor = _TopKKL.apply(hidden, head, target, output, torch.is_grad_enabled())
@@ -159,7 +153,6 @@ class _Output(NamedTuple):
     full: bool  # logits of the whole vocabulary, not of the K tokens alone
     softcap: float | None
     vocabulary: int
-    chunk: int | None
     matmul_dtype: torch.dtype
 
     @property
@@ -220,7 +213,7 @@ def _solve(
     of_hidden = torch.zeros_like(hidden, dtype=output.dtype) if needs[0] else None
     of_head = torch.zeros_like(head, dtype=output.dtype) if needs[1] else None
     numbers = output.vocabulary if output.full else target.token_ids.shape[1] * head.shape[1]
-    chunk = output.chunk or output.positions(len(hidden), numbers)
+    chunk = output.positions(len(hidden), numbers)
     with torch.autocast(hidden.device.type, enabled=False):
         weight = head[: output.vocabulary].to(output.matmul_dtype)
         for start in range(0, len(hidden), chunk):
@@ -301,12 +294,11 @@ def _require(holds: bool, complaint: str) -> None:
         raise ValueError(complaint)
 
 
-def _check_options(tail: Tail, student: Student, gold: Tensor | None, softcap: float | None, chunk: int | None) -> None:
+def _check_options(tail: Tail, student: Student, gold: Tensor | None, softcap: float | None) -> None:
     outside = student is Student.RENORMALISED and tail not in (Tail.DROP, Tail.RENORMALISE)
     _require(not outside, f"student=renormalised has no mass where tail={tail} puts some: use tail=drop")
     _require(tail is not Tail.GOLD or gold is not None, "tail=gold needs the true tokens: pass gold")
     _require(softcap is None or softcap > 0, f"softcap={softcap} must be positive, or None for no cap")
-    _require(chunk is None or chunk > 0, f"chunk={chunk} must be positive, or None to have it chosen")
 
 
 def _check_shapes(hidden: Tensor, head: Tensor, ids: Tensor, q: Tensor, vocabulary: int) -> None:
@@ -320,17 +312,16 @@ def _check_shapes(hidden: Tensor, head: Tensor, ids: Tensor, q: Tensor, vocabula
     _require(ids.dtype == torch.int64, f"token_ids are {ids.dtype}: convert them to torch.int64")
 
 
-def _check_vectors(n: int, **vectors: tuple[Tensor | None, torch.dtype]) -> None:
-    for name, (vector, dtype) in vectors.items():
-        fits = vector is None or (vector.shape == (n,) and vector.dtype == dtype)
-        _require(fits, f"{name} must be ({n},) {dtype}, one entry for each row of hidden")
+def _check_gold(gold: Tensor | None, n: int) -> None:
+    fits = gold is None or (gold.shape == (n,) and gold.dtype == torch.int64)
+    _require(fits, f"gold must be ({n},) torch.int64, one entry for each row of hidden")
 
 
-def _check_rows(ids: Tensor, q: Tensor, gold: Tensor | None, mask: Tensor | None, tail: Tail, vocabulary: int) -> None:
+def _check_rows(ids: Tensor, q: Tensor, gold: Tensor | None, tail: Tail, vocabulary: int) -> None:
     """Refuse a row that is no target: (N, K) work, and one look at its result."""
     ordered, mass = ids.sort(1).values, q.float().sum(1)
     faults = {
-        "a probability is NaN: repair it or mask the position": q.isnan().any(1),
+        "a probability is NaN: repair it or leave the position out": q.isnan().any(1),
         "a probability is negative: clip and renormalise": (q < 0).any(1),
         "probabilities sum to more than 1: divide by their sum": mass > 1 + SUM_TOLERANCE,
         f"a token id is not in 0..{vocabulary - 1}: is the tokenizer the teacher's?": (
@@ -339,13 +330,12 @@ def _check_rows(ids: Tensor, q: Tensor, gold: Tensor | None, mask: Tensor | None
         "a token id occurs twice: merge the two": (ordered[:, 1:] == ordered[:, :-1]).any(1),
     }
     if tail is Tail.RENORMALISE:
-        faults["probabilities sum to 0, nothing to renormalise: mask the position"] = mass == 0
+        faults["probabilities sum to 0, nothing to renormalise: leave the position out"] = mass == 0
     if tail is Tail.GOLD and gold is not None:
-        faults[f"gold is not in 0..{vocabulary - 1}: mask the position"] = (gold < 0) | (gold >= vocabulary)
+        faults[f"gold is not in 0..{vocabulary - 1}: leave the position out"] = (gold < 0) | (gold >= vocabulary)
     if tail in (Tail.GHOST, Tail.SMOOTH) and ids.shape[1] == vocabulary:
         faults[f"tail={tail} has no other token to give mass to: renormalise"] = mass < 1 - SUM_TOLERANCE
     bad = torch.stack(list(faults.values()))
     if bad.any():
         fault, row = bad.nonzero()[0].tolist()
-        place = row if mask is None else int(mask.nonzero()[row])
-        raise ValueError(f"row {place}: {list(faults)[fault]}")
+        raise ValueError(f"row {row}: {list(faults)[fault]}")

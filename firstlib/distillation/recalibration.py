@@ -1,30 +1,33 @@
-"""Trustworthy maximisation: what is done to a teacher's top-5 before a student may learn from it (paper, section 3).
+"""Trustworthy maximisation: maps from a teacher's top-k probabilities to a student's targets.
 
-Every map takes probabilities `(N, K)`, most probable first, and gives targets `(N, K)`. None needs a forward pass.
-What is no probability, or sums to more than 1, is a ValueError that names the row: nothing is clipped.
+FIRST, section 3 (https://arxiv.org/abs/2408.12168). Every map takes probabilities `(N, K)`, most probable first, and
+returns targets `(N, K)`; none needs a forward pass. A negative value, NaN, or a row that sums to more than 1 raises a
+ValueError that names the row: nothing is clipped.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
+from firstlib.knowledge import TopK
+from firstlib.metrics.checks import SUM_TOLERANCE
+
 DIRECT_FLOOR = 1e-6  # the paper's g
-SUM_TOLERANCE = 1e-3  # by which rounded probabilities may pass 1, as in `losses`
 
 
 class Map(StrEnum):
-    """How the teacher's top-k probabilities become the student's targets."""
+    """The maps, by the names that presets use."""
 
     NONE = "none"
     LABEL_SMOOTHING = "label-smoothing"
     TEMPERATURE = "temperature"
     LOGIT_TEMPERATURE = "logit-temperature"
+    EXACT_TEMPERATURE = "exact-temperature"
 
 
 def direct(probabilities: np.ndarray) -> np.ndarray:
-    """Direct distillation: the top-k as they are, plus 1e-6 each, renormalised.
+    """Returns the top-k as they are, plus 1e-6 each, renormalised: the paper's direct distillation.
 
     >>> direct(np.array([[0.6, 0.2]])).round(4)
     array([[0.75, 0.25]])
@@ -35,9 +38,9 @@ def direct(probabilities: np.ndarray) -> np.ndarray:
 
 
 def temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarray:
-    """Eq. 4: a softmax over *probabilities*, not over logits: `q_i = exp(p_i/c) / sum_j exp(p_j/c)`.
+    """Eq. 4, a softmax over *probabilities*, not logits: `q_i = exp(p_i/c) / sum_j exp(p_j/c)`.
 
-    The smaller the coefficient, the sharper the target; with five tokens `q_1` can never pass e/(e+4) at c = 1.
+    A smaller coefficient gives a sharper target. With five tokens `q_1` cannot exceed e/(e+4) at c = 1.
 
     >>> sure = np.array([[1.0, 0, 0, 0, 0]])
     >>> temperature(sure, 1.0)[0, 0].round(3), temperature(sure, 0.3)[0, 0].round(3)
@@ -48,21 +51,21 @@ def temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarray:
     """
     _require_positive(coefficient)
     _require_probabilities(probabilities)
-    with np.errstate(over="ignore"):  # far below the highest, the exponential of minus infinity is 0
+    with np.errstate(over="ignore"):  # exp(-inf) is 0
         weights = np.exp((probabilities - probabilities.max(axis=-1, keepdims=True)) / coefficient)
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def logit_temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarray:
-    """The classical temperature of Guo et al. (2017), which the paper does not use: `q_i ~ p_i^(1/T)`.
+    """Temperature scaling of Guo et al. (2017), which the paper does not use: `q_i ~ p_i^(1/T)`.
 
-    Among the top-k, dividing the logits by T is the same as this power; the mass outside them is left out.
+    Within the top-k this power equals dividing the logits by T. The mass outside the top-k is left out.
 
     >>> logit_temperature(np.array([[0.8, 0.2]]), 2.0).round(4)
     array([[0.6667, 0.3333]])
 
     Raises:
-        ValueError: The coefficient is not positive, or a row has no mass at all.
+        ValueError: The coefficient is not positive, or a row has no mass.
     """
     _require_positive(coefficient)
     _require_probabilities(probabilities)
@@ -73,41 +76,13 @@ def logit_temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarr
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def exact_temperature(
-    probabilities: np.ndarray, coefficient: float, log_normaliser: np.ndarray, tempered: np.ndarray
-) -> np.ndarray:
-    """A logit temperature as the teacher itself would have applied it, its whole vocabulary included.
-
-    What softer logits give to tokens outside the top-k is left over, for the loss's tail to deal with: rows sum to
-    less than 1.
-
-    >>> dense = np.array([[0.8, 0.1, 0.1]])  # logits log p: the log normaliser is 0, at T = 2 log sum sqrt(p)
-    >>> exact_temperature(dense[:, :2], 2.0, np.zeros(1), np.log(np.sqrt(dense).sum(1))).round(3)
-    array([[0.586, 0.207]])
-
-    Args:
-        probabilities: `(N, K)`, as stored.
-        coefficient: T.
-        log_normaliser: `(N,)`, log sum_j exp(z_j), in nats.
-        tempered: `(N,)`, log sum_j exp(z_j / T).
-
-    Raises:
-        ValueError: The coefficient is not positive.
-    """
-    _require_positive(coefficient)
-    _require_probabilities(probabilities)
-    with np.errstate(divide="ignore"):
-        logits = np.log(probabilities.astype(np.float64)) + log_normaliser[:, None]
-    return np.exp(logits / coefficient - tempered[:, None])
-
-
 @dataclass(frozen=True)
 class Smoothed:
-    """Label smoothing's targets, and what it did to them that a reader should know.
+    """Targets of label smoothing, and its side effects.
 
     Attributes:
         targets: `(N, K)`.
-        swapped: `(N,)` bool: the first token is no longer the most probable one.
+        swapped: `(N,)` bool: the first token is no longer the most probable.
         limited: `(N,)` bool: `p_1` was below `d`, so only `p_1` was moved and `q_1` is 0.
     """
 
@@ -117,14 +92,14 @@ class Smoothed:
 
 
 def label_smoothing(probabilities: np.ndarray, moved: float = 0.1) -> Smoothed:
-    """Eq. 3: `q_1 = p_1 - d`, and every other of the k gets `d / (k - 1)`. The sum stays as it was.
+    """Eq. 3: `q_1 = p_1 - d`, and each of the other tokens gains `d / (k - 1)`. The sum does not change.
 
     >>> smoothed = label_smoothing(np.array([[0.5, 0.45, 0.03, 0.01, 0.01]]))
     >>> smoothed.targets.round(3), smoothed.swapped
     (array([[0.4  , 0.475, 0.055, 0.035, 0.035]]), array([ True]))
 
     Raises:
-        ValueError: `moved` is outside [0, 1], or there is only one token to a row.
+        ValueError: `moved` is outside [0, 1], or a row has only one token.
     """
     if not 0 <= moved <= 1:
         raise ValueError(f"label smoothing moves a mass between 0 and 1, not {moved}")
@@ -140,7 +115,16 @@ def label_smoothing(probabilities: np.ndarray, moved: float = 0.1) -> Smoothed:
 
 
 def recalibrate(probabilities: np.ndarray, kind: Map | str, coefficient: float) -> np.ndarray:
-    """The targets under one map; `coefficient` is c, T or d, and is not used by `none`."""
+    """Returns the targets under one map.
+
+    Args:
+        probabilities: `(N, K)`, most probable first.
+        kind: A map that needs nothing but the top-k; `targets_of` knows the others.
+        coefficient: c, d or T; unused by `none`.
+
+    Raises:
+        ValueError: The map needs normalisers of the whole vocabulary; or as the map itself.
+    """
     match Map(kind):
         case Map.NONE:
             return direct(probabilities)
@@ -150,61 +134,26 @@ def recalibrate(probabilities: np.ndarray, kind: Map | str, coefficient: float) 
             return temperature(probabilities, coefficient)
         case Map.LOGIT_TEMPERATURE:
             return logit_temperature(probabilities, coefficient)
+        case Map.EXACT_TEMPERATURE:
+            raise ValueError("an exact temperature needs the normalisers of a store: use targets_of")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A two-step grid: `step, 2 step, ... , end`, then `fine` steps between the neighbours of the best."""
+def targets_of(item: TopK, kind: Map | str, coefficient: float, temperatures: tuple[float, ...] = ()) -> np.ndarray:
+    """Returns the targets `(P, K)` for one example's stored knowledge.
 
-    step: float
-    end: float
-    fine: float
+    Args:
+        item: The store's entry.
+        kind: Any map.
+        coefficient: c, d or T; unused by `none`.
+        temperatures: Those whose log normalisers the store holds (`Origin.temperatures`).
 
-
-# The paper's grid for Eq. 4. A logit temperature softens above 1, so its grid must reach there.
-GRIDS = {Map.TEMPERATURE: Grid(0.1, 1.0, 0.02), Map.LOGIT_TEMPERATURE: Grid(0.5, 5.0, 0.1)}
-
-
-@dataclass(frozen=True)
-class Search:
-    """A finished search: every coefficient tried with its score, and the best one.
-
-    Attributes:
-        coarse: `(A, 2)`, coefficient and score.
-        fine: `(B, 2)`, likewise.
-        best: The coefficient with the lowest score; of equals the smallest.
+    Raises:
+        StoreError: An exact temperature whose normaliser the store does not hold.
+        ValueError: As the maps.
     """
-
-    coarse: np.ndarray
-    fine: np.ndarray
-    best: float
-
-    @property
-    def at_the_edge(self) -> bool:
-        """Whether the best lies at an end of what was tried, so that a wider grid might do better."""
-        tried = np.concatenate([self.coarse, self.fine])[:, 0]
-        return bool(np.isclose(self.best, [tried.min(), tried.max()]).any())
-
-
-def search(score: Callable[[float], float], grid: Grid = GRIDS[Map.TEMPERATURE]) -> Search:
-    """The paper's two-step search for the coefficient with the lowest score, its validation ECE.
-
-    >>> search(lambda c: abs(c - 0.335)).best
-    0.34
-    """
-    coarse = _scores(score, grid.step * np.arange(1, round(grid.end / grid.step) + 1))
-    centre = coarse[coarse[:, 1].argmin(), 0]
-    reach = round(grid.step / grid.fine)
-    around = centre + grid.fine * np.arange(1 - reach, reach)
-    fine = _scores(score, around[(around > grid.fine / 2) & (around <= grid.end + grid.fine / 2)])
-    both = np.concatenate([coarse, fine])
-    both = both[both[:, 0].argsort(kind="stable")]
-    return Search(coarse, fine, float(both[both[:, 1].argmin(), 0]))
-
-
-def _scores(score: Callable[[float], float], coefficients: np.ndarray) -> np.ndarray:
-    rounded = coefficients.round(10)
-    return np.array([(c, score(float(c))) for c in rounded])
+    if Map(kind) is Map.EXACT_TEMPERATURE:
+        return item.at_temperature(coefficient, temperatures)
+    return recalibrate(item.probabilities, kind, coefficient)
 
 
 def _require_positive(coefficient: float) -> None:

@@ -1,6 +1,8 @@
 """Asking a model: its probability for each candidate of a question, from one forward pass at one position."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,52 +16,84 @@ from firstlib.runtime.progress import steps
 from firstlib.tasks.encoding import Encoded, encode_questions, pad
 from firstlib.tasks.question import Question
 
-AT_ONCE = 2  # questions to a stored example, in one forward pass: their logits are of one position each
+AT_ONCE = 2  # questions per stored example in one forward pass: a question needs the logits of one position only
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a model is asked.
+
+    Attributes:
+        k: Tokens of the model's own choice stored with each answer.
+        batch_size: Questions in one forward pass.
+        temperature: Divides the model's logits.
+        normalisers: Temperatures whose log normalisers are stored.
+        vocabulary: Rows of the output head that are tokens; padding rows get no mass. None: all.
+    """
+
+    k: int = 5
+    batch_size: int = 128
+    temperature: float = 1.0
+    normalisers: tuple[float, ...] = ()
+    vocabulary: int | None = None
+
+
+class _Answer(NamedTuple):
+    """The answer to one question: probabilities of its C candidates, and the model's top K."""
+
+    candidates: np.ndarray  # (C,)
+    top_ids: np.ndarray  # (K,)
+    top_probabilities: np.ndarray  # (K,)
+    log_normalisers: np.ndarray  # (G,)
 
 
 def ask(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
-    k: int = 5,
-    batch: int = 128,
+    asking: Asking = Asking(),
     encoded: Sequence[tuple[list[int], list[int]]] | None = None,
 ) -> Predictions:
-    """The model's answers, in the questions' order.
+    """Returns the model's answers, in the questions' order.
 
     Args:
-        model: who is asked.
-        tokenizer: the model's.
-        questions: what it is asked.
-        k: tokens of its own choice that are kept with each answer.
-        batch: questions at a time.
-        encoded: what `encode_questions` gives of them, where several models are asked the same.
+        model: Any causal language model.
+        tokenizer: The model's.
+        questions: N questions.
+        asking: Batch size, temperature, and what is stored.
+        encoded: The result of `encode_questions`, where several models are asked the same.
 
     Raises:
         UserError: A candidate is not a single token of this tokenizer.
     """
     encoded = encoded or encode_questions(tokenizer, questions)
     order = sorted(range(len(questions)), key=lambda i: -len(encoded[i][0]))
-    rows: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    rows: dict[int, _Answer] = {}
     with steps("asking", len(order)) as at:
-        for first in range(0, len(order), batch):
-            chosen = order[first : first + batch]
-            rows.update(zip(chosen, _ask_batch(model, [encoded[i] for i in chosen], k), strict=True))
+        for first in range(0, len(order), asking.batch_size):
+            chosen = order[first : first + asking.batch_size]
+            rows.update(zip(chosen, _ask_batch(model, [encoded[i] for i in chosen], asking), strict=True))
             at(first + len(chosen))
-    return _gather(questions, [encoded[i][1] for i in range(len(questions))], [rows[i] for i in range(len(questions))])
+    places = range(len(questions))
+    return _gather(questions, [encoded[i][1] for i in places], [rows[i] for i in places])
 
 
-def follow(model: LanguageModel, encoded: Sequence[Encoded], k: int = 5, batch: int = 64) -> Predictions:
-    """The model's answers to free text: a question at every position of the right response, teacher-forced.
+def follow(model: LanguageModel, encoded: Sequence[Encoded], asking: Asking = Asking()) -> Predictions:
+    """Returns the model's answers to free text: one question at each position of the right response, teacher-forced.
 
-    The candidates are the model's own top k and the right token, which counts as 0 where it is not among them.
+    The candidates are the model's own top k and the right token, which has probability 0 if it is not among them.
     """
-    found = {item.example_id: item for item in extract_top_k(model, encoded, k, batch, temperatures=())}
-    return of_knowledge([(example, found[example.id]) for example in encoded])
+    temperatures = asking.normalisers if asking.temperature == 1 else (1.0, asking.temperature)
+    items = extract_top_k(
+        model, encoded, asking.k, asking.batch_size, temperatures=temperatures, vocabulary=asking.vocabulary
+    )
+    found = {item.example_id: item for item in items}
+    predictions = of_knowledge([(example, found[example.id]) for example in encoded])
+    return predictions if asking.temperature == 1 else predictions.at_temperature(asking.temperature, temperatures)
 
 
 def of_knowledge(pairs: Sequence[tuple[Encoded, TopK]]) -> Predictions:
-    """Kept knowledge as answers, one to each position of a response; `follow` says what the candidates are."""
+    """Returns stored knowledge as answers, one for each position of a response; candidates as in `follow`."""
     top_ids = np.concatenate([item.token_ids for _, item in pairs])
     top = np.concatenate([item.probabilities for _, item in pairs])
     right = np.concatenate([np.array(example.token_ids)[item.position] for example, item in pairs])[:, None]
@@ -73,23 +107,24 @@ def of_knowledge(pairs: Sequence[tuple[Encoded, TopK]]) -> Predictions:
         top_ids=top_ids,
         top_probabilities=top,
         posterior=np.full((len(right), top_ids.shape[1] + 1), np.nan),
+        log_normalisers=np.concatenate([item.log_normalisers for _, item in pairs]),
     )
 
 
 def of_store(
     questions: Sequence[Question], encoded: Sequence[tuple[list[int], list[int]]], store: KnowledgeStore
 ) -> Predictions:
-    """What a teacher of whom only a store is left says to questions; a candidate outside its top k counts as 0.
+    """Returns the answers of a teacher known only by its store; a candidate outside the top k has probability 0.
 
     Raises:
-        UserError: The store has nothing on an answer's position.
+        UserError: The store does not hold an answer's position.
     """
     rows = []
     for question, (stem, candidates) in zip(questions, encoded, strict=True):
         item, at = _at(store, question.id, len(stem))
         known = dict(zip(item.token_ids[at].tolist(), item.probabilities[at].tolist(), strict=True))
         found = np.array([known.get(candidate, 0.0) for candidate in candidates])
-        rows.append((found, item.token_ids[at], item.probabilities[at]))
+        rows.append(_Answer(found, item.token_ids[at], item.probabilities[at], item.log_normalisers[at]))
     return _gather(questions, [candidates for _, candidates in encoded], rows)
 
 
@@ -98,40 +133,42 @@ def _at(store: KnowledgeStore, name: str, position: int) -> tuple[TopK, int]:
         item = store[name]
         if len(found := np.flatnonzero(item.position == position)):
             return item, int(found[0])
-    raise UserError(f"{store.path}: nothing on the answer of question {name!r}; ask the teacher again")
+    raise UserError(f"{store.path}: the answer position of question {name!r} is missing; ask the teacher again")
 
 
 @torch.inference_mode()
-def _ask_batch(
-    model: LanguageModel, encoded: Sequence[tuple[list[int], list[int]]], k: int
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _ask_batch(model: LanguageModel, encoded: Sequence[tuple[list[int], list[int]]], asking: Asking) -> list[_Answer]:
     body, head = body_and_head(model)
     device = head.weight.device
     ids, mask = pad([stem for stem, _ in encoded])
     hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
     last = hidden[torch.arange(len(encoded)), mask.sum(1).to(device) - 1]
-    logits = logits_of(model, last)
-    found = top_k_of_logits(logits, k, ())
-    top_ids, top = found.token_ids.cpu().numpy(), found.probabilities.cpu().numpy()
+    logits = logits_of(model, last, end=asking.vocabulary)
+    if asking.temperature != 1:
+        logits = logits / asking.temperature
+    found = top_k_of_logits(logits, asking.k, asking.normalisers)
+    top_ids, top, normalisers = (
+        part.cpu().numpy() for part in (found.token_ids, found.probabilities, found.log_normalisers)
+    )
     probabilities = logits.softmax(-1).cpu().numpy()
-    return [(probabilities[i, candidates], top_ids[i], top[i]) for i, (_, candidates) in enumerate(encoded)]
+    return [
+        _Answer(probabilities[i, candidates], top_ids[i], top[i], normalisers[i])
+        for i, (_, candidates) in enumerate(encoded)
+    ]
 
 
-def _gather(
-    questions: Sequence[Question],
-    candidates: Sequence[list[int]],
-    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-) -> Predictions:
+def _gather(questions: Sequence[Question], candidates: Sequence[list[int]], rows: Sequence[_Answer]) -> Predictions:
     widest = max(map(len, candidates))
     posteriors = [q.posterior or (np.nan,) * len(q.candidates) for q in questions]
     return Predictions(
         question_id=np.array([question.id for question in questions]),
         candidate_ids=_table(candidates, widest, -1).astype(np.int64),
-        probabilities=_table([row[0] for row in rows], widest, 0.0),
+        probabilities=_table([row.candidates for row in rows], widest, 0.0),
         answer=np.array([question.answer for question in questions]),
-        top_ids=np.stack([row[1] for row in rows]),
-        top_probabilities=np.stack([row[2] for row in rows]),
+        top_ids=np.stack([row.top_ids for row in rows]),
+        top_probabilities=np.stack([row.top_probabilities for row in rows]),
         posterior=_table(posteriors, widest, 0.0),
+        log_normalisers=np.stack([row.log_normalisers for row in rows]),
     )
 
 

@@ -1,14 +1,14 @@
 """A model's answers to questions: probabilities, confidence and correctness, as arrays."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from firstlib.knowledge.top_k import normalisers_at, tempered
 from firstlib.metrics import Reliability, reliability
-
-Reading = Literal["candidates", "vocabulary"]
+from firstlib.settings.schema import Reading
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Predictions:
         answer: `(N,)`, index of the right candidate.
         top_ids: `(N, K)`, the K most probable tokens of the vocabulary at the answer position.
         top_probabilities: `(N, K)`, theirs.
-        posterior: `(N, C)`, the truth where the world knows it, else NaN.
+        posterior: `(N, C)`, the exact posterior where the world knows it, else NaN.
+        log_normalisers: `(N, G)`, log sum_j exp(z_j / T) over the vocabulary at G stored temperatures, in nats.
     """
 
     question_id: np.ndarray
@@ -32,12 +33,13 @@ class Predictions:
     top_ids: np.ndarray
     top_probabilities: np.ndarray
     posterior: np.ndarray
+    log_normalisers: np.ndarray
 
     def __len__(self) -> int:
         return len(self.answer)
 
     def shares(self) -> np.ndarray:
-        """`(N, C)`: probabilities renormalised over the candidates; even where none has any."""
+        """`(N, C)`: probabilities renormalised over the candidates; equal where no candidate has any."""
         return renormalise(self.probabilities, self.candidate_ids >= 0)
 
     def predicted(self) -> np.ndarray:
@@ -54,7 +56,7 @@ class Predictions:
         return np.take_along_axis(source, self.predicted()[:, None], axis=1)[:, 0]
 
     def reliability(self, reading: Reading = "candidates", bins: int = 10) -> Reliability:
-        """How often these answers are right, by how sure they are."""
+        """Accuracy by confidence."""
         return reliability(self.confidence(reading), self.correct(), bins=bins)
 
     def by_rank(self) -> tuple[np.ndarray, np.ndarray]:
@@ -63,14 +65,27 @@ class Predictions:
         return self.top_probabilities.mean(axis=0), (self.top_ids == right).mean(axis=0)
 
     def under(self, targets: np.ndarray) -> "Predictions":
-        """These predictions, were the model to give its top K tokens the probabilities `targets` `(N, K)`.
+        """Returns these predictions with the top K tokens' probabilities replaced by `targets` `(N, K)`.
 
-        Candidates outside the top K get 0. So a teacher's recalibrated targets are asked as a student
-        that matched them exactly would answer.
+        Candidates outside the top K get 0. Applied to a teacher's recalibrated targets, this answers as a student
+        that matched them exactly would.
         """
         same = self.candidate_ids[:, :, None] == self.top_ids[:, None, :]  # (N, C, K)
         moved = (same * targets[:, None, :]).sum(axis=2)
-        return Predictions(**{**self.as_dict(), "probabilities": moved, "top_probabilities": targets})
+        return replace(self, probabilities=moved, top_probabilities=targets)
+
+    def at_temperature(self, temperature: float, stored: tuple[float, ...]) -> "Predictions":
+        """Returns these predictions under an exact logit temperature, one of those `stored`.
+
+        Raises:
+            StoreError: The normaliser at 1.0 or at this temperature is not stored.
+        """
+        whole, tempered_whole = normalisers_at(self.log_normalisers, temperature, stored)
+        return replace(
+            self,
+            probabilities=tempered(self.probabilities, temperature, whole, tempered_whole),
+            top_probabilities=tempered(self.top_probabilities, temperature, whole, tempered_whole),
+        )
 
     def as_dict(self) -> dict[str, np.ndarray]:
         """All arrays by name."""
@@ -86,9 +101,14 @@ class Predictions:
         with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
             return cls(**arrays)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """Returns several models' answers to the same questions, one after the other."""
+        return cls(**{name: np.concatenate([part.as_dict()[name] for part in parts]) for name in parts[0].as_dict()})
+
 
 def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:
-    """Rows `(N, C)` scaled to sum to 1 over what exists; even shares where a row has no mass at all.
+    """Scales rows `(N, C)` to sum to 1 over existing candidates; equal shares where a row has no mass.
 
     >>> renormalise(np.array([[0.2, 0.2, 0.0], [0.0, 0.0, 0.0]]), np.array([[True, True, False]] * 2))
     array([[0.5, 0.5, 0. ],

@@ -1,63 +1,80 @@
-"""What a run reports of a model's answers: one row of numbers. And what is kept of runs over several seeds."""
+"""The measures of one model's answers, computed in one place for tables, reports, cards and the explorer."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import mean, stdev
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from firstlib.evaluation.predictions import Predictions, Reading
+from firstlib.evaluation.predictions import Predictions
 from firstlib.metrics import accuracy, brier, ece, nll, trust
-from firstlib.runtime.paths import PROJECT
-from firstlib.settings.schema import Measures, Method, Task
-
-KEPT = PROJECT / "data" / "results"
+from firstlib.settings.schema import Measures, Reading
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the results table; fractions, nats for `nll`."""
+class Scores:
+    """Accuracy, calibration and proper scores of N answers; fractions, nats for `nll`.
 
-    method: Method
-    setting: str
-    dataset: Task
+    Attributes:
+        confidence: Mean over the answers.
+        trust: Accuracy minus ECE.
+        nll: Of the candidates' shares, whatever the reading of confidence.
+        brier: Likewise, summed over candidates.
+    """
+
     n: int
     accuracy: float
     ece: float
     trust: float
     nll: float
     brier: float
+    confidence: float
 
 
-def scores(found: Predictions, measures: Measures, reading: Reading | None = None) -> dict[str, float]:
-    """All measures of one model's answers; fractions, nats for `nll`.
+def evaluate(found: Predictions, measures: Measures, reading: Reading | None = None) -> Scores:
+    """Returns the measures of a model's answers.
 
     Args:
-        found: the answers.
-        measures: how confidence is binned, and read where `reading` does not say.
-        reading: confidence among the candidates or in the whole vocabulary.
+        found: N answers.
+        measures: Bins of the ECE, and the reading of confidence where `reading` is None.
+        reading: Confidence as a share among the candidates, or as a probability in the vocabulary.
     """
     correct, shares = found.correct(), found.shares()
-    right, error = accuracy(correct), ece(found.confidence(reading or measures.confidence), correct, measures.bins)
-    return {
-        "accuracy": right,
-        "ece": error,
-        "trust": trust(right, error),
-        "nll": nll(shares, found.answer),
-        "brier": brier(shares, found.answer),
-    }
+    confidence = found.confidence(reading or measures.confidence)
+    right, error = accuracy(correct), ece(confidence, correct, measures.bins)
+    return Scores(
+        n=len(found),
+        accuracy=right,
+        ece=error,
+        trust=trust(right, error),
+        nll=nll(shares, found.answer),
+        brier=brier(shares, found.answer),
+        confidence=float(confidence.mean()),
+    )
 
 
-def kept(name: str) -> list[dict[str, Any]]:
-    """What `make seeds` has kept under this name, one a seed."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob(f"{name}-seed-*.json"))]
+@dataclass(frozen=True)
+class Row:
+    """One line of the results table: a method on a test set."""
+
+    method: str
+    setting: str
+    dataset: str
+    scores: Scores
+
+    def flat(self) -> dict[str, Any]:
+        """Returns the line as `results.json` holds it."""
+        return {"method": self.method, "setting": self.setting, "dataset": self.dataset, **asdict(self.scores)}
+
+    @property
+    def accuracy(self) -> float:
+        """A fraction."""
+        return self.scores.accuracy
+
+    @property
+    def ece(self) -> float:
+        """A fraction."""
+        return self.scores.ece
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean of fractions in percent, and the standard deviation between them where there are several.
-
-    >>> spread([0.60, 0.64])
-    '62.0 ± 2.8'
-    """
-    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{deviation}"
+def flat_rows(rows: list[Row]) -> Iterator[dict[str, Any]]:
+    """Yields every line as `results.json` holds it."""
+    return (row.flat() for row in rows)

@@ -1,26 +1,27 @@
-"""The teacher's concentrated knowledge: its top-k at every response position, taken once and kept in Parquet.
+"""The teacher's concentrated knowledge: its top-k at every response position, extracted once, stored as Parquet.
 
-`position` is the index, in the tokenised example, of the token that is predicted: the distribution kept at
-position t is the one over token t given the tokens before it.
+`position` is the index of the predicted token in the tokenised example: the distribution stored at position t is
+the one over token t given the tokens before it.
 """
 
 from firstlib.knowledge.extraction import extract_top_k, top_k_of_logits
-from firstlib.knowledge.parts import Parts
+from firstlib.knowledge.row_groups import RowGroupCache
 from firstlib.knowledge.shards import check_complete, file_name, shard
 from firstlib.knowledge.store import FORMAT, KnowledgeStore, Origin, bytes_by_k, write_store
-from firstlib.knowledge.top_k import TopK
+from firstlib.knowledge.top_k import TopK, tempered
 
 __all__ = [
     "FORMAT",
     "KnowledgeStore",
     "Origin",
-    "Parts",
+    "RowGroupCache",
     "TopK",
     "bytes_by_k",
     "check_complete",
     "extract_top_k",
     "file_name",
     "shard",
+    "tempered",
     "top_k_of_logits",
     "write_store",
 ]

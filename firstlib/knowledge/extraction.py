@@ -1,11 +1,11 @@
-"""Taking a teacher's top-k: one forward pass, the output head on response positions only, a few of them at a time.
+"""Extraction of a teacher's top-k: one forward pass; the output head is applied to response positions only, in chunks.
 
-The head is large: some of its rows after the others are applied to many positions, so that it is read once. The logits
-are worked on a block at a time, small enough to stay in the processor's cache: then the exponentials cost little beside
-the product that made the logits, even at several temperatures.
+The head is large, so each block of its rows is applied to many positions before the next block is read. Logits are
+processed in blocks that fit the processor's cache: the exponentials then cost little compared with the matrix product
+that made the logits, even at several temperatures.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
 from typing import NamedTuple, TypeVar
@@ -21,16 +21,16 @@ from firstlib.runtime.progress import steps
 from firstlib.runtime.sequences import select
 from firstlib.tasks.encoding import Encoded, longest_first, pad
 
-CHUNK = 2**24  # logits held at once, in numbers: enough rows that reading the head does not dominate
-BLOCK = 2**19  # logits worked on at once: 2 MiB, about a core's cache
-NARROWEST = 2**14  # rows of the head taken at once, at least
-LOWEST = torch.finfo(torch.float32).min  # stands for the highest of logits that are all minus infinity
-TILE = 256  # columns of which only the highest is looked at first, in the search for the top k
-PADDING = 0.9  # a batch's shortest example is at least this share of its longest
+CHUNK = 2**24  # logits in memory at once: enough positions that reading the head does not dominate
+BLOCK = 2**19  # logits processed at once: 2 MiB, about a core's cache
+MIN_HEAD_ROWS = 2**14  # rows of the head applied at once, at least
+LOWEST_LOGIT = torch.finfo(torch.float32).min  # replaces the highest logit if all logits are minus infinity
+TILE = 256  # columns per tile in the search for the top k
+MIN_LENGTH_RATIO = 0.9  # shortest over longest example of a batch, at least
 
 
-class Found(NamedTuple):
-    """The top k of N positions: a `TopK` in tensors, without its names."""
+class TopKTensors(NamedTuple):
+    """The top k of N positions: the fields of `TopK`, without id and positions, as tensors."""
 
     token_ids: Tensor  # (N, K)
     probabilities: Tensor  # (N, K)
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     log_normalisers: Tensor  # (N, G)
 
 
-_Rows = TypeVar("_Rows", "Found", "_Part")
+_Tensors = TypeVar("_Tensors", "TopKTensors", "_Partial")
 
 
 def extract_top_k(
@@ -52,43 +52,60 @@ def extract_top_k(
     autocast: torch.dtype | None = None,
     known: Collection[str] = (),
 ) -> Iterator[TopK]:
-    """The model's top-k at every response position, teacher-forced, longest examples first.
+    """Yields the model's top-k at every response position under teacher forcing, longest examples first.
 
     Args:
-        model: teacher; its own scaling and soft-capping of logits are respected.
-        encoded: examples; only the positions of their responses are kept.
-        k: tokens to keep at a position.
-        batch: examples at a time, at most; those of one batch are of about the same length.
-        temperatures: where the log of the normaliser is kept too, G of them.
-        vocabulary: rows of the head that are tokens (default: all); the padding after them gets no mass.
-        autocast: type of the matrix products, where it is not the model's own.
-        known: ids of examples that an earlier try has done. The batches are the same without them, and so every bit.
+        model: The teacher; its own logit scaling and soft-capping apply.
+        encoded: The examples; only positions of their responses are extracted.
+        k: Tokens to keep per position.
+        batch: Maximum number of examples per batch; the examples of a batch have similar lengths.
+        temperatures: G temperatures at which log normalisers are kept.
+        vocabulary: Number of rows of the head that are tokens (default: all); padding rows after them get no mass.
+        autocast: Type of the matrix products (default: the model's own).
+        known: Ids of examples that an earlier attempt extracted. They are omitted, but batches are formed as if they
+            were not, so results are identical bit for bit.
 
     Raises:
-        ValueError: k is larger than the vocabulary, or a temperature is not positive.
+        ValueError: k is not between 1 and the size of the vocabulary, or a temperature is not positive; raised by
+            the call itself.
+        UserError: A logit is NaN or plus infinity; raised during iteration.
     """
     rows = body_and_head(model)[1].weight.shape[0] if vocabulary is None else vocabulary
     if not 0 < k <= rows:
         raise ValueError(f"k = {k}, but the vocabulary has {rows} tokens")
     if not all(t > 0 for t in temperatures):
         raise ValueError(f"temperatures must be above 0, not {list(temperatures)}")
+
+    def top_k_of(examples: Sequence[Encoded]) -> TopKTensors:
+        with _precision(model, autocast):
+            return _top_k_of_batch(model, examples, k, temperatures, rows)
+
+    return _extract(top_k_of, encoded, batch, known)
+
+
+def _extract(
+    top_k_of: Callable[[Sequence[Encoded]], TopKTensors], encoded: Sequence[Encoded], batch: int, known: Collection[str]
+) -> Iterator[TopK]:
     with steps("extracting", len(encoded)) as at:
         done = 0
         for examples in batches_by_length(encoded, batch):
             if not all(example.id in known for example in examples):
-                with _precision(model, autocast):
-                    found = _of_batch(model, examples, k, temperatures, rows)
-                parts = _split(examples, *(part.cpu().numpy() for part in found))
-                yield from (item for item in parts if item.example_id not in known)
+                items = _by_example(examples, *(tensor.cpu().numpy() for tensor in top_k_of(examples)))
+                yield from (item for item in items if item.example_id not in known)
             done += len(examples)
             at(done)
 
 
 def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[list[Encoded]]:
-    """Longest first; a batch ends where padding would begin to cost (the order never depends on the input's)."""
+    """Yields batches of at most `largest` examples, longest first; a new batch starts where padding becomes costly.
+
+    The batches do not depend on the order of the input.
+    """
     group: list[Encoded] = []
     for example in select(encoded, longest_first(encoded)):
-        if group and (len(group) == largest or len(example.token_ids) < PADDING * len(group[0].token_ids)):
+        if group and (
+            len(group) == largest or len(example.token_ids) < MIN_LENGTH_RATIO * len(group[0].token_ids)
+        ):
             yield group
             group = []
         group.append(example)
@@ -101,9 +118,9 @@ def _precision(model: LanguageModel, dtype: torch.dtype | None) -> AbstractConte
 
 
 @torch.inference_mode()
-def _of_batch(
+def _top_k_of_batch(
     model: LanguageModel, examples: Sequence[Encoded], k: int, temperatures: Sequence[float], vocabulary: int
-) -> Found:
+) -> TopKTensors:
     body, head = body_and_head(model)
     ids, mask = pad([example.token_ids for example in examples])
     device = head.weight.device
@@ -111,90 +128,94 @@ def _of_batch(
     kept = torch.zeros_like(ids, dtype=torch.bool)
     for row, example in enumerate(examples):
         kept[row, example.start - 1 : len(example.token_ids) - 1] = True
-    narrowest = min(vocabulary, NARROWEST) if head_has_rows(model) else vocabulary
-    positions = hidden[kept.to(device)].split(max(1, CHUNK // narrowest))
-    return _joined([_of_positions(model, some, k, temperatures, vocabulary) for some in positions])
+    fewest_rows = min(vocabulary, MIN_HEAD_ROWS) if head_has_rows(model) else vocabulary
+    chunks = hidden[kept.to(device)].split(max(1, CHUNK // fewest_rows))
+    return _concatenate([_top_k_of_hidden(model, chunk, k, temperatures, vocabulary) for chunk in chunks])
 
 
-def _of_positions(
+def _top_k_of_hidden(
     model: LanguageModel, hidden: Tensor, k: int, temperatures: Sequence[float], vocabulary: int
-) -> Found:
-    """Some rows of the head after the others, for all the positions: so each is read once, and logits stay few."""
-    width = max(NARROWEST, CHUNK // len(hidden)) if head_has_rows(model) else vocabulary
-    parts = (
-        _of_columns(logits_of(model, hidden, first, min(first + width, vocabulary)), first, k, temperatures)
+) -> TopKTensors:
+    """Applies blocks of the head's rows, each to all positions `(N, D)`: each row is read once, and logits stay few."""
+    width = max(MIN_HEAD_ROWS, CHUNK // len(hidden)) if head_has_rows(model) else vocabulary
+    partials = (
+        _partial_of_logits(logits_of(model, hidden, first, min(first + width, vocabulary)), first, k, temperatures)
         for first in range(0, vocabulary, width)
     )
-    return _finished(reduce(partial(_merged, k=k, temperatures=temperatures), parts), temperatures)
+    return _normalise(reduce(partial(_merge, k=k, temperatures=temperatures), partials), temperatures)
 
 
-def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0,)) -> Found:
-    """The top k of logits `(N, V)`, with the mass of the others and the log normaliser at each temperature.
+def top_k_of_logits(logits: Tensor, k: int, temperatures: Sequence[float] = (1.0,)) -> TopKTensors:
+    """Returns the top k of logits `(N, V)`, the residual mass, and the log normalisers at each temperature, in nats.
 
     >>> top_k_of_logits(torch.tensor([[0.5, 0.3, 0.2]]).log(), 2).probabilities
     tensor([[0.5000, 0.3000]])
 
     Raises:
-        UserError: A logit is NaN or infinitely high.
+        UserError: A logit is NaN or plus infinity, or all logits of a position are minus infinity.
     """
-    return _finished(_of_columns(logits, 0, k, temperatures), temperatures)
+    return _normalise(_partial_of_logits(logits, 0, k, temperatures), temperatures)
 
 
-class _Part(NamedTuple):
-    """What is known of N positions from a part of the vocabulary; sums are of exponentials below the highest logit."""
+class _Partial(NamedTuple):
+    """Top-k and sums of N positions over part of the vocabulary; sums are of exp(logit - highest logit)."""
 
     values: Tensor  # (N, K) the highest logits
     token_ids: Tensor  # (N, K)
     highest: Tensor  # (N, 1)
-    others: Tensor  # (N, 1) the sum over all but those
-    sums: Tensor  # (N, G) the sum over all at each temperature; where that is 1, it follows from the rest
+    others: Tensor  # (N, 1) sum over all tokens outside the top k
+    sums: Tensor  # (N, G) sum over all tokens at each temperature; at temperature 1 unused: `_normalise` derives it
 
 
-def _of_columns(logits: Tensor, first: int, k: int, temperatures: Sequence[float]) -> _Part:
+def _partial_of_logits(logits: Tensor, first: int, k: int, temperatures: Sequence[float]) -> _Partial:
     rows = max(1, BLOCK // logits.shape[1])
     scratch = torch.empty_like(logits[:rows])
-    return _joined([_of_block(block, first, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)])
+    return _concatenate(
+        [_partial_of_block(block, first, k, temperatures, scratch[: len(block)]) for block in logits.split(rows)]
+    )
 
 
-def _of_block(logits: Tensor, first: int, k: int, temperatures: Sequence[float], scratch: Tensor) -> _Part:
+def _partial_of_block(
+    logits: Tensor, first: int, k: int, temperatures: Sequence[float], scratch: Tensor
+) -> _Partial:
     values, ids = top_of_tiles(logits, min(k, logits.shape[1]))
-    highest = values[:, :1].clamp(min=LOWEST)
+    highest = values[:, :1].clamp(min=LOWEST_LOGIT)
     others = torch.sub(logits, highest, out=scratch).exp_().scatter_(1, ids, 0).sum(1, keepdim=True)
     sums = [others if t == 1 else _sum_at(t, logits, highest, scratch) for t in temperatures]
-    return _Part(values, ids + first, highest, others, torch.cat([*sums, highest[:, :0]], 1))
+    return _Partial(values, ids + first, highest, others, torch.cat([*sums, highest[:, :0]], 1))
 
 
 def _sum_at(temperature: float, logits: Tensor, highest: Tensor, scratch: Tensor) -> Tensor:
     return torch.sub(logits, highest, out=scratch).mul_(1 / temperature).exp_().sum(1, keepdim=True)
 
 
-def _merged(a: _Part, b: _Part, k: int, temperatures: Sequence[float]) -> _Part:
-    """Two parts of the vocabulary as one: a token that falls out of the top k becomes one of the others."""
+def _merge(a: _Partial, b: _Partial, k: int, temperatures: Sequence[float]) -> _Partial:
+    """Merges two parts of the vocabulary; tokens that drop out of the top k are added to the others."""
     values, ids = torch.cat([a.values, b.values], 1), torch.cat([a.token_ids, b.token_ids], 1)
     top = values.topk(min(k, values.shape[1]), dim=1)
     highest = torch.maximum(a.highest, b.highest)
-    fallen = (values - highest).exp().scatter_(1, top.indices, 0).sum(1, keepdim=True)
-    others = sum((part.others * (part.highest - highest).exp() for part in (a, b)), start=fallen)
+    dropped = (values - highest).exp().scatter_(1, top.indices, 0).sum(1, keepdim=True)
+    others = sum((part.others * (part.highest - highest).exp() for part in (a, b)), start=dropped)
     scale = torch.tensor(temperatures, device=highest.device)
     sums = sum(
         (part.sums * ((part.highest - highest) / scale).exp() for part in (a, b)), start=torch.zeros_like(a.sums)
     )
-    return _Part(top.values, ids.gather(1, top.indices), highest, others, sums)
+    return _Partial(top.values, ids.gather(1, top.indices), highest, others, sums)
 
 
-def _finished(part: _Part, temperatures: Sequence[float]) -> Found:
+def _normalise(part: _Partial, temperatures: Sequence[float]) -> TopKTensors:
     top = (part.values - part.highest).exp()
     total = part.others + top.sum(1, keepdim=True)
-    if not (total > 0).all():  # NaN is not, nor is anything where every logit is minus infinity
-        raise UserError("the model gives logits that are no numbers; look at its weights, or choose another dtype")
+    if not (total > 0).all():  # false for NaN, and if all logits are minus infinity
+        raise UserError("the model returns logits that are not finite; check its weights, or choose another dtype")
     sums = [total if t == 1 else part.sums[:, [i]] for i, t in enumerate(temperatures)]
     normalisers = [s.log() + part.highest / t for s, t in zip(sums, temperatures, strict=True)]
     log_normalisers = torch.cat([*normalisers, total[:, :0]], 1)
-    return Found(part.token_ids, top / total, (part.others / total).squeeze(1), log_normalisers)
+    return TopKTensors(part.token_ids, top / total, (part.others / total).squeeze(1), log_normalisers)
 
 
 def top_of_tiles(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """What `logits.topk(k)` gives, for a small k much sooner: the top k lie in the k tiles with the highest maxima.
+    """Computes `logits.topk(k)`, much faster for small k: the top k lie in the k tiles with the highest maxima.
 
     >>> top_of_tiles(torch.tensor([[3.0, 1.0, 2.0]]), 2)[1]
     tensor([[0, 2]])
@@ -212,13 +233,13 @@ def top_of_tiles(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return top.values, columns.gather(1, top.indices)
 
 
-def _joined(parts: Sequence[_Rows]) -> _Rows:
+def _concatenate(parts: Sequence[_Tensors]) -> _Tensors:
     return parts[0] if len(parts) == 1 else type(parts[0])(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _split(examples: Sequence[Encoded], *parts: np.ndarray) -> Iterator[TopK]:
+def _by_example(examples: Sequence[Encoded], *arrays: np.ndarray) -> Iterator[TopK]:
     end = 0
     for example in examples:
         position = np.arange(example.start, len(example.token_ids))
         rows = slice(end, end := end + len(position))
-        yield TopK(example.id, position, *(part[rows] for part in parts))
+        yield TopK(example.id, position, *(array[rows] for array in arrays))

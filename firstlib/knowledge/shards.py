@@ -1,6 +1,6 @@
-"""One store from several processes: which examples are whose, how files are called, and whether nothing is missing.
+"""Sharding of a store over several processes: assignment of examples, file names, and completeness checks.
 
-Who takes an example depends on its id alone. Each process writes its own file; a store is all of them together.
+An example's shard depends on its id alone. Each process writes one file; a store consists of all of them.
 """
 
 import re
@@ -20,12 +20,12 @@ _SHARD = re.compile(r"knowledge-(\d{5})-of-(\d{5})\.parquet$")
 
 
 def shard(encoded: Sequence[Encoded], rank: int, count: int) -> Sequence[Encoded]:
-    """The examples that process `rank` of `count` takes."""
-    return select(encoded, array("q", (place for place, e in enumerate(encoded) if number_from(e.id) % count == rank)))
+    """Returns the examples assigned to process `rank` of `count`."""
+    return select(encoded, array("q", (index for index, e in enumerate(encoded) if number_from(e.id) % count == rank)))
 
 
 def file_name(rank: int = 0, count: int = 1) -> str:
-    """What a process's file is called.
+    """Returns the name of a process's file.
 
     >>> file_name(), file_name(0, 2)
     ('knowledge.parquet', 'knowledge-00001-of-00002.parquet')
@@ -33,16 +33,16 @@ def file_name(rank: int = 0, count: int = 1) -> str:
     return "knowledge.parquet" if count == 1 else f"knowledge-{rank + 1:05}-of-{count:05}.parquet"
 
 
-def whole_set(names: Iterable[str]) -> list[str]:
-    """The files of one store among all that lie in a folder, in order.
+def complete_set(names: Iterable[str]) -> list[str]:
+    """Selects the files of a store from the names in a folder, in order.
 
     Raises:
-        ValueError: There is none, one is missing, or they are of two stores.
+        ValueError: A file is missing, or there are files of more than one store.
     """
     found = sorted(name for name in names if name == file_name() or _SHARD.search(name))
     counts = {int(match.group(2)) if (match := _SHARD.search(name)) else 1 for name in found}
     if len(counts) > 1:
-        raise ValueError(f"{', '.join(found)} are of more than one store")
+        raise ValueError(f"{', '.join(found)} belong to more than one store")
     count = counts.pop() if counts else 1
     missing = sorted({file_name(rank, count) for rank in range(count)} - set(found))
     if missing:
@@ -51,14 +51,14 @@ def whole_set(names: Iterable[str]) -> list[str]:
 
 
 def check_complete(store: "KnowledgeStore", encoded: Sequence[Encoded]) -> None:
-    """Makes sure that a store has every response position of every example, each once.
+    """Checks that a store has each response position of every example exactly once.
 
     Raises:
-        StoreError: It has not; the first example is named.
+        StoreError: Positions or examples are missing or superfluous; the message names the first example.
     """
     for example in encoded:
         expected = list(range(example.start, len(example.token_ids)))
         if example.id not in store or store[example.id].position.tolist() != expected:
-            raise StoreError(f"{store.path}: example {example.id!r} is not whole; extract the knowledge again")
+            raise StoreError(f"{store.path}: example {example.id!r} is incomplete; extract the knowledge again")
     if len(store) != len(encoded):
-        raise StoreError(f"{store.path}: it has {len(store)} examples, expected {len(encoded)}; extract again")
+        raise StoreError(f"{store.path}: {len(store)} examples, expected {len(encoded)}; extract the knowledge again")

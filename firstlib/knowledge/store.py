@@ -1,10 +1,10 @@
-"""The store: one Parquet file, a row a position, readable by anything that reads Parquet.
+"""The knowledge store: Parquet with one row per position, readable by any Parquet reader.
 
-Types and encodings are chosen by measurement (`make bench`). Probabilities are float32 with the 11 significant bits
-of half precision but not its narrow range: a residual of 1e-9 stays what it is. Parquet splits their bytes
-into streams, so that the empty ones vanish (DuckDB reads that of float32, but not of float16). Ranks lie side by
-side in lists, because neighbours repeat each other. Brotli leaves less than zstd does, and still writes and reads
-faster than any model computes.
+Types and encodings were chosen by measurement (`make bench`). Probabilities are float32 values rounded to the 11
+significant bits of half precision, without its narrow range: a residual of 1e-9 is kept. Parquet's byte-stream split
+makes the zero bytes compress to almost nothing (DuckDB reads this encoding for float32, but not for float16). The k
+entries of a position form one list, because neighbouring values repeat. Brotli compresses better than zstd, and
+still writes and reads faster than any model computes.
 """
 
 import json
@@ -22,17 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from firstlib.knowledge.parts import Parts
-from firstlib.knowledge.shards import file_name, whole_set
+from firstlib.knowledge.row_groups import RowGroupCache
+from firstlib.knowledge.shards import complete_set, file_name
 from firstlib.knowledge.top_k import TopK
 from firstlib.runtime.errors import StoreError
 from firstlib.runtime.sequences import temporary_room
 
-FORMAT = 2
-ROWS = 2**17  # positions in a row group: what is in memory at once, writing or reading
-PACKED = 256  # examples packed together, on the way to a row group
-_HALF = ("probabilities", "residual")
-_DROPPED = 13  # of float32's 24 significant bits
+FORMAT = 2  # bump when the format of a store changes
+ROW_GROUP_SIZE = 2**17  # positions per row group, the unit held in memory by reading and writing
+EXAMPLES_PER_TABLE = 256  # examples converted to Arrow at once
+_HALF_PRECISION = ("probabilities", "residual")
+_DROPPED_BITS = 13  # of float32's 24 significant bits
 _ENCODINGS = {
     "position": "DELTA_BINARY_PACKED",
     "token_ids.list.element": "PLAIN",
@@ -44,10 +44,15 @@ _ENCODINGS = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose knowledge it is: a store is refused where any of these differs from what is expected.
+    """What a store was extracted from. Opening a store fails if any field differs from the expected one.
 
     Attributes:
-        temperatures: At which the log normalisers are kept too; none by default, because they take 4 bytes each.
+        teacher: Identity of the teacher.
+        tokenizer: Identity of the tokenizer.
+        data: Hash of the data.
+        k: Tokens per position.
+        temperatures: Temperatures of the stored log normalisers; none by default, because each takes 4 bytes.
+        format: Version of the store's format.
     """
 
     teacher: str
@@ -64,12 +69,17 @@ def write_store(
     origin: Origin,
     rank: int = 0,
     processes: int = 1,
-    parts: Parts | None = None,
+    cache: RowGroupCache | None = None,
 ) -> None:
-    """Writes a store as it comes, a row group at a time, to a local folder or any fsspec URL.
+    """Streams knowledge to a store in a local folder or at any fsspec URL, one row group at a time.
 
-    Of several processes each writes its file. Row groups go through `parts` first, where given: then what an earlier
-    try left there comes before `knowledge`.
+    Args:
+        folder: Where to write.
+        knowledge: The content, iterated once.
+        origin: Its origin, recorded in the file.
+        rank: Index of this process; each process writes its own file.
+        processes: Number of processes.
+        cache: If given, row groups are collected here first, and those of an earlier attempt precede `knowledge`.
     """
     schema = _schema(origin)
     options: dict[str, Any] = {"compression": "brotli", "compression_level": 5, "use_dictionary": ["example_id"]}
@@ -79,7 +89,7 @@ def write_store(
         pq.ParquetWriter(file, schema, column_encoding=encodings, **options) as writer,
     ):
         groups = _groups(knowledge, schema)
-        for table in parts.through(groups) if parts else groups:
+        for table in cache.collect(groups) if cache else groups:
             writer.write_table(table)
 
 
@@ -101,31 +111,31 @@ def _file(folder: Path | str, name: str) -> str:
 
 
 def _files(folder: Path | str) -> list[str]:
-    """The store's files, with the folder's protocol.
+    """Returns the paths of the store's files, with the folder's protocol.
 
     Raises:
-        StoreError: One is missing, or there are files of two stores.
+        StoreError: A file is missing, or there are files of more than one store.
     """
     system, path = fsspec.core.url_to_fs(str(folder))
     try:
         names = [entry.rsplit("/", 1)[-1] for entry in system.ls(path, detail=False)]
-        return [_file(folder, name) for name in whole_set(names)]
+        return [_file(folder, name) for name in complete_set(names)]
     except (FileNotFoundError, ValueError) as error:
         raise StoreError(f"knowledge store {folder}: {error}; extract the knowledge again") from error
 
 
 def _groups(items: Iterable[TopK], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Row groups, packed a few items at a time: the small arrays of thousands would tear memory into pieces."""
+    """Yields row groups, converted a few items at a time: thousands of small arrays would fragment memory."""
     packed: list[pa.Table] = []
     loose: list[TopK] = []
     rows = 0
     for item in items:
         loose.append(item)
         rows += len(item.position)
-        if rows >= ROWS or len(loose) == PACKED:
+        if rows >= ROW_GROUP_SIZE or len(loose) == EXAMPLES_PER_TABLE:
             packed.append(_table(loose, schema))
             loose = []
-        if rows >= ROWS:
+        if rows >= ROW_GROUP_SIZE:
             yield pa.concat_tables(packed).combine_chunks()
             packed, rows = [], 0
     if loose:
@@ -139,12 +149,12 @@ def _table(group: Sequence[TopK], schema: pa.Schema) -> pa.Table:
     columns = [pa.array(names.repeat([len(item.position) for item in group]), pa.string())]
     for field in list(schema)[1:]:
         values = np.concatenate([getattr(item, field.name) for item in group])
-        columns.append(_column(half_precision(values) if field.name in _HALF else values, field.type))
+        columns.append(_to_arrow(half_precision(values) if field.name in _HALF_PRECISION else values, field.type))
     return pa.table(columns, schema)
 
 
 def half_precision(values: np.ndarray) -> np.ndarray:
-    """Float32 rounded to 11 significant bits, as float16 has them, at any magnitude.
+    """Rounds to the 11 significant bits of float16 at any magnitude; returns float32 of the same shape.
 
     >>> float(half_precision(np.array([1 / 3]))[0]) == float(np.float16(1 / 3))
     True
@@ -152,84 +162,84 @@ def half_precision(values: np.ndarray) -> np.ndarray:
     array([ True])
     """
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    odd = (bits >> _DROPPED) & 1  # ties go to the even neighbour
-    half = np.uint32(2 ** (_DROPPED - 1) - 1) + odd
-    return ((bits + half) >> _DROPPED << _DROPPED).view(np.float32)
+    odd = (bits >> _DROPPED_BITS) & 1  # ties round to even
+    half = np.uint32(2 ** (_DROPPED_BITS - 1) - 1) + odd
+    return ((bits + half) >> _DROPPED_BITS << _DROPPED_BITS).view(np.float32)
 
 
-def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Numbers `(N,)`, or `(N, K)` as lists of K."""
-    if not pa.types.is_fixed_size_list(kind):
-        return pa.array(values.astype(kind.to_pandas_dtype()))
-    flat = pa.array(values.astype(kind.value_type.to_pandas_dtype()).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+def _to_arrow(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
+    """Converts numbers `(N,)`, or `(N, K)` to lists of K."""
+    if not pa.types.is_fixed_size_list(dtype):
+        return pa.array(values.astype(dtype.to_pandas_dtype()))
+    flat = pa.array(values.astype(dtype.value_type.to_pandas_dtype()).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, dtype.list_size)
 
 
 class KnowledgeStore:
-    """A written store: found by example id, never by order.
+    """A store opened for reading, indexed by example id.
 
-    It is unpacked once into memory-mapped arrays in a temporary folder, so that any example is a slice away and memory
-    stays flat however large the store is.
+    Opening unpacks it into memory-mapped arrays in a temporary folder: looking up an example is a slice, and memory
+    use does not grow with the store.
     """
 
     def __init__(self, folder: Path | str, expected: Origin | None = None) -> None:
         """Opens the store in a local folder or at any fsspec URL.
 
         Raises:
-            UserError: There is no room to unpack it.
-            StoreError: A part is missing, an example is there twice, or the origin differs from the expected one, or
-                between parts; the message names both.
+            UserError: The disk is full.
+            StoreError: A file is missing, an example occurs twice, or a file's origin differs from the expected one or
+                from the other files'; the message names both.
         """
         self.paths = _files(folder)
         self.path = self.paths[0]
         with ExitStack() as stack:
             files = [stack.enter_context(fsspec.open(path, "rb")) for path in self.paths]
-            parts = [pq.ParquetFile(file) for file in files]
-            self.origin = expected or _origin(parts[0].schema_arrow)
-            for path, part in zip(self.paths, parts, strict=True):
-                if (found := _origin(part.schema_arrow)) != self.origin:
+            shards = [pq.ParquetFile(file) for file in files]
+            self.origin = expected or _origin(shards[0].schema_arrow)
+            for path, shard in zip(self.paths, shards, strict=True):
+                if (found := _origin(shard.schema_arrow)) != self.origin:
                     raise StoreError(f"{path}: {_difference(found, self.origin)}; extract the knowledge again")
             self.size = sum(file.seek(0, os.SEEK_END) for file in files)
-            self._unpack(parts)
+            self._unpack(shards)
 
-    def _unpack(self, parts: Sequence[pq.ParquetFile]) -> None:
+    def _unpack(self, shards: Sequence[pq.ParquetFile]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="first-store-")
-        rows = sum(part.metadata.num_rows for part in parts)
+        rows = sum(shard.metadata.num_rows for shard in shards)
         k, temperatures = self.origin.k, len(self.origin.temperatures)
         self._arrays = {
-            "position": self._blank("position", np.int32, (rows,)),
-            "token_ids": self._blank("token_ids", np.int32, (rows, k)),
-            "probabilities": self._blank("probabilities", np.float32, (rows, k)),
-            "residual": self._blank("residual", np.float32, (rows,)),
-            "log_normalisers": self._blank("log_normalisers", np.float32, (rows, temperatures)),
+            "position": self._allocate("position", np.int32, (rows,)),
+            "token_ids": self._allocate("token_ids", np.int32, (rows, k)),
+            "probabilities": self._allocate("probabilities", np.float32, (rows, k)),
+            "residual": self._allocate("residual", np.float32, (rows,)),
+            "log_normalisers": self._allocate("log_normalisers", np.float32, (rows, temperatures)),
         }
         self._rows: dict[str, slice] = {}
         start = 0
-        # One row group after the other: `iter_batches` keeps a buffer of every one that it has passed.
-        for group in (parquet.read_row_group(i) for parquet in parts for i in range(parquet.num_row_groups)):
+        # Row groups are read one by one: `iter_batches` keeps a buffer of each row group it has read.
+        for group in (shard.read_row_group(i) for shard in shards for i in range(shard.num_row_groups)):
             part = slice(start, start := start + len(group))
             for name, array in self._arrays.items():
                 if name in group.column_names:
-                    array[part] = _numbers(group.column(name)).reshape(array[part].shape)
-            self._note(group.column("example_id"), part.start)
+                    array[part] = _to_numpy(group.column(name)).reshape(array[part].shape)
+            self._index(group.column("example_id"), part.start)
 
-    def _blank(self, name: str, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _allocate(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         if not np.prod(shape):
-            return np.empty(shape, kind)
+            return np.empty(shape, dtype)
         path = Path(self._scratch.name) / name
         with temporary_room(), path.open("wb") as file:
-            _reserve(file.fileno(), 0, int(np.prod(shape)) * np.dtype(kind).itemsize)
-        mapped = np.memmap(path, kind, "r+", shape=shape)
-        return mapped.view(np.ndarray)  # the same memory, ten times quicker to slice
+            _reserve(file.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        mapped = np.memmap(path, dtype, "r+", shape=shape)
+        return mapped.view(np.ndarray)  # same memory, but slicing is ten times faster
 
-    def _note(self, names: pa.ChunkedArray, start: int) -> None:
-        """Where each example's rows are; those of one example follow each other."""
+    def _index(self, names: pa.ChunkedArray, start: int) -> None:
+        """Records the rows of each example; the rows of an example are contiguous."""
         runs = pc.run_end_encode(names.combine_chunks())
         begin = start
         for name, end in zip(runs.values.to_pylist(), (runs.run_ends.to_numpy() + start).tolist(), strict=True):
             known = self._rows.get(name)
             if known and known.stop != begin:
-                raise StoreError(f"{self.path}: example {name!r} is there twice; extract the knowledge again")
+                raise StoreError(f"{self.path}: example {name!r} occurs twice; extract the knowledge again")
             self._rows[name] = slice(known.start if known else begin, end)
             begin = end
 
@@ -243,68 +253,69 @@ class KnowledgeStore:
         return (self[name] for name in self._rows)
 
     def __getitem__(self, example_id: str) -> TopK:
-        """The knowledge on one example.
+        """Returns the knowledge of one example.
 
         Raises:
-            KeyError: The store has nothing on it.
+            KeyError: The example is not in the store.
         """
         rows = self._rows.get(example_id)
         if rows is None:
-            raise KeyError(f"{self.path} has nothing on example {example_id!r}; extract the knowledge again")
+            raise KeyError(f"{self.path} has no example {example_id!r}; extract the knowledge again")
         return TopK(example_id, **{name: array[rows] for name, array in self._arrays.items()})
 
     @property
     def positions(self) -> int:
-        """How many positions the store holds."""
+        """Number of positions in the store."""
         return len(self._arrays["position"])
 
     @property
     def bytes_per_position(self) -> float:
-        """The file's size over the positions in it."""
+        """Size of the store's files divided by its number of positions."""
         return self.size / self.positions
 
     def all_probabilities(self) -> np.ndarray:
-        """Every position's top-k probabilities, `(positions, K)`."""
+        """Returns the top-k probabilities of all positions, `(positions, K)`."""
         return self._arrays["probabilities"]
 
 
 def _reserve(file: int, start: int, length: int) -> None:
-    """Room on the disk, asked for at once: a mapped file that finds none later ends the process without a word."""
-    if reserve := getattr(os, "posix_fallocate", None):  # macOS has none
+    """Preallocates disk space: writing to a mapped file on a full disk would kill the process with SIGBUS."""
+    if reserve := getattr(os, "posix_fallocate", None):  # not on macOS
         reserve(file, start, length)
     else:
         os.truncate(file, start + length)
 
 
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     flat = column.combine_chunks().flatten() if pa.types.is_fixed_size_list(column.type) else column
     return flat.to_numpy()
 
 
 def _origin(schema: pa.Schema) -> Origin:
     content = json.loads(schema.metadata[b"first"])
-    known = {field.name: content[field.name] for field in fields(Origin) if field.name in content}  # of any version
+    # The file may come from another version of this library, whose `Origin` has other fields.
+    known = {field.name: content[field.name] for field in fields(Origin) if field.name in content}
     return Origin(**{**known, "temperatures": tuple(content.get("temperatures", ()))})
 
 
 def bytes_by_k(store: KnowledgeStore, ks: Sequence[int]) -> list[float]:
-    """What a position would take with only the top k kept, measured by writing such a store; one number to each k.
+    """Measures bytes per position for smaller top-k stores by writing them; returns one number for each k.
 
     Raises:
         ValueError: A k is larger than the store's own.
     """
     if max(ks) > store.origin.k:
         raise ValueError(f"k = {max(ks)}, but {store.path} holds the top {store.origin.k}")
-    return [_bytes_with(store, k) for k in ks]
+    return [_bytes_per_position(store, k) for k in ks]
 
 
-def _bytes_with(store: KnowledgeStore, k: int) -> float:
+def _bytes_per_position(store: KnowledgeStore, k: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        write_store(folder, (_shortened(item, k) for item in store), replace(store.origin, k=k))
+        write_store(folder, (_truncate(item, k) for item in store), replace(store.origin, k=k))
         return Path(_file(folder, file_name())).stat().st_size / store.positions
 
 
-def _shortened(item: TopK, k: int) -> TopK:
+def _truncate(item: TopK, k: int) -> TopK:
     cut = item.probabilities[:, k:].sum(axis=1)
     return replace(
         item,

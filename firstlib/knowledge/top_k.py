@@ -1,21 +1,25 @@
-"""What a teacher says at some positions."""
+"""A teacher's top-k distribution at response positions, and its exact logit temperature."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from firstlib.metrics.checks import SUM_TOLERANCE
+from firstlib.runtime.errors import StoreError
+
 
 @dataclass(frozen=True)
 class TopK:
-    """What a teacher says at one example's P response positions.
+    """A teacher's top-k distributions at the P response positions of one example.
 
     Attributes:
-        position: `(P,)` index of the token predicted.
+        example_id: The example's id.
+        position: `(P,)`, index of the predicted token in the example's token ids.
         token_ids: `(P, K)`, most probable first.
-        probabilities: `(P, K)`, of the whole vocabulary's softmax.
-        residual: `(P,)`, the mass outside the K, summed over the vocabulary; imported or from vLLM: 1 minus the sum.
-        log_normalisers: `(P, G)`, log sum_j exp(z_j / T) over the whole vocabulary at G temperatures T, in nats:
-            with it a temperature applies exactly later (`recalibration.exact_temperature`).
+        probabilities: `(P, K)`, from the softmax over the whole vocabulary.
+        residual: `(P,)`, probability outside the K tokens: summed over the vocabulary, or 1 minus the sum of the K for
+            imported knowledge and vLLM.
+        log_normalisers: `(P, G)`, log sum_j exp(z_j / T) over the whole vocabulary at G temperatures T, in nats.
     """
 
     example_id: str
@@ -24,3 +28,68 @@ class TopK:
     probabilities: np.ndarray
     residual: np.ndarray
     log_normalisers: np.ndarray
+
+    def at_temperature(self, temperature: float, stored: tuple[float, ...]) -> np.ndarray:
+        """Returns the top-k probabilities `(P, K)` under a logit temperature over the whole vocabulary.
+
+        Args:
+            temperature: T, above 0.
+            stored: The temperatures of `log_normalisers`, as in `Origin.temperatures`; must contain 1.0 and T.
+
+        Raises:
+            StoreError: 1.0 or `temperature` is not stored.
+        """
+        return tempered(self.probabilities, temperature, *normalisers_at(self.log_normalisers, temperature, stored))
+
+
+def normalisers_at(
+    log_normalisers: np.ndarray, temperature: float, stored: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the log normalisers `(N,)` at 1.0 and at a temperature, out of `(N, G)`.
+
+    Raises:
+        StoreError: One of them is not stored.
+    """
+    if missing := [t for t in (1.0, temperature) if t not in stored]:
+        raise StoreError(
+            f"log normalisers are stored at temperatures {list(stored)}, not at {missing[0]}; add it to "
+            "knowledge.temperatures and extract the knowledge again"
+        )
+    return log_normalisers[:, stored.index(1.0)], log_normalisers[:, stored.index(temperature)]
+
+
+def tempered(
+    probabilities: np.ndarray, temperature: float, log_normaliser: np.ndarray, tempered_log_normaliser: np.ndarray
+) -> np.ndarray:
+    """Applies a logit temperature exactly, as if to all logits of the teacher; returns `(N, K)`.
+
+    Rows sum to less than 1: the rest is the probability outside the top-k at this temperature, which the loss's tail
+    treats.
+
+    >>> dense = np.array([[0.8, 0.1, 0.1]])  # logits log p: the log normaliser is 0, at T = 2 log sum sqrt(p)
+    >>> tempered(dense[:, :2], 2.0, np.zeros(1), np.log(np.sqrt(dense).sum(1))).round(3)
+    array([[0.586, 0.207]])
+
+    Args:
+        probabilities: `(N, K)`, as stored.
+        temperature: T, above 0 and finite.
+        log_normaliser: `(N,)`, log sum_j exp(z_j), in nats.
+        tempered_log_normaliser: `(N,)`, log sum_j exp(z_j / T), in nats.
+
+    Raises:
+        ValueError: The temperature is not positive and finite; a probability is negative or NaN; a row sums to more
+            than 1.
+    """
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"a temperature must be above 0 and finite, not {temperature}")
+    _check_rows((probabilities >= 0).all(axis=-1), "a probability is negative or NaN; repair it, or omit the position")
+    total = probabilities.sum(axis=-1)
+    _check_rows(total <= 1 + SUM_TOLERANCE, "probabilities sum to more than 1; divide by their sum")
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities.astype(np.float64)) + log_normaliser[:, None]
+    return np.exp(logits / temperature - tempered_log_normaliser[:, None])
+
+
+def _check_rows(valid: np.ndarray, problem: str) -> None:
+    if not valid.all():
+        raise ValueError(f"row {int(np.argmin(valid))}: {problem}")

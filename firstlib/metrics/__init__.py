@@ -1,21 +1,20 @@
-"""How sure a model is, and how right it is: accuracy, ECE and its relatives, in NumPy alone.
+"""Accuracy, expected calibration error (ECE) and related measures, in NumPy alone.
 
-Everywhere here a *confidence* is the probability of the predicted answer, and *correct* says whether that
-answer was right. Expected calibration error (ECE) is the gap between the two, bin by bin; Trust is accuracy
-minus that gap.
+Throughout this package, *confidence* is the probability of the predicted answer, and *correct* says whether
+that answer is right. ECE is the mean gap between the two over bins; Trust is accuracy minus ECE.
 
-ECE is not one number: libraries disagree on which bin a confidence on an edge belongs to. Ours is decided
-here: the edges are the floats k / bins, a bin is (low, high], and 0.0 goes into the first bin. So with ten
-bins 0.3 belongs to (0.2, 0.3], and 1.0 to (0.9, 1.0]:
+Libraries disagree on which bin a confidence on a bin edge belongs to. Here the edges are the floats k / bins,
+a bin is (low, high], and the first bin also holds 0.0. With ten bins, 0.3 belongs to (0.2, 0.3] and 1.0 to
+(0.9, 1.0]:
 
 >>> reliability([0.0, 0.3, 0.31, 1.0], [False, True, True, True]).count.tolist()
 [1, 0, 1, 1, 0, 0, 0, 0, 0, 1]
 
-`ece_by_convention` shows what the peers would say of the same predictions. Everything is computed in float64.
-A float32 confidence keeps its exact value, and float32's 0.3 is 0.30000001: it lies above the edge.
+`ece_by_convention` computes what other libraries report for the same predictions. All computation is in
+float64. A float32 confidence keeps its exact value: float32's 0.3 is 0.30000001, which lies above the edge.
 
-Nothing is clipped, not even by a rounding error. A value outside [0, 1] or not finite, lengths that differ,
-no rows at all: each raises a ValueError of one line that names the argument, its first bad row, and what to
+Nothing is clipped, not even a rounding error. Values that are outside [0, 1] or not finite, arrays of unequal
+length and empty input raise a ValueError in one line, which names the argument, its first bad row, and what to
 do.
 """
 

@@ -1,30 +1,33 @@
-"""What every measure asks of its input, said once.
+"""Input checks shared by all measures.
 
-A check never repairs. It raises a ValueError of one line: which argument, its first bad row, what to do.
+A check never changes a value. It raises a ValueError in one line: which argument, its first bad row, what to do.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# A float32 softmax over a large vocabulary misses 1 by about this much.
-ROW_SUM_TOLERANCE = 1e-4
+# K probabilities that were rounded, to float16 or to a few decimals, may sum to 1 plus this much.
+SUM_TOLERANCE = 1e-3
+# A float32 softmax over a large vocabulary may sum to 1 plus this much.
+SOFTMAX_SUM_TOLERANCE = 1e-4
+SUM_TOLERANCE = 1e-3  # probabilities rounded to half precision may sum to a little more than 1
 
 
 def check_predictions(confidence: ArrayLike, correct: ArrayLike, suffix: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """Return confidence `(N,)` as float64 and correct `(N,)` as bool; `suffix` ends both arguments' names."""
-    sure = check_confidence(confidence, "confidence" + suffix)
-    right = check_correct(correct, "correct" + suffix)
-    _check_lengths("correct" + suffix, right, "confidence" + suffix, sure)
-    return sure, right
+    """Returns confidence `(N,)` as float64 and correct `(N,)` as bool; messages append `suffix` to both names."""
+    confidences = check_confidence(confidence, "confidence" + suffix)
+    hits = check_correct(correct, "correct" + suffix)
+    _check_lengths("correct" + suffix, hits, "confidence" + suffix, confidences)
+    return confidences, hits
 
 
 def check_confidence(confidence: ArrayLike, name: str = "confidence") -> np.ndarray:
-    """Return `(N,)` probabilities as float64: finite, inside [0, 1], at least one."""
+    """Returns `(N,)` probabilities as float64: finite, in [0, 1], N at least 1."""
     return _check_unit_interval(name, _as_floats(name, confidence, dimensions=1))
 
 
 def check_correct(correct: ArrayLike, name: str = "correct") -> np.ndarray:
-    """Return `(N,)` right-or-wrong as bool; numbers have to be exactly 0 or 1."""
+    """Returns `(N,)` answers as bool, True where right; numbers must be exactly 0 or 1."""
     values = np.asarray(correct)
     _check_shape(name, values, dimensions=1)
     if values.dtype == bool:
@@ -37,13 +40,13 @@ def check_correct(correct: ArrayLike, name: str = "correct") -> np.ndarray:
 
 
 def check_distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities `(N, C)` as float64 and labels `(N,)` as integers in 0..C-1.
+    """Returns probabilities `(N, C)` as float64 and labels `(N,)` as integers in 0..C-1.
 
-    A row may sum to less than 1, since a question's candidates need not hold all the mass; but not to more.
+    A row may sum to less than 1, because a question's candidates need not hold all the mass, but not to more.
     """
     name = "probabilities"
     rows = _check_unit_interval(name, _as_floats(name, probabilities, dimensions=2))
-    too_much = rows.sum(axis=1) > 1 + ROW_SUM_TOLERANCE
+    too_much = rows.sum(axis=1) > 1 + SOFTMAX_SUM_TOLERANCE
     if too_much.any():
         row = int(too_much.argmax())
         total = rows[row].sum()
@@ -52,7 +55,7 @@ def check_distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np
 
 
 def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores `(N, C)` as float64 and labels `(N,)`; minus infinity will do, not a row of it."""
+    """Returns scores `(N, C)` as float64 and labels `(N,)`; each row needs one finite score, others may be -inf."""
     rows = _as_floats("scores", scores, dimensions=2)
     bad = ~np.isfinite(rows.max(axis=1))  # a maximum is nan if any entry is
     if bad.any():
@@ -62,7 +65,7 @@ def check_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
 
 
 def check_labels(labels: ArrayLike, rows: np.ndarray, name: str) -> np.ndarray:
-    """Return labels `(N,)`, each the column of its row's right answer."""
+    """Returns labels `(N,)`, each the column of its row's right answer."""
     values = np.asarray(labels)
     _check_shape("labels", values, dimensions=1)
     _check_lengths("labels", values, name, rows)
@@ -78,7 +81,7 @@ def check_labels(labels: ArrayLike, rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_temperatures(temperatures: ArrayLike) -> np.ndarray:
-    """Return temperatures `(T,)` as float64, each finite and above 0."""
+    """Returns temperatures `(T,)` as float64, each finite and above 0."""
     values = _as_floats("temperatures", temperatures, dimensions=1)
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
@@ -88,13 +91,13 @@ def check_temperatures(temperatures: ArrayLike) -> np.ndarray:
 
 
 def check_at_least_one(name: str, value: int) -> None:
-    """Refuse a number of bins, resamples or draws below 1."""
+    """Raises ValueError if a number of bins, resamples or draws is below 1."""
     if value < 1:
         raise ValueError(f"{name} is {value}: use 1 or more")
 
 
 def check_level(level: float) -> None:
-    """Refuse a confidence level that is not strictly between 0 and 1 (95 for 0.95, say)."""
+    """Raises ValueError if a confidence level is not strictly between 0 and 1, such as 95 instead of 0.95."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: pass a fraction between 0 and 1, such as 0.95")
 
@@ -117,12 +120,12 @@ def _check_lengths(name: str, values: np.ndarray, other_name: str, others: np.nd
     if len(values) != len(others):
         first = min(len(values), len(others))
         raise ValueError(
-            f"{name} has {len(values)} rows and {other_name} {len(others)}: row {first} is alone; pass pairs"
+            f"{name} has {len(values)} rows and {other_name} {len(others)}: row {first} has no partner; pass pairs"
         )
 
 
 def _check_unit_interval(name: str, values: np.ndarray) -> np.ndarray:
-    # Two passes in the good case; nan fails both comparisons.
+    # Valid input takes two passes; nan fails both comparisons.
     if values.min() >= 0 and values.max() <= 1:
         return values
     row = np.argwhere(~((values >= 0) & (values <= 1)))[0].tolist()

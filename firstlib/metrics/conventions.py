@@ -1,4 +1,4 @@
-"""The convention lens: one set of predictions under every peer's binning rule."""
+"""ECE of one set of predictions under the binning conventions of other libraries."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,29 +11,29 @@ from firstlib.metrics.checks import check_at_least_one, check_predictions
 
 
 def ece_by_convention(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> dict[str, float]:
-    """ECE of the same predictions as each library would bin them, fractions by the library's name.
+    """Computes ECE with each library's binning convention; returns fractions by library name.
 
-    Takes and raises what `ece` does. The rules agree unless a confidence lies on an edge, or beside it by a
-    rounding error; then they can differ by points. They are the released packages' rules, in float64;
-    gpleiss is the temperature_scaling repository, whose own edges are rounded to float32.
+    Takes and raises what `ece` does. The conventions agree unless a confidence lies on an edge or within a
+    rounding error of it; then they can differ by percentage points. They are those of the released packages, in
+    float64; gpleiss is the temperature_scaling repository, whose own edges are rounded to float32.
 
-    (0.9, 1] holds all four, with mean confidence 0.975 and accuracy 0.75. Where 1.0 has a bin of its own, the
-    gaps of 0.5 and -0.05 no longer cancel:
+    (0.9, 1] holds all four predictions, with mean confidence 0.975 and accuracy 0.75. If 1.0 has a bin of its
+    own, the gaps of 0.5 and -0.05 no longer cancel:
 
     >>> found = ece_by_convention([1.0, 1.0, 0.95, 0.95], [1, 0, 1, 1])
     >>> round(found["firstlib"], 6), round(found["torchmetrics"], 6)
     (0.225, 0.275)
     """
     check_at_least_one("bins", bins)
-    sure, right = check_predictions(confidence, correct)
-    return {name: _ece_under(rule, sure, right, bins) for name, rule in RULES.items()}
+    confidences, hits = check_predictions(confidence, correct)
+    return {name: _ece_under(rule, confidences, hits, bins) for name, rule in RULES.items()}
 
 
 def _ece_under(
     rule: Callable[[np.ndarray, int], np.ndarray], confidence: np.ndarray, correct: np.ndarray, bins: int
 ) -> float:
     index = rule(confidence, bins)
-    binned = index >= 0  # a rule drops a row by giving it no bin; it still counts among the N rows
+    binned = index >= 0  # a dropped row has no bin, but still counts among the N rows
     return gap_sum(index[binned], (correct - confidence)[binned], bins) / len(confidence)
 
 
@@ -64,14 +64,14 @@ def _truncated_quotient(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _torch_linspace(bins: int) -> np.ndarray:
-    # torch counts up from 0 in the lower half and down from 1 in the upper, where it rounds only once.
+    # torch counts up from 0 in the lower half and down from 1 in the upper half, and rounds only once there.
     step = 1.0 / bins
     lower = [number * step for number in range((bins + 1) // 2)]
     upper = [float(1 - (bins - number) * Fraction(step)) for number in range(len(lower), bins + 1)]
     return np.array(lower + upper)
 
 
-# What each package does with an edge; -1 is "in no bin".
+# Each package's rule from confidence to bin index; -1 drops the row.
 RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "firstlib": _right_closed,
     "uncertainty-calibration": _right_closed,

@@ -1,4 +1,4 @@
-"""Exact confidence intervals of a proportion, such as the accuracy of one bin."""
+"""Exact confidence intervals of proportions, such as the accuracy of a bin."""
 
 import math
 
@@ -7,11 +7,11 @@ from numpy.typing import ArrayLike
 
 from firstlib.metrics.checks import check_level
 
-# A few steps of a float64: the continued fraction cannot come nearer.
+# A few units in the last place of a float64: the continued fraction cannot get closer.
 FRACTION_PRECISION = 1e-15
-# Newton's steps square the error: after one this small, as a share of x, the next is lost in rounding.
+# Newton's method squares the error: after a step of this size, relative to x, the next is lost in rounding.
 SEARCH_PRECISION = 1e-11
-# The fraction needs about sqrt(n) terms, the search about ten steps; both stop long before these.
+# Upper bounds, never reached: the fraction needs about sqrt(n) terms, the search about ten steps.
 MOST_TERMS = 100_000
 MOST_STEPS = 200
 
@@ -19,14 +19,14 @@ MOST_STEPS = 200
 def clopper_pearson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Exact binomial confidence intervals, one for each bin of a reliability diagram.
 
-    The ends are the proportions under which so many successes, or so few, have probability (1 - level) / 2.
-    So they cover the truth at least `level` of the time, at any n, and do not collapse where all or none
-    were right, as a bootstrap's do. Takes successes and n, whole numbers `(B,)` or one for all; returns low
-    and high, `(B,)` fractions. An empty bin, 0 of 0, gets (0, 1): nothing is known. Raises ValueError on
-    counts that are not whole or not 0 <= successes <= n, or a level outside (0, 1). Clopper and Pearson
+    The bounds are the proportions for which this many successes or more, or this many or fewer, have probability
+    (1 - level) / 2. The interval covers the true proportion with probability at least `level` for any n, and,
+    unlike a bootstrap interval, does not collapse if all or none are right. Takes successes and n, whole numbers,
+    each `(B,)` or a scalar; returns low and high, `(B,)` fractions. An empty bin, 0 of 0, gets (0, 1). Raises
+    ValueError unless counts are whole and 0 <= successes <= n, and `level` is in (0, 1). Clopper and Pearson
     1934.
 
-    With none right of 10, high solves (1 - high)^10 = 0.025:
+    With 0 of 10 right, high solves (1 - high)^10 = 0.025:
 
     >>> low, high = clopper_pearson([0], [10])
     >>> float(low[0]), round(float(high[0]), 6), round(1 - 0.025 ** 0.1, 6)
@@ -50,7 +50,7 @@ def _check_counts(successes: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.nd
 
 
 def _lower_end(successes: np.ndarray, n: np.ndarray, tail: float) -> np.ndarray:
-    """Proportion under which this many successes or more have probability `tail`; 0 where there are none."""
+    """Proportion for which this many successes or more have probability `tail`; 0 for no successes."""
     low = np.zeros(successes.shape)
     some = successes > 0
     if some.any():
@@ -59,7 +59,7 @@ def _lower_end(successes: np.ndarray, n: np.ndarray, tail: float) -> np.ndarray:
 
 
 def _inverse_beta(probability: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Solve I_x(a, b) = probability for x: Newton's steps, halving the bracket where one would leave it."""
+    """Solves I_x(a, b) = probability for x by Newton's method, with bisection where a step leaves the bracket."""
     log_beta = _log_beta(a, b)
     below, above = np.zeros(a.shape), np.ones(a.shape)
     x = a / (a + b)
@@ -79,12 +79,12 @@ def _inverse_beta(probability: float, a: np.ndarray, b: np.ndarray) -> np.ndarra
 
 def _incomplete_beta(x: np.ndarray, a: np.ndarray, b: np.ndarray, log_beta: np.ndarray) -> np.ndarray:
     """Regularised incomplete beta function I_x(a, b) for x strictly between 0 and 1."""
-    # The fraction converges fast below the mean only; above it I_x(a, b) = 1 - I_(1-x)(b, a).
-    turned = x > (a + 1) / (a + b + 2)
+    # The fraction converges fast only below the mean; above it I_x(a, b) = 1 - I_(1-x)(b, a).
+    mirrored = x > (a + 1) / (a + b + 2)
     front = np.exp(a * np.log(x) + b * np.log1p(-x) - log_beta)
-    first, second = np.where(turned, b, a), np.where(turned, a, b)
-    part = front * _beta_fraction(np.where(turned, 1 - x, x), first, second) / first
-    return np.where(turned, 1 - part, part)
+    first, second = np.where(mirrored, b, a), np.where(mirrored, a, b)
+    part = front * _beta_fraction(np.where(mirrored, 1 - x, x), first, second) / first
+    return np.where(mirrored, 1 - part, part)
 
 
 def _beta_fraction(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -106,5 +106,5 @@ def _beta_fraction(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _log_beta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Natural logarithm of the beta function; NumPy has no log-gamma, the standard library has."""
+    """Natural logarithm of the beta function; NumPy has no log-gamma, so it is taken from the standard library."""
     return np.array([math.lgamma(p) + math.lgamma(q) - math.lgamma(p + q) for p, q in zip(a, b, strict=True)])

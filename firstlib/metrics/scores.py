@@ -7,11 +7,11 @@ from firstlib.metrics.checks import check_correct, check_distributions, check_pr
 
 
 def confidence_and_correct(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read off the prediction: the most probable candidate's probability, and whether it is the right one.
+    """Returns the probability of the most probable candidate, and whether that candidate is right.
 
     Takes probabilities `(N, C)` in [0, 1] and labels `(N,)`, integers 0..C-1; returns confidence `(N,)` and
-    correct `(N,)`, bool. Of equally probable candidates the first is the prediction. Raises ValueError on
-    values outside [0, 1], rows that sum to more than 1, labels that are no column, or unequal lengths.
+    correct `(N,)`, bool. Ties go to the first candidate. Raises ValueError on values outside [0, 1], rows that
+    sum to more than 1, labels outside 0..C-1, or unequal lengths.
 
     >>> confidence, correct = confidence_and_correct([[0.7, 0.3], [0.4, 0.6]], [0, 0])
     >>> confidence.tolist(), correct.tolist()
@@ -22,12 +22,12 @@ def confidence_and_correct(probabilities: ArrayLike, labels: ArrayLike) -> tuple
 
 
 def accuracy(correct: ArrayLike) -> float:
-    """Share of `(N,)` answers that are right; a fraction. Raises ValueError if empty, or not bool or 0/1."""
+    """Share of `(N,)` answers that are right; a fraction. Raises ValueError if empty, or neither bool nor 0/1."""
     return float(check_correct(correct).mean())
 
 
 def trust(accuracy: float, ece: float) -> float:
-    """Accuracy minus ECE, the paper's one figure for both; pass both as fractions or both as percents.
+    """Trust: accuracy minus ECE (arXiv 2408.12168); pass both as fractions or both as percents.
 
     >>> trust(75.0, 10.0)
     65.0
@@ -36,9 +36,9 @@ def trust(accuracy: float, ece: float) -> float:
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean squared distance of the distribution from the truth, summed over classes: 0 is best, 2 worst.
+    """Brier score: mean over rows of the squared error summed over classes; 0 is best, 2 is worst.
 
-    Takes and raises what `confidence_and_correct` does. Not halved: for two classes it is twice the usual
+    Takes and raises what `confidence_and_correct` does. It is not halved: for two classes it is twice the usual
     binary score. Brier 1950.
 
     (0.7 - 1)^2 + 0.3^2 = 0.18:
@@ -47,38 +47,38 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     0.18
     """
     rows, columns = check_distributions(probabilities, labels)
-    return distance(rows, true_column(rows, columns))
+    return mean_brier(rows, label_probabilities(rows, columns))
 
 
 def brier_top(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Mean squared distance of confidence from correct: 0 best, 1 worst. Takes and raises what `ece` does."""
-    sure, right = check_predictions(confidence, correct)
-    return float(np.mean((sure - right) ** 2))
+    """Mean squared error of confidence against correct; 0 is best, 1 is worst. Takes and raises what `ece` does."""
+    confidences, hits = check_predictions(confidence, correct)
+    return float(np.mean((confidences - hits) ** 2))
 
 
 def nll(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean negative natural logarithm of the right answer's probability; 0 is best.
+    """Mean negative log-likelihood of the right answer, in nats; 0 is best.
 
-    Takes and raises what `confidence_and_correct` does. A right answer of probability exactly 0 makes it
-    infinite, for it was ruled out; nothing is clipped to hide that.
+    Takes and raises what `confidence_and_correct` does. It is infinite if a right answer has probability exactly
+    0: nothing is clipped.
 
     >>> nll([[0.5, 0.5], [1.0, 0.0]], [0, 1])
     inf
     """
-    return surprise(true_column(*check_distributions(probabilities, labels)))
+    return mean_nll(label_probabilities(*check_distributions(probabilities, labels)))
 
 
-def true_column(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the right answers' probabilities, `(N,)`."""
+def label_probabilities(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Returns the right answers' probabilities, `(N,)`."""
     return rows[np.arange(len(rows)), columns]
 
 
-def distance(rows: np.ndarray, true: np.ndarray) -> float:
-    """Return the Brier score of checked input."""
+def mean_brier(rows: np.ndarray, true: np.ndarray) -> float:
+    """Returns the Brier score of checked `(N, C)` rows and their `(N,)` label probabilities."""
     return float(np.mean((rows**2).sum(axis=1) - 2 * true + 1))
 
 
-def surprise(true: np.ndarray) -> float:
-    """Return the negative log-likelihood of checked input."""
+def mean_nll(true: np.ndarray) -> float:
+    """Returns the mean negative log-likelihood, in nats, of checked `(N,)` label probabilities."""
     with np.errstate(divide="ignore"):
         return 0.0 - float(np.log(true).mean())  # not -0.0 for a perfect model

@@ -1,4 +1,4 @@
-"""Smooth ECE: calibration error without bins, its amount of smoothing chosen by itself."""
+"""Smooth ECE: calibration error without bins, with an automatic choice of kernel width."""
 
 from collections.abc import Callable
 
@@ -8,31 +8,31 @@ from numpy.typing import ArrayLike
 from firstlib.metrics.bins import ROWS_AT_ONCE
 from firstlib.metrics.checks import check_predictions
 
-# relplot's constants, kept so that the two agree to rounding.
+# relplot's constants: with them, both agree up to rounding.
 SMALLEST_WIDTH = 0.001
 HALVINGS = 10
-FEWEST_PLACES = 200
-FEWEST_STEPS = 2000
+MIN_POINTS = 200
+MIN_STEPS = 2000
 DENSITY_FLOOR = 1e-4
-# A Gaussian this many widths out is below 1e-17 of its peak: float64 cannot tell it from 0.
+# This many widths from its peak, a Gaussian is below 1e-17 of the peak, which float64 cannot resolve.
 REACH = 9.0
 
 
 def smooth_ece(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Calibration error smoothed by a Gaussian instead of bins; a fraction.
+    """Calibration error smoothed by a Gaussian kernel instead of bins; a fraction.
 
     Takes and raises what `ece` does. The residuals confidence - correct are smoothed with a Gaussian
-    reflected at 0 and 1. The mean of their absolute values falls as the Gaussian widens; the measure is
-    taken where the two meet. There are no edges, so a confidence that moves a little moves it little.
-    Blasiok and Nakkiran 2023, "Smooth ECE"; equal to relplot's `smECE`, its grid and bisection included.
+    reflected at 0 and 1. The mean of their absolute values falls as the kernel widens; the result is the value
+    that equals the kernel's width. Without bin edges, a small change of a confidence changes the result little.
+    Blasiok and Nakkiran 2023, "Smooth ECE"; equal to relplot's `smECE`, including its grid and bisection.
     """
-    sure, right = check_predictions(confidence, correct)
-    smoother = _Smoother(sure, sure - right)
-    return smoother.error(_meeting_width(smoother.error))
+    confidences, hits = check_predictions(confidence, correct)
+    smoother = _Smoother(confidences, confidences - hits)
+    return smoother.error(_fixed_point(smoother.error))
 
 
-def _meeting_width(error: Callable[[float], float]) -> float:
-    """Bisect for the smallest width that is no longer exceeded by the error at that width."""
+def _fixed_point(error: Callable[[float], float]) -> float:
+    """Bisects for the smallest width that is at least the error at that width."""
     width, too_narrow = 1.0, 0.0
     for _ in range(HALVINGS):
         middle = (width + too_narrow) / 2
@@ -44,9 +44,9 @@ def _meeting_width(error: Callable[[float], float]) -> float:
 
 
 class _Smoother:
-    """Smooths one set of predictions at any width, and shares its rows out on each grid only once.
+    """Smooths one set of predictions at any width, and distributes its rows over each grid only once.
 
-    That is what a million rows cost: the widths above 0.01 all use the same grid.
+    Distributing the rows is the main cost for a million rows; all widths above 0.01 use the same grid.
     """
 
     def __init__(self, confidence: np.ndarray, residual: np.ndarray) -> None:
@@ -55,17 +55,17 @@ class _Smoother:
         self.grids: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def error(self, width: float) -> float:
-        """Return the smoothed residuals' mean absolute value over [0, 1], weighed by the smoothed density."""
-        points = max(FEWEST_STEPS, round(20 / width)) // 2 + 1
+        """Returns the mean absolute smoothed residual over [0, 1], weighted by the smoothed density."""
+        points = max(MIN_STEPS, round(20 / width)) // 2 + 1
         if points not in self.grids:
-            self.grids[points] = _share_out(self.confidence, self.residual, points)
-        places = np.linspace(0, 1, max(FEWEST_PLACES, round(10 / width)))
+            self.grids[points] = _distribute(self.confidence, self.residual, points)
+        places = np.linspace(0, 1, max(MIN_POINTS, round(10 / width)))
         rows, residual = (_interpolate(_blur(values, width), places) for values in self.grids[points])
         return float(np.abs(residual).sum() / (rows + DENSITY_FLOOR).sum())
 
 
-def _share_out(confidence: np.ndarray, residual: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Share every row, and its residual, between the two nearest of the grid's points; each `(points,)`."""
+def _distribute(confidence: np.ndarray, residual: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divides every row, and its residual, between the two nearest grid points; both results are `(points,)`."""
     rows, rows_moved, residuals, residuals_moved = np.zeros((4, points))
     for start in range(0, len(confidence), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
@@ -80,17 +80,17 @@ def _share_out(confidence: np.ndarray, residual: np.ndarray, points: int) -> tup
 
 
 def _move_right(values: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Take `moved` off each grid point and give it to the next."""
+    """Subtracts `moved` from each grid point and adds it to the next."""
     shared = values - moved
     shared[1:] += moved[:-1]
     return shared
 
 
 def _blur(values: np.ndarray, width: float) -> np.ndarray:
-    """Convolve `(points,)` grid values with a Gaussian, mirrored at both ends."""
+    """Convolves `(points,)` grid values with a Gaussian, mirrored at both ends."""
     points = len(values)
     offset = np.linspace(0, 1, points) - 0.5
-    far = int(np.searchsorted(offset, -REACH * width))  # taps beyond REACH change no digit
+    far = int(np.searchsorted(offset, -REACH * width))  # taps beyond REACH do not change the result
     taps = offset[far : points - far]
     kernel = np.exp(-(taps**2) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
     mirrored = np.concatenate([values[:0:-1], values, values[-2::-1]])
@@ -99,5 +99,5 @@ def _blur(values: np.ndarray, width: float) -> np.ndarray:
 
 
 def _interpolate(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Read grid values at places in [0, 1], linearly between the grid's points."""
+    """Interpolates grid values linearly at places in [0, 1]."""
     return np.interp(places, np.linspace(0, 1, len(values)), values)

@@ -10,7 +10,7 @@ from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Settings, Task
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode_examples, encode_on_disk
-from firstlib.tasks.source import Source
+from firstlib.tasks.source import DataSource
 
 
 class Published(NamedTuple):
@@ -64,13 +64,13 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
 
 
 @cache
-def _source(settings: Settings) -> Source | None:
+def _source(settings: Settings) -> DataSource | None:
     """The data's files, read once; None where the student's tokenizer cannot be had."""
     try:
         tokenizer = loading.load_tokenizer(settings.student)
     except UserError:
         return None
-    return Source(settings, 0, lambda: tokenizer, lambda: None)
+    return DataSource(settings, 0, lambda: tokenizer, lambda: None)
 
 
 def _sampled(settings: Settings, task: Task, split: str, sample: int) -> TaskPlan:

@@ -26,10 +26,11 @@ _RECORDED = ("firstlib", "torch", "transformers", "peft", "numpy", "pyarrow")
 
 @dataclass(frozen=True)
 class Artefacts:
-    """The finished stages below one folder.
+    """The finished stages in one folder.
 
     Attributes:
-        sealed: A missing stage is an error instead of being computed.
+        folder: Holds one folder for each stage, and the locks.
+        sealed: Whether a missing stage is an error instead of being computed.
     """
 
     folder: Path
@@ -39,11 +40,11 @@ class Artefacts:
         """Returns the folder of a stage, computing it if it does not exist yet.
 
         `make` writes to a temporary folder, which is renamed when complete. Waits if another run is already building
-        this stage. Of several processes rank 0 calls `make` while the others wait; with `together` all of them call
-        it, on the same temporary folder.
+        this stage. Under `accelerate launch`, only rank 0 calls `make` and the others wait; with `together`, all ranks
+        call it, on the same temporary folder.
 
         Raises:
-            UserError: The existing folder is damaged, or the stage is missing and these artefacts are sealed.
+            UserError: The existing folder is damaged, the stage is missing and `sealed` is set, or the disk is full.
         """
         key = content_hash(inputs)
         final = self.folder / f"{stage}-{key}"
@@ -52,7 +53,7 @@ class Artefacts:
             return final
         if self.sealed:
             raise UserError(f"{final} is missing; run again")
-        with _room_for(final), self._alone(final.name):
+        with _explain_full_disk(final), self._locked(final.name):
             if not distributed.broadcast((final / MANIFEST).is_file()):
                 self._make(stage, key, inputs, make, final, together)
         return final
@@ -63,7 +64,7 @@ class Artefacts:
         first, started = distributed.rank() == 0, time.monotonic()
         temporary = self.folder / f".{final.name}.making"
         if first:
-            shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed: we hold the lock
+            shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run: we hold the lock
             temporary.mkdir(parents=True)
         distributed.barrier()
         if first or together:
@@ -76,7 +77,7 @@ class Artefacts:
         distributed.barrier()
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str) -> Iterator[None]:
         """Holds a stage's lock; the operating system releases it if the process is killed."""
         if distributed.rank() > 0:
             yield
@@ -104,10 +105,10 @@ def unfinished(making: Path) -> Path:
 
 @cache
 def check(folder: Path) -> None:
-    """Compares a finished folder with its manifest, once in each process.
+    """Compares a finished folder with its manifest, once per process.
 
     Raises:
-        UserError: A file is missing, was changed, or does not belong there; names the first.
+        UserError: A file is missing, has changed, or does not belong there; the message names the first.
     """
     if found := damage(folder):
         raise UserError(f"{found}; remove {folder} and run again")
@@ -129,7 +130,7 @@ def damage(folder: Path) -> str | None:
 
 
 @contextmanager
-def _room_for(folder: Path) -> Iterator[None]:
+def _explain_full_disk(folder: Path) -> Iterator[None]:
     """Reports a full disk in one line, whichever library noticed it.
 
     Raises:
@@ -142,8 +143,8 @@ def _room_for(folder: Path) -> Iterator[None]:
     except Exception as error:
         if disk_is_full(error):
             raise UserError(
-                f"no space left on the disk of {folder.parent}, while {folder.name} was made; make room and run again: "
-                "what was finished is kept"
+                f"no space left on the disk of {folder.parent} while building {folder.name}; free some space and run "
+                "again: finished stages are kept"
             ) from error
         raise
 
@@ -153,12 +154,12 @@ def _names(folder: Path) -> list[str]:
 
 
 def _lock(file: TextIO, name: str) -> None:
-    """Takes a file's lock; the progress bar names the process it waits for."""
+    """Locks a file; while another process holds the lock, the progress bar names that process."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        with steps(f"waiting for {name}, made by process {file.read()}", 1):
+        with steps(f"waiting for process {file.read()}, which is building {name}", 1):
             fcntl.flock(file, fcntl.LOCK_EX)
     file.truncate(0)
     file.write(str(os.getpid()))
@@ -167,7 +168,7 @@ def _lock(file: TextIO, name: str) -> None:
 
 def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any], seconds: float) -> None:
     """Records a folder's inputs, code, versions, threads and duration, and the hash of every file in it."""
-    import torch  # here: this module is also used where torch is not imported
+    import torch  # not at the top: importing this module must not import torch
 
     files = [folder / name for name in _names(folder)]
     manifest = {
@@ -185,9 +186,9 @@ def write_manifest(folder: Path, *, stage: str, key: str, inputs: dict[str, Any]
     write_json(folder / MANIFEST, manifest)
 
 
-_code = cache(library_hash)  # once: a process runs the code it read at its start
+_code = cache(library_hash)  # cached: a process runs the code that it read at its start
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes the manifest of a checkpoint, last: a folder without one is incomplete."""
+    """Writes a checkpoint's manifest. Call it last: a folder without a manifest is incomplete."""
     write_manifest(folder, stage="unfinished", key="", inputs={}, seconds=0)

@@ -1,4 +1,4 @@
-"""Several processes of one run, under `accelerate launch`. In a single process every call returns at once."""
+"""Coordination of the processes of one run under `accelerate launch`. In a single process, no call waits."""
 
 import os
 from typing import TypeVar
@@ -7,12 +7,12 @@ Value = TypeVar("Value")
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Returns the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Index of this process; rank 0 writes what only one process may write."""
+    """Returns the index of this process; rank 0 writes the files that only one process may write."""
     return int(os.environ.get("RANK", "0"))
 
 

@@ -1,16 +1,16 @@
-"""Mistakes that a user can mend: shown as one line, never as a traceback."""
+"""Errors that a user can fix: shown as one line, without a traceback."""
 
 
 class UserError(Exception):
-    """Something the user gave is wrong; the message says what, where, and what to do."""
+    """The input or the environment is wrong; the message says what, where, and what to do."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback."""
+        """Returns what IPython shows instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
 def first_line(error: BaseException) -> str:
-    r"""What a library said, in its first line; where it said nothing, the error's kind.
+    r"""Returns the first line of an error's message, or the name of its class if the message is empty.
 
     >>> first_line(OSError("no such host\ntry again")), first_line(KeyError())
     ('no such host', 'KeyError')
@@ -19,4 +19,4 @@ def first_line(error: BaseException) -> str:
 
 
 class StoreError(UserError, ValueError):
-    """A knowledge store that is not whole, or not the one expected; the message names both sides and the remedy."""
+    """A knowledge store is incomplete, or not the expected one; the message says what was found and what to do."""

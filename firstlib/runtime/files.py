@@ -1,4 +1,4 @@
-"""Atomic writes, and what a full disk looks like to every library."""
+"""Atomic writes, and detection of a full disk."""
 
 import errno
 import json
@@ -8,24 +8,24 @@ from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Writes a file atomically: a reader sees the old content or the new, never half of it."""
+    """Writes a file atomically: a reader sees either the old content or the new. Returns the path."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     return temporary.replace(path)
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Writes UTF-8 text atomically."""
+    """Writes UTF-8 text atomically and returns the path."""
     return write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes indented JSON atomically."""
+    """Writes indented JSON atomically and returns the path."""
     return write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or its cause, reports a full disk; each library words it differently.
+    """Returns whether an error, or one of its causes, reports a full disk; each library words it differently.
 
     >>> disk_is_full(OSError(errno.ENOSPC, "no room")), disk_is_full(ValueError("something else"))
     (True, False)

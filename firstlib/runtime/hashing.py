@@ -1,4 +1,4 @@
-"""Hashes: of content, of streams, of files, and of the library itself."""
+"""Hashes of content, streams, files and the library itself."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ LIBRARY = Path(__file__).resolve().parents[1]
 
 
 def content_hash(content: Any) -> str:
-    """A short hash of any JSON content, independent of the order of keys.
+    """Returns a short hash of JSON content, independent of the order of keys.
 
     >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     True
@@ -19,7 +19,7 @@ def content_hash(content: Any) -> str:
 
 
 def stream_hash(items: Iterable[Any]) -> str:
-    """A short hash of a sequence of JSON contents, read one at a time.
+    """Returns a short hash of a stream of JSON contents, read one at a time.
 
     >>> stream_hash([{"a": 1, "b": 2}, 3]) == stream_hash([{"b": 2, "a": 1}, 3]) != stream_hash([3])
     True
@@ -35,7 +35,7 @@ def _canonical(content: Any) -> bytes:
 
 
 def number_from(text: str) -> int:
-    """A 64-bit number derived from text alone, for an arbitrary but reproducible order or split.
+    """Returns a 64-bit number that depends on the text alone, for an arbitrary but reproducible order or split.
 
     >>> number_from("q1") == number_from("q1") != number_from("q2")
     True
@@ -44,16 +44,16 @@ def number_from(text: str) -> int:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_hash(files: Iterable[Path]) -> str:
-    """A short hash of files' names and bytes."""
+    """Returns a short hash of the files' names and bytes."""
     return content_hash([(path.name, file_hash(path)) for path in sorted(files)])
 
 
 def library_hash() -> str:
-    """A short hash of the library's code as it is on disk now."""
+    """Returns a short hash of the library's Python files as they are on disk now."""
     return files_hash(LIBRARY.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Where things are: the project's folder, and each run's."""
+"""Paths of the project folder and of each run."""
 
 import os
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from firstlib.runtime.hashing import content_hash
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
-CHOSEN = "chosen.json"  # in a run's folder: coefficients chosen by hand
+CHOSEN = "chosen.json"  # in a run folder: coefficients chosen by hand
 
 
 def project_path(path: str | Path) -> Path:
-    """An absolute path as it is, a relative one below the project's folder, wherever a notebook runs.
+    """Resolves a relative path against the project folder, whatever the working directory.
 
-    `~` and `$VARIABLES` are expanded.
+    Absolute paths are returned unchanged; `~` and `$VARIABLES` are expanded.
     """
     return PROJECT / Path(os.path.expandvars(path)).expanduser()
 
 
 def preset_name(preset: str) -> str:
-    """A preset's name, whether it is given by name or as a file.
+    """Returns the name of a preset given by name or as a YAML file.
 
     >>> preset_name("qwen2.5-7b-0.5b"), preset_name("my/own.yaml")
     ('qwen2.5-7b-0.5b', 'own')
@@ -31,16 +31,16 @@ def preset_name(preset: str) -> str:
 
 
 def run_folder(runs: str, preset: str, seed: int, overrides: Sequence[str] = ()) -> Path:
-    """A run's folder: `runs/<preset>/seed-<n>`; overrides add a hash to the preset's name.
+    """Returns a run's folder, `runs/<preset>/seed-<n>`; overrides append a hash to the preset's name.
 
     Raises:
-        UserError: A part of the path is a file, or is not a valid name.
+        UserError: Part of the path is a file, or the path contains a null character.
     """
     if "\0" in runs:
-        raise UserError(f"run folder {runs!r}: a name cannot hold that character; give another")
+        raise UserError(f"run folder {runs!r}: a path cannot contain a null character; choose another")
     mark = f"-{content_hash(sorted(overrides))[:6]}" if overrides else ""
     folder = project_path(runs) / f"{preset_name(preset)}{mark}" / f"seed-{seed}"
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise UserError(f"run folder {folder}: {place} is a file; give a folder")
+            raise UserError(f"run folder {folder}: {place} is a file; choose a folder")
     return folder

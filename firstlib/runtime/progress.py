@@ -1,4 +1,4 @@
-"""How far long work has come: in a notebook as a bar, under `first run` as a line that the runner shows."""
+"""Progress of long computations: a bar in notebooks and terminals; under `first run`, a line that the runner shows."""
 
 import json
 import os
@@ -10,15 +10,16 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from firstlib.runtime import distributed
+from firstlib.runtime.files import write_text
 
-# Set by `first run`: the file through which a notebook's kernel tells the runner how far it is.
+# Environment variable set by `first run`: the file in which a notebook's kernel reports its progress.
 PROGRESS_FILE = "FIRST_PROGRESS_FILE"
-_PAUSE = 0.2  # seconds between two reports, so that reporting costs nothing
+_INTERVAL = 0.2  # seconds between two reports: frequent enough to watch, too rare to cost time
 
 
 @contextmanager
 def steps(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function to be called with the number of steps done so far.
+    """Yields a function to call with the number of steps completed so far.
 
     >>> with steps("counting", 2) as at:
     ...     at(2)
@@ -38,12 +39,10 @@ def _file_reporter(target: Path, label: str, total: int) -> Callable[[int], None
 
     def report(done: int) -> None:
         nonlocal last
-        if done < total and time.monotonic() - last < _PAUSE:
+        if done < total and time.monotonic() - last < _INTERVAL:
             return
         last = time.monotonic()
-        temporary = target.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"label": label, "done": done, "total": total}))
-        temporary.replace(target)
+        write_text(target, json.dumps({"label": label, "done": done, "total": total}))
 
     report(0)
     return report

@@ -1,4 +1,4 @@
-"""Sequences whose items are made when they are asked for, so that memory stays flat however long they are."""
+"""Sequences whose items are computed on access, so memory use does not grow with their length."""
 
 import json
 import mmap
@@ -14,11 +14,11 @@ from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import disk_is_full
 
 T = TypeVar("T")
-CHARACTERS = 2**19  # of text in memory at once, where a long sequence is worked on in pieces
+CHARACTERS = 2**19  # text held in memory at once while a long sequence is processed
 
 
 class LazySequence(Sequence[T], Generic[T]):
-    """Items by their number, each made anew whenever it is asked for.
+    """A sequence that calls a function for each item, on every access.
 
     >>> squares = LazySequence(5, lambda i: i * i)
     >>> squares[3], list(squares[1:3]), len(squares)
@@ -26,7 +26,7 @@ class LazySequence(Sequence[T], Generic[T]):
     """
 
     def __init__(self, length: int, get: Callable[[int], T]) -> None:
-        """Of so many items, numbered from 0, that `get` makes."""
+        """Takes the number of items and a function from an index, counted from 0, to its item."""
         self._length, self._get = length, get
 
     def __len__(self) -> int:
@@ -39,30 +39,32 @@ class LazySequence(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> "LazySequence[T]": ...
 
     def __getitem__(self, index: int | slice) -> "T | LazySequence[T]":
-        """One item, or some of them, which are made as late."""
-        places = range(self._length)[index]
-        return select(self, places) if isinstance(places, range) else self._get(places)
+        """Returns one item, or a lazy sequence for a slice."""
+        indices = range(self._length)[index]
+        return select(self, indices) if isinstance(indices, range) else self._get(indices)
 
 
-def select(items: Sequence[T], places: Sequence[int] | np.ndarray) -> LazySequence[T]:
-    """The items at these places, in this order.
+def select(items: Sequence[T], indices: Sequence[int] | np.ndarray) -> LazySequence[T]:
+    """Returns a lazy view of the items at these indices, in this order.
 
     >>> list(select("abc", [2, 0]))
     ['c', 'a']
     """
-    return LazySequence(len(places), lambda i: items[int(places[i])])
+    return LazySequence(len(indices), lambda i: items[int(indices[i])])
 
 
 def on_disk(items: Iterable[T], write: Callable[[T], Any], read: Callable[[Any], T]) -> LazySequence[T]:
-    """Items as they come, kept as JSON lines in a temporary file that ends with the process.
+    """Writes items to a temporary file, as JSON lines, and returns a sequence that reads them back on access.
+
+    The file is deleted when the process ends.
 
     Args:
-        items: gone through once.
-        write: what of an item JSON is to hold.
-        read: an item from that.
+        items: Iterated once.
+        write: Converts an item to JSON content.
+        read: Converts JSON content back to an item.
 
     Raises:
-        UserError: There is no room for the file.
+        UserError: The disk is full.
 
     >>> list(on_disk(({i} for i in range(3)), list, set))
     [{0}, {1}, {2}]
@@ -74,13 +76,13 @@ def on_disk(items: Iterable[T], write: Callable[[T], Any], read: Callable[[Any],
         if not ends[-1]:
             return LazySequence(0, read)
         file.flush()
-        lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # the file is there as long as this is
+        lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # keeps the file alive
     return LazySequence(len(ends) - 1, lambda i: read(json.loads(lines[ends[i] : ends[i + 1]])))
 
 
 @contextmanager
 def temporary_room() -> Iterator[None]:
-    """Where temporary files are written.
+    """Reports a full disk in one line while temporary files are written.
 
     Raises:
         UserError: The disk is full.
@@ -90,14 +92,14 @@ def temporary_room() -> Iterator[None]:
     except OSError as error:
         if disk_is_full(error):
             raise UserError(
-                f"no space left for temporary files in {tempfile.gettempdir()}; make room, or let TMPDIR name a folder "
-                "that has more"
+                f"no space left for temporary files in {tempfile.gettempdir()}; free some space, or set TMPDIR to a "
+                "folder on a larger disk"
             ) from error
         raise
 
 
-def in_pieces(items: Iterable[T], weigh: Callable[[T], int], most: int = CHARACTERS) -> Iterator[list[T]]:
-    """Neighbours together, each piece of at most that weight, or a single item.
+def in_pieces(items: Iterable[T], size_of: Callable[[T], int], limit: int = CHARACTERS) -> Iterator[list[T]]:
+    """Groups consecutive items into lists of total size at most `limit`; a larger item is a list of its own.
 
     >>> list(in_pieces(["a", "bb", "cc", "dddddd", "e"], len, 4))
     [['a', 'bb'], ['cc'], ['dddddd'], ['e']]
@@ -105,11 +107,11 @@ def in_pieces(items: Iterable[T], weigh: Callable[[T], int], most: int = CHARACT
     piece: list[T] = []
     total = 0
     for item in items:
-        weight = weigh(item)
-        if piece and total + weight > most:
+        size = size_of(item)
+        if piece and total + size > limit:
             yield piece
             piece, total = [], 0
         piece.append(item)
-        total += weight
+        total += size
     if piece:
         yield piece

@@ -199,7 +199,9 @@ def _complaint(source: str, item: Any) -> str:
         return f"settings of {source}: {_unknown(item['loc'], key, item['input'])}"
     if item["type"] == "missing":
         return f"settings of {source}: {key} is missing"
-    shown = "" if isinstance(item["input"], dict) and item["type"] == "value_error" else f", not {_short(item['input'])}"
+    shown = (
+        "" if isinstance(item["input"], dict) and item["type"] == "value_error" else f", not {_short(item['input'])}"
+    )
     return f"settings of {source}: {key}: {message}{shown}"
 
 

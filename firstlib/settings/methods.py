@@ -54,7 +54,6 @@ class Method(Part):
         description="`student-temperature`: divide the student's logits by one T, chosen on the training task's "
         "validation questions by negative log-likelihood (Guo et al. 2017)",
     )
-    title: str | None = Field(default=None, description="in figures and tables; None: the method's name")
 
     @field_validator("coefficient", mode="before")
     @classmethod
@@ -113,10 +112,10 @@ class Method(Part):
 
 # The paper's methods (arXiv 2408.12168, Table 1), beside the teacher itself.
 PAPER_METHODS: dict[str, dict[str, Any]] = {
-    "fine-tune": {"learns": "answers", "title": "Fine-tune"},
-    "distill": {"learns": "top-k", "title": "Distil"},
-    "label-smoothing": {"learns": "top-k", "map": "label-smoothing", "coefficient": 0.1, "title": "Label smoothing"},
-    "first": {"learns": "top-k", "map": "temperature", "coefficient": "validation-ece", "title": "FIRST"},
+    "fine-tune": {"learns": "answers"},
+    "distill": {"learns": "top-k"},
+    "label-smoothing": {"learns": "top-k", "map": "label-smoothing", "coefficient": 0.1},
+    "first": {"learns": "top-k", "map": "temperature", "coefficient": "validation-ece"},
 }
 
 

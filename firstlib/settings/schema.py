@@ -46,7 +46,9 @@ class Data(Part):
     )
     own: str | None = Field(default=None, description="the task `own`: a user's file or folder of multiple choice")
     chat_template: bool = Field(default=False, description="ask in the model's own chat format")
-    max_length: Count = Field(default=1024, description="tokens of prompt and response together; longer rows are left out")
+    max_length: Count = Field(
+        default=1024, description="tokens of prompt and response together; longer rows are left out"
+    )
     max_unusable: float = Field(default=0.01, ge=0, le=1, description="share of a split that may be unusable")
 
 
@@ -76,7 +78,8 @@ class Training(Part):
     epochs: Count = 3
     global_batch_size: Count = Field(default=32, description="examples in one optimiser step, over all devices")
     micro_batch_size: Count | None = Field(
-        default=None, description="examples in one forward pass of a device; the rest is accumulated. None: the device's share"
+        default=None,
+        description="examples in one forward pass of a device; the rest is accumulated. None: the device's share",
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
@@ -120,7 +123,8 @@ class Knowledge(Part):
         default=None, description="a folder written by `first import-logprobs`, instead of a teacher with weights"
     )
     temperatures: tuple[PositiveFloat, ...] = Field(
-        default=(), description="temperatures whose log normalisers are stored, for `map: exact-temperature`; must hold 1.0"
+        default=(),
+        description="temperatures whose log normalisers are stored, for `map: exact-temperature`; must hold 1.0",
     )
 
 
@@ -128,7 +132,8 @@ class Measures(Part):
     """How confidence is read and binned. The paper leaves the reading open; both are always computed."""
 
     confidence: Reading = Field(
-        default="candidates", description="a candidate's share among the candidates, or its probability in the vocabulary"
+        default="candidates",
+        description="a candidate's share among the candidates, or its probability in the vocabulary",
     )
     bins: Count = Field(default=10, description="equal-width bins of the ECE")
 

@@ -15,7 +15,7 @@ from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
 from firstlib.tasks.question import Item, Question
 
 
-class Source:
+class DataSource:
     """The items of every task and split, each computed once."""
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Teachers behind a server: what model servers answer, read into a knowledge store."""
+"""API-only teachers: responses of model servers with top log-probabilities, imported into a knowledge store."""

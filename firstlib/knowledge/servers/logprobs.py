@@ -1,20 +1,21 @@
-"""A teacher behind an interface: its log-probabilities in the student's tokens, and a report of all that has no place.
+"""Imports an API-only teacher's log-probabilities in the student's tokens, and reports what could not be imported.
 
-An alternative is the student's token that writes the same there (`alignment`). Where there is none it is reported, and
-its mass goes to the residual, which is 1 minus what was matched: an interface does not tell the rest. A position that
-loses too much mass in that way, or keeps too few alternatives, is reported and left out, because recalibration would
-hand the missing mass to tokens that the teacher did not mean.
+Each alternative is matched to the student's token with the same text (`alignment`). An alternative without a match is
+reported, and its mass goes to the residual, which is 1 minus the matched mass, because servers return no more than
+their top alternatives. A position that loses too much mass, or keeps too few alternatives, is reported and omitted:
+recalibration would otherwise give the missing mass to tokens that the teacher did not choose.
 
-Padding: where fewer alternatives than k are asked for, the rest of the k are the lowest unused token ids, with
-probability 0. The loss is then well defined (0 log 0 = 0). Direct distillation and a logit temperature give such tokens
-at most the former's 1e-6; but Eq. 4 and label smoothing give every one of the k some mass, and must not see them.
+Padding: a position with fewer than k alternatives, if allowed, is padded with the lowest unused token ids at
+probability 0. The loss is then well defined (0 log 0 = 0). Direct distillation gives padding tokens at most 1e-6 and a
+logit temperature gives them none; but Eq. 4 (arXiv 2408.12168) and label smoothing give each of the k tokens mass, so
+neither may be applied to padded positions.
 """
 
 import json
 import math
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TextIO
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from firstlib.knowledge.servers.alignment import Aligned, Reason, align_by_id, align_by_text
+from firstlib.knowledge.servers.alignment import Alignment, Reason, align_by_id, align_by_text
 from firstlib.knowledge.servers.responses import Place, Response, read_responses
 from firstlib.knowledge.servers.spelling import Pieces, pieces_of, readings
 from firstlib.knowledge.store import KnowledgeStore, Origin, write_store
@@ -38,31 +39,33 @@ UNMATCHED, REPORT = "unmatched.jsonl", "report.json"
 
 @dataclass(frozen=True)
 class Rules:
-    """What is imported.
+    """What to import.
 
     Attributes:
-        k: Tokens to keep at a position.
-        fewest: Matched alternatives that a position needs, the rest being padded (default: k, so that none is).
-        most_lost: Mass that a position may lose with its unmatched alternatives.
-        shared_ids: The teacher's token ids are the student's: match by id where the server tells ids.
-        ends: How the teacher writes its end token, where it is not as the student does.
+        k: Tokens to keep per position.
+        min_alternatives: Matched alternatives that a position needs; fewer than k are padded (default: k, no padding).
+        max_lost_mass: Largest mass of unmatched alternatives that a position may lose.
+        shared_ids: Whether the teacher's token ids are the student's; if so, match by id where the server returns ids.
+        ends: Texts of the teacher's end token, besides the student's.
     """
 
     k: int
-    fewest: int | None = None
-    most_lost: float = 0.05
+    min_alternatives: int | None = None
+    max_lost_mass: float = 0.05
     shared_ids: bool = False
     ends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Unmatched:
-    """One thing that was not imported.
+    """An alternative, a position or an example that was not imported.
 
     Attributes:
-        position: In the student's tokens; None where all of an example is meant.
-        token: The teacher's, where an alternative is meant; or how a request failed.
-        probability: The alternative's.
+        example_id: The example's id.
+        reason: Why it was not imported.
+        position: In the student's tokens; None for a whole example.
+        token: Text of the alternative, or how a request failed; None for a position.
+        probability: Probability of the alternative, else None.
     """
 
     example_id: str
@@ -73,15 +76,15 @@ class Unmatched:
 
 
 @dataclass(frozen=True)
-class Matched:
-    """What came of one response.
+class MatchResult:
+    """The result of matching one response.
 
     Attributes:
-        knowledge: On the positions that are used, if any; its residual is by subtraction.
-        unmatched: All else.
-        lost: `(P,)`, the mass of unmatched alternatives at these positions.
-        padded: How many of them have fewer than k alternatives.
-        model: Who answered.
+        knowledge: The imported positions, if any; the residual is 1 minus the matched mass.
+        unmatched: Everything that was not imported.
+        lost: `(P,)`, mass of unmatched alternatives at the imported positions.
+        padded: Number of imported positions with fewer than k alternatives.
+        model: The model that answered, as the server names it.
     """
 
     knowledge: TopK | None
@@ -91,98 +94,109 @@ class Matched:
     model: str = ""
 
 
-def match(response: Response, example: Encoded, pieces: Pieces, rules: Rules) -> Matched:
-    """What the teacher said on one example, in the student's tokens.
+def match_response(response: Response, example: Encoded, pieces: Pieces, rules: Rules) -> MatchResult:
+    """Matches one response to an example in the student's tokens.
 
-    How the server spells tokens is not told: of the ways that their signs allow, the one that matches most is meant.
+    Responses do not say how the server spells tokens: every plausible spelling is tried, and the best match wins.
 
     Raises:
-        UserError: The token ids are said to be shared, and are not.
+        UserError: `rules.shared_ids` is set, but the token ids differ.
     """
     if response.token_ids and rules.shared_ids:
-        return _matched(response, align_by_id(response, example, pieces), example, rules)
+        return _apply_rules(response, align_by_id(response, example, pieces), example, rules)
     tokens = (token.text for place in response.places for token in (place.token, *place.alternatives) if token)
-    tries = [
-        _matched(response, align_by_text(response, example, pieces, read, rules.ends), example, rules)
+    results = [
+        _apply_rules(response, align_by_text(response, example, pieces, read, rules.ends), example, rules)
         for read in readings(tokens)
     ]
-    return max(tries, key=lambda found: (len(found.lost), -sum(found.lost)))
+    return max(results, key=lambda result: (len(result.lost), -sum(result.lost)))
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A position's matched alternatives, most probable first, and what was not matched."""
+class _PositionMatch:
+    """One position: probabilities by the student's token id, most probable first, and what was not matched.
 
-    known: dict[int, float]
+    Attributes:
+        rejected: Why the position is omitted; None if it is imported.
+    """
+
+    probabilities: dict[int, float]
     unmatched: list[Unmatched]
-    refused: Reason | None
+    rejected: Reason | None
 
 
-def _matched(response: Response, aligned: Aligned, example: Encoded, rules: Rules) -> Matched:
-    rows = {at: _row(aligned.found[at], at, example.id, aligned, rules) for at in sorted(aligned.found)}
-    used = {at: row for at, row in rows.items() if row.refused is None}
-    refused = {at: row.refused for at, row in rows.items() if row.refused is not None} | aligned.missing
-    unmatched = [each for row in rows.values() for each in row.unmatched]
-    unmatched += [Unmatched(example.id, refused[at], at) for at in sorted(refused)]
-    return Matched(
+def _apply_rules(response: Response, alignment: Alignment, example: Encoded, rules: Rules) -> MatchResult:
+    found = alignment.found
+    matches = {at: _match_position(found[at], at, example.id, alignment, rules) for at in sorted(found)}
+    used = {at: match for at, match in matches.items() if match.rejected is None}
+    omitted = {at: match.rejected for at, match in matches.items() if match.rejected is not None} | alignment.missing
+    unmatched = [each for match in matches.values() for each in match.unmatched]
+    unmatched += [Unmatched(example.id, omitted[at], at) for at in sorted(omitted)]
+    return MatchResult(
         _top_k(example.id, used, rules.k) if used else None,
         tuple(unmatched),
-        tuple(_mass(row.unmatched) for row in used.values()),
-        sum(len(row.known) < rules.k for row in used.values()),
+        tuple(_mass(match.unmatched) for match in used.values()),
+        sum(len(match.probabilities) < rules.k for match in used.values()),
         response.model,
     )
 
 
-def _row(place: Place, position: int, example_id: str, aligned: Aligned, rules: Rules) -> _Row:
-    known: dict[int, float] = {}
+def _match_position(
+    place: Place, position: int, example_id: str, alignment: Alignment, rules: Rules
+) -> _PositionMatch:
+    probabilities: dict[int, float] = {}
     unmatched = []
     for token in place.alternatives:
-        if token.probability == 0:  # nothing to keep and nothing to lose
+        if token.probability == 0:  # neither kept nor lost
             continue
-        found = aligned.identify(token, position)
-        if isinstance(found, Reason) or found in known:
+        found = alignment.identify(token, position)
+        if isinstance(found, Reason) or found in probabilities:
             reason = found if isinstance(found, Reason) else Reason.REPEATED
             unmatched.append(Unmatched(example_id, reason, position, token.text, token.probability))
         else:
-            known[found] = token.probability
-    return _Row(known, unmatched, _refused(place, known, unmatched, rules))
+            probabilities[found] = token.probability
+    return _PositionMatch(probabilities, unmatched, _rejection(place, len(probabilities), unmatched, rules))
 
 
-def _refused(place: Place, known: dict[int, float], unmatched: list[Unmatched], rules: Rules) -> Reason | None:
-    fewest = rules.k if rules.fewest is None else rules.fewest
+def _rejection(place: Place, matched: int, unmatched: list[Unmatched], rules: Rules) -> Reason | None:
     if not place.alternatives:
         return Reason.NO_ALTERNATIVES
-    if _mass(unmatched) > rules.most_lost:
+    if _mass(unmatched) > rules.max_lost_mass:
         return Reason.TOO_MUCH_LOST
-    return Reason.TOO_FEW if len(known) < fewest else None
+    return Reason.TOO_FEW if matched < _min_alternatives(rules) else None
+
+
+def _min_alternatives(rules: Rules) -> int:
+    return rules.k if rules.min_alternatives is None else rules.min_alternatives
 
 
 def _mass(unmatched: Iterable[Unmatched]) -> float:
     return math.fsum(each.probability or 0 for each in unmatched)
 
 
-def _top_k(example_id: str, rows: dict[int, _Row], k: int) -> TopK:
-    token_ids = np.array([list(islice(_padded(row.known), k)) for row in rows.values()])
+def _top_k(example_id: str, matches: dict[int, _PositionMatch], k: int) -> TopK:
+    rows = [match.probabilities for match in matches.values()]
+    token_ids = np.array([list(islice(_padded(row), k)) for row in rows])
     probabilities = np.array(
-        [[row.known.get(i, 0.0) for i in ids] for row, ids in zip(rows.values(), token_ids.tolist(), strict=True)]
+        [[row.get(i, 0.0) for i in ids] for row, ids in zip(rows, token_ids.tolist(), strict=True)]
     )
-    probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # rounded logs may sum to a little more
+    probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # rounded logs may sum to more than 1
     residual = np.clip(1 - probabilities.sum(axis=1), 0, 1)
-    return TopK(example_id, np.array(list(rows)), token_ids, probabilities, residual, np.zeros((len(rows), 0)))
+    return TopK(example_id, np.array(list(matches)), token_ids, probabilities, residual, np.zeros((len(rows), 0)))
 
 
-def _padded(known: dict[int, float]) -> Iterator[int]:
-    yield from known
-    yield from (unused for unused in count() if unused not in known)
+def _padded(token_ids: Collection[int]) -> Iterator[int]:
+    yield from token_ids
+    yield from (unused for unused in count() if unused not in token_ids)
 
 
 def match_all(
     responses: Iterable[Response], encoded: Sequence[Encoded], pieces: Pieces, rules: Rules
-) -> Iterator[Matched]:
-    """What comes of every response, one at a time, and at the end of every example without one.
+) -> Iterator[MatchResult]:
+    """Yields the result of each response as it is read, and finally one for each example without a response.
 
     Raises:
-        UserError: Two responses are to one example; and as `match`.
+        UserError: An example has two responses, or as `match_response`; raised during iteration.
     """
     examples = {example.id: example for example in encoded}
     answered: set[str] = set()
@@ -190,33 +204,34 @@ def match_all(
     for response in responses:
         name = response.example_id
         if name not in examples:
-            yield Matched(None, (Unmatched(name, Reason.UNKNOWN_EXAMPLE),), model=response.model)
+            yield MatchResult(None, (Unmatched(name, Reason.UNKNOWN_EXAMPLE),), model=response.model)
         elif response.failure:
             failed[name] = response.failure
         elif name in answered:
-            raise UserError(f"{response.where}: a second response to example {reprlib.repr(name)}; keep one of the two")
+            raise UserError(f"{response.where}: a second response to example {reprlib.repr(name)}; remove one of them")
         else:
             answered.add(name)
-            yield match(response, examples[name], pieces, rules)
+            yield match_response(response, examples[name], pieces, rules)
     for name in examples:
         if name not in answered:
             reason = Reason.FAILED if name in failed else Reason.NO_RESPONSE
-            yield Matched(None, (Unmatched(name, reason, token=failed.get(name)),))
+            yield MatchResult(None, (Unmatched(name, reason, token=failed.get(name)),))
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was imported, and how much of what was not.
+    """Summary of an import.
 
     Attributes:
-        examples: That were to be answered.
-        answered: Of which at least one position is imported.
-        positions: In all their responses.
-        imported: Of which there is knowledge now.
-        padded: Of which fewer than k alternatives are matched, so that Eq. 4 and label smoothing must not see them.
-        lost: Mass of unmatched alternatives, the mean over imported positions.
-        unmatched: How often each reason was given.
-        models: Who answered, and how often.
+        examples: Number of examples.
+        answered: Number of examples with at least one imported position.
+        positions: Number of response positions of all examples.
+        imported: Number of imported positions.
+        padded: Number of imported positions with fewer than k alternatives; neither Eq. 4 nor label smoothing may be
+            applied to them.
+        lost: Mean mass of unmatched alternatives over imported positions.
+        unmatched: Number of alternatives, positions and examples not imported, by reason.
+        models: Number of responses by model.
     """
 
     examples: int
@@ -231,13 +246,13 @@ class Report:
     def __str__(self) -> str:
         reasons = "; ".join(f"{number} x {reason}" for reason, number in self.unmatched.items())
         return (
-            f"{self.imported} of {self.positions} positions imported, of {self.answered} of {self.examples} examples; "
-            f"{self.lost:.2%} of their mass has no token here. Not imported: {reasons or 'nothing'}"
+            f"{self.imported} of {self.positions} positions imported, from {self.answered} of {self.examples} "
+            f"examples; {self.lost:.2%} of their mass is unmatched. Not imported: {reasons or 'nothing'}"
         )
 
 
-class _Tally:
-    """A report in the making."""
+class _ReportBuilder:
+    """Accumulates match results into a report."""
 
     def __init__(self) -> None:
         self.answered = self.imported = self.padded = 0
@@ -245,13 +260,13 @@ class _Tally:
         self.unmatched: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
 
-    def add(self, found: Matched) -> None:
-        self.answered += found.knowledge is not None
-        self.imported += len(found.lost)
-        self.padded += found.padded
-        self.lost += sum(found.lost)
-        self.unmatched.update(each.reason.value for each in found.unmatched)
-        self.models.update([found.model] if found.model else [])
+    def add(self, result: MatchResult) -> None:
+        self.answered += result.knowledge is not None
+        self.imported += len(result.lost)
+        self.padded += result.padded
+        self.lost += sum(result.lost)
+        self.unmatched.update(each.reason.value for each in result.unmatched)
+        self.models.update([result.model] if result.model else [])
 
     def report(self, encoded: Sequence[Encoded]) -> Report:
         positions = sum(len(example.token_ids) - example.start for example in encoded)
@@ -271,72 +286,74 @@ def import_logprobs(
     rules: Rules,
     vocabulary: int | None = None,
 ) -> Report:
-    """Writes a store from a file of responses, with `report.json` and every unmatched thing in `unmatched.jsonl`.
+    """Imports a file of responses; writes a store, `report.json` and, in `unmatched.jsonl`, what was not imported.
 
-    A line at a time: memory stays flat. The store may lack examples, and positions of those that it has.
+    The file is read line by line, so memory use does not grow with it. The store may lack examples or positions.
 
     Args:
         file: JSONL, see `responses`.
-        folder: An empty one, to be thrown away if an error is raised, as `Artefacts.get` does.
-        encoded: The examples that were asked about, by the student's tokenizer.
-        tokenizer: The student's.
-        origin: The store's; no normalisers can be had from an interface, so its `temperatures` must be empty.
-        rules: What is imported, with the origin's k.
-        vocabulary: Ids that are tokens (default: all that the tokenizer knows).
+        folder: An empty folder; discard it if this raises, as `Artefacts.get` does.
+        encoded: The examples, encoded by the student's tokenizer.
+        tokenizer: The student's tokenizer.
+        origin: The store's origin; servers return no log normalisers, so its `temperatures` must be empty.
+        rules: What to import; `rules.k` must be the origin's.
+        vocabulary: Number of ids that are tokens (default: all of the tokenizer's).
 
     Raises:
-        UserError: k or the rules are out of range; the file is not what it should be; nothing in it can be used.
+        UserError: k or a rule is out of range; the file is not valid; nothing in it can be imported.
     """
     pieces = pieces_of(tokenizer, vocabulary)
     _check(rules, origin, len(pieces.texts))
-    tally = _Tally()
+    builder = _ReportBuilder()
     with (folder / UNMATCHED).open("w", encoding="utf-8") as unmatched, steps("importing", len(encoded)) as at:
-        found = match_all(read_responses(file), encoded, pieces, rules)
-        write_store(folder, _noted(found, tally, unmatched, at), origin)
-    report = tally.report(encoded)
+        results = match_all(read_responses(file), encoded, pieces, rules)
+        write_store(folder, _record(results, builder, unmatched, at), origin)
+    report = builder.report(encoded)
     if not report.imported:
-        raise UserError(f"{file}: nothing can be used. {report}")
+        raise UserError(f"{file}: nothing can be imported. {report}")
     write_json(folder / REPORT, asdict(report))
     return report
 
 
 def _check(rules: Rules, origin: Origin, tokens: int) -> None:
-    fewest = rules.k if rules.fewest is None else rules.fewest
+    fewest = _min_alternatives(rules)
     if not 0 < rules.k <= tokens:
         raise UserError(f"k: must be from 1 to the {tokens} tokens of the student's vocabulary, not {rules.k}")
     if not 0 < fewest <= rules.k:
-        raise UserError(f"fewest alternatives: must be from 1 to k = {rules.k}, not {fewest}")
-    if not 0 <= rules.most_lost <= 1:
-        raise UserError(f"most mass lost: must be from 0 to 1, not {rules.most_lost}")
+        raise UserError(f"min_alternatives: must be from 1 to k = {rules.k}, not {fewest}")
+    if not 0 <= rules.max_lost_mass <= 1:
+        raise UserError(f"max_lost_mass: must be from 0 to 1, not {rules.max_lost_mass}")
     if origin.temperatures:
         raise UserError(
-            f"knowledge.temperatures: an interface tells no normalisers at {origin.temperatures}; leave empty"
+            f"knowledge.temperatures: servers return no log normalisers at {list(origin.temperatures)}; leave it empty"
         )
     if origin.k != rules.k:
-        raise ValueError(f"the store is to hold the top {origin.k}, but the rules keep {rules.k}")
+        raise ValueError(f"the origin's k is {origin.k}, but the rules keep {rules.k}")
 
 
-def _noted(found: Iterable[Matched], tally: _Tally, unmatched: TextIO, at: Callable[[int], None]) -> Iterator[TopK]:
-    for number, item in enumerate(found, 1):
-        tally.add(item)
-        unmatched.writelines(json.dumps(asdict(each)) + "\n" for each in item.unmatched)
+def _record(
+    results: Iterable[MatchResult], builder: _ReportBuilder, unmatched: TextIO, at: Callable[[int], None]
+) -> Iterator[TopK]:
+    for number, result in enumerate(results, 1):
+        builder.add(result)
+        unmatched.writelines(json.dumps(asdict(each)) + "\n" for each in result.unmatched)
         at(number)
-        if item.knowledge is not None:
-            yield item.knowledge
+        if result.knowledge is not None:
+            yield result.knowledge
 
 
 def open_imported(folder: Path, expected: Origin) -> KnowledgeStore:
-    """A store that `import_logprobs` wrote, whoever the teacher was.
+    """Opens a store that `import_logprobs` wrote, from any teacher.
 
     Raises:
-        UserError: There is none, or a part of it is missing or damaged; it is of another format, tokenizer, data or k;
-            it has padded positions, to which Eq. 4 would give mass.
+        UserError: The store is missing, incomplete or damaged; its format, tokenizer, data or k differs from the
+            expected one; or it has padded positions, to which Eq. 4 would give mass.
     """
     if not folder.is_dir():
-        raise UserError(f"knowledge.imported: there is no {folder}; write it with `first import-logprobs`")
+        raise UserError(f"knowledge.imported: {folder} does not exist; create it with `first import-logprobs`")
     try:
         store, padded = KnowledgeStore(folder), json.loads((folder / REPORT).read_text(encoding="utf-8"))["padded"]
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are among them
+    except (OSError, ValueError, KeyError, TypeError) as error:  # includes pyarrow's errors
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: is damaged ({reason}); remove it and import the responses again") from error
     for name in ("format", "tokenizer", "data", "k"):
@@ -347,6 +364,6 @@ def open_imported(folder: Path, expected: Origin) -> KnowledgeStore:
             )
     if padded:
         raise UserError(
-            f"{folder}: {padded} positions have fewer than {expected.k} alternatives; import with a lower --k"
+            f"{folder}: {padded} positions have fewer than {expected.k} alternatives; import with a smaller --k"
         )
     return store

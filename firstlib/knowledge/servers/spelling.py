@@ -1,7 +1,7 @@
-"""What a token writes, in bytes: a tokenizer's own tokens, and the ways in which servers spell a teacher's.
+"""Texts of tokens, in bytes: those of a tokenizer, and the ways in which servers spell a teacher's tokens.
 
-A token's text is what it adds in the middle of a text, so that its leading space belongs to it. Bytes, and not
-characters, because a token may be a part of a character.
+A token's text is what it adds in the middle of a text, including its leading space. Texts are bytes, because a token
+may be part of a character.
 """
 
 import re
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what stands in a text where bytes are no whole character
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # replaces bytes that do not form a character
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
-# GPT-2's alphabet: a printable character stands for its own byte, the others follow from 256 on.
+# GPT-2's alphabet: printable characters represent their own byte; the other bytes are mapped to 256 and up.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 _ALPHABET = {chr(byte): byte for byte in _PRINTABLE} | {chr(256 + i): byte for i, byte in enumerate(_OTHERS)}
@@ -23,7 +23,7 @@ Reading = Callable[[str], bytes]
 
 
 def literal(text: str) -> bytes:
-    r"""As it stands; OpenAI's older completions write a part of a character as `bytes:\xf0\x9f`.
+    r"""Reads a token literally; OpenAI's older completions write part of a character as `bytes:\xf0\x9f`.
 
     >>> literal(" the"), literal(r"bytes: \xf0\x9f")
     (b' the', b' \xf0\x9f')
@@ -37,7 +37,7 @@ def literal(text: str) -> bytes:
 
 
 def byte_level(text: str) -> bytes:
-    """As a byte-level vocabulary writes it.
+    """Reads a token as spelled in a byte-level vocabulary.
 
     >>> byte_level("Ġthe")
     b' the'
@@ -47,7 +47,7 @@ def byte_level(text: str) -> bytes:
 
 
 def metaspace(text: str) -> bytes:
-    r"""As SentencePiece writes it, bytes included.
+    r"""Reads a token as spelled in a SentencePiece vocabulary, including byte tokens.
 
     >>> metaspace("▁the"), metaspace("<0x0A>")
     (b' the', b'\n')
@@ -60,25 +60,25 @@ READINGS: tuple[Reading, ...] = (literal, byte_level, metaspace)
 
 
 def readings(texts: Iterable[str]) -> tuple[Reading, ...]:
-    """How a response's tokens may be meant, the likeliest first: literally, or as a vocabulary writes them.
+    """Returns the possible readings of a response's tokens, likeliest first: literal, or by a vocabulary's spelling.
 
     >>> readings([" the"]) == (literal,), readings(["Ġthe"]) == (literal, byte_level)
     (True, True)
     """
-    signs = {"Ġ": byte_level, "Ċ": byte_level, "▁": metaspace, "<0x": metaspace}
-    seen = {meant for text in texts for sign, meant in signs.items() if sign in text}
+    markers = {"Ġ": byte_level, "Ċ": byte_level, "▁": metaspace, "<0x": metaspace}
+    seen = {reading for text in texts for marker, reading in markers.items() if marker in text}
     return tuple(reading for reading in READINGS if reading is literal or reading in seen)
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """What each token of a tokenizer writes.
+    """The texts of a tokenizer's tokens.
 
     Attributes:
-        texts: By token id; empty where an id is no token.
-        ids: The token that writes a text, where one does.
-        begin: The token that begins every text, if one does.
-        end: The end token.
+        texts: By token id; empty if an id is not a token.
+        ids: Token ids by text.
+        begin: Id of the token that begins every text, if any.
+        end: Id of the end token.
     """
 
     texts: tuple[bytes, ...]
@@ -88,13 +88,13 @@ class Pieces:
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Pieces:
-    """Asks the tokenizer itself: what decoding gives after some other token is what a token writes.
+    """Determines token texts by decoding each token after another token.
 
-    Where two tokens write the same, the one that is no bare byte is meant, else the first.
+    If several tokens have the same text, `ids` holds the first that is not a byte token, or else the first.
 
     Args:
-        tokenizer: One with a fast backend.
-        vocabulary: Ids that are tokens (default: all that the tokenizer knows).
+        tokenizer: A tokenizer with a fast backend.
+        vocabulary: Number of ids that are tokens (default: all of the tokenizer's).
     """
     size = min(len(tokenizer), len(tokenizer) if vocabulary is None else vocabulary)
     names = [name or "" for name in tokenizer.convert_ids_to_tokens(list(range(size)))]
@@ -118,7 +118,7 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, names: list[str]) -> list[bytes
 
 
 def _is_plain(name: str, text: str) -> bool:
-    """Whether a token is no special one, no bare byte and no part of a character."""
+    """Returns whether a token is neither special, nor a byte token, nor part of a character."""
     return text != "" and UNKNOWN not in text and not _BYTE.fullmatch(name)
 
 

@@ -1,14 +1,14 @@
-"""vLLM as an engine for extraction: the same top-k as `extract_top_k`, sooner on a large GPU. Optional.
+"""Optional extraction with vLLM: the same top-k as `extract_top_k`, faster on a large GPU.
 
-Written against vLLM 0.30, whose names are used as its reference gives them (docs.vllm.ai, `api/vllm/`):
-`LLM.generate(prompts, sampling_params, *, use_tqdm, lora_request)` gives a `RequestOutput` for each prompt, in order,
-with `prompt_token_ids` and `prompt_logprobs`; the latter holds for each token of the prompt a dict from token id to
+Follows the API reference of vLLM 0.30 (docs.vllm.ai, `api/vllm/`); untested with vLLM itself.
+`LLM.generate(prompts, sampling_params, *, use_tqdm, lora_request)` returns a `RequestOutput` for each prompt, in order,
+with `prompt_token_ids` and `prompt_logprobs`. The latter has, for each token of the prompt, a dict from token id to
 `Logprob(logprob, rank, decoded_token)`, None or empty for the first (`logprobs`; `FlatLogprobs` acts as such a list).
-`SamplingParams(prompt_logprobs=k)` gives the k most probable tokens and the prompt's own, k or k + 1 in all
-(`sampling_params`). `LLM(max_logprobs=...)` is 20 if not set, and a larger k is refused (`config/model`).
+`SamplingParams(prompt_logprobs=k)` returns the k most probable tokens and the prompt's own, k or k + 1 in all
+(`sampling_params`). `LLM(max_logprobs=...)` defaults to 20, and a larger k is rejected (`config/model`).
 
-What vLLM cannot give is the mass of the tokens outside the k (so the residual is 1 minus the sum, exact to about 1e-6),
-a normaliser at any temperature, and a softmax without the padding of the vocabulary.
+vLLM returns neither the mass of the tokens outside the k (the residual is 1 minus the sum, exact to about 1e-6), nor
+log normalisers, nor a softmax without the vocabulary's padding.
 """
 
 import importlib
@@ -28,11 +28,12 @@ from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Model
 from firstlib.tasks.encoding import Encoded, longest_first
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what `max_lora_rank` may be (`config/lora`)
-DEFAULT_LOGPROBS = 20  # `max_logprobs`, where it is not set
-SPARE = 5  # more than k are asked for where some may be padding of the vocabulary
-ROUNDING = 1e-6
-TOKENS = 2048  # forwarded at once: vLLM does not reckon with the logits that prompt_logprobs takes (issues 5907, 5550)
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # valid values of `max_lora_rank` (`config/lora`)
+DEFAULT_LOGPROBS = 20  # vLLM's default of `max_logprobs`
+PADDING_MARGIN = 5  # tokens requested beyond k if some may be padding of the vocabulary
+MIN_MASS = 1e-6  # lower bound for the mass outside the padding, to divide by
+# Tokens per forward pass: vLLM does not account for the memory of prompt_logprobs' logits (issues 5907, 5550).
+MAX_BATCHED_TOKENS = 2048
 
 
 def extract_with_vllm(
@@ -47,38 +48,39 @@ def extract_with_vllm(
     known: Collection[str] = (),
     **options: Any,
 ) -> Iterator[TopK]:
-    """A trained model's top-k at every response position, teacher-forced, longest examples first: `extract_top_k`'s.
+    """Yields a trained model's top-k at every response position under teacher forcing, longest examples first.
 
-    The engine is let go when the last item is taken, and the accelerator's memory with it.
+    The engine and its accelerator memory are released when the iterator is exhausted.
 
     Args:
-        model: How the teacher was tuned: its base where `folder` holds an adapter, its dtype, and NF4 for QLoRA.
-        folder: What `models.save` wrote: a whole model, or an adapter.
-        encoded: Examples; only the positions of their responses are kept.
-        k: Tokens to keep at a position.
-        batch: Examples handed to vLLM at a time; it forms its own batches of them.
-        temperatures: Must be empty: vLLM gives no normalisers.
-        vocabulary: Ids that are tokens (default: all); the padding after them gets no mass.
-        known: Ids of examples that an earlier try has done.
-        options: Of `vllm.LLM`, for example `tensor_parallel_size`; they override ours.
+        model: The teacher's settings: base (if `folder` holds an adapter), dtype, and NF4 for QLoRA.
+        folder: A trained model's folder: a whole model or an adapter.
+        encoded: The examples; only positions of their responses are extracted.
+        k: Tokens to keep per position.
+        batch: Examples passed to vLLM at a time; vLLM forms its own batches from them.
+        temperatures: Must be empty: vLLM returns no log normalisers.
+        vocabulary: Number of ids that are tokens (default: all); padding after them gets no mass.
+        known: Ids of examples that an earlier attempt extracted; they are omitted.
+        options: Options of `vllm.LLM`, for example `tensor_parallel_size`; they override ours.
 
     Raises:
-        UserError: vLLM is not installed; temperatures are asked for; a logarithm is no number.
+        UserError: `temperatures` is not empty, or vLLM is not installed (raised by the call itself); or vLLM's output
+            is not usable, see `top_k_of_output` (raised during iteration).
     """
     if temperatures:
         raise UserError(
-            f"knowledge.temperatures: vLLM gives no normalisers at {list(temperatures)}; leave it empty, or set "
+            f"knowledge.temperatures: vLLM returns no log normalisers at {list(temperatures)}; leave it empty, or set "
             "knowledge.engine=transformers"
         )
-    encoded = select(encoded, [place for place, example in enumerate(encoded) if example.id not in known])
+    encoded = select(encoded, [index for index, example in enumerate(encoded) if example.id not in known])
     if not encoded:
         return iter(())
     vllm = _module("vllm")
-    asked = k if vocabulary is None else k + SPARE
+    requested = k if vocabulary is None else k + PADDING_MARGIN
     longest = max(len(example.token_ids) for example in encoded)
-    engine = vllm.LLM(**{**engine_options(model, folder, asked, longest), **options})
+    engine = vllm.LLM(**{**engine_options(model, folder, requested, longest), **options})
     parameters = vllm.SamplingParams(
-        prompt_logprobs=asked, max_tokens=1, temperature=0.0, detokenize=False, flat_logprobs=True
+        prompt_logprobs=requested, max_tokens=1, temperature=0.0, detokenize=False, flat_logprobs=True
     )
     request = {"use_tqdm": False, "lora_request": _adapter(folder)}
     ordered = select(encoded, longest_first(encoded))
@@ -95,14 +97,14 @@ def _module(name: str) -> Any:
         ) from error
 
 
-def engine_options(model: Model, folder: Path, asked: int, longest: int) -> dict[str, Any]:
-    """The arguments of `vllm.LLM`; only what differs from its defaults, or must not follow them.
+def engine_options(model: Model, folder: Path, requested: int, longest: int) -> dict[str, Any]:
+    """Returns the arguments of `vllm.LLM` that differ from its defaults, or must not change with them.
 
     Args:
         model: The teacher's settings.
-        folder: Its weights: whole, or an adapter's.
-        asked: Log-probabilities a position.
-        longest: Tokens of the longest example; one more is generated, because vLLM cannot generate none.
+        folder: The folder of its weights or its adapter.
+        requested: Log-probabilities per position.
+        longest: Tokens of the longest example; one more is generated, because vLLM must generate at least one.
     """
     rank = _rank(folder)
     options: dict[str, Any] = {
@@ -110,10 +112,10 @@ def engine_options(model: Model, folder: Path, asked: int, longest: int) -> dict
         "dtype": model.dtype,
         "skip_tokenizer_init": True,  # prompts are token ids, and the folder holds no tokenizer
         "max_model_len": longest + 1,
-        "max_num_batched_tokens": TOKENS,
-        "max_logprobs": max(asked, DEFAULT_LOGPROBS),
-        "logprobs_mode": "raw_logprobs",  # the model's own, before any sampling setting
-        "enable_prefix_caching": False,  # prompt_logprobs cannot use it
+        "max_num_batched_tokens": MAX_BATCHED_TOKENS,
+        "max_logprobs": max(requested, DEFAULT_LOGPROBS),
+        "logprobs_mode": "raw_logprobs",  # before any sampling setting applies
+        "enable_prefix_caching": False,  # incompatible with prompt_logprobs
     }
     if rank is not None:
         options |= {"enable_lora": True, "max_lora_rank": next((r for r in LORA_RANKS if r >= rank), rank)}
@@ -123,7 +125,7 @@ def engine_options(model: Model, folder: Path, asked: int, longest: int) -> dict
 
 
 def _rank(folder: Path) -> int | None:
-    """The rank of the adapter in a folder, None where there is none."""
+    """Returns the rank of the adapter in a folder, or None if the folder holds no adapter."""
     file = folder / "adapter_config.json"
     return int(json.loads(file.read_text(encoding="utf-8"))["r"]) if file.is_file() else None
 
@@ -151,30 +153,32 @@ def _extract(
 
 
 def top_k_of_output(output: Any, example: Encoded, k: int, vocabulary: int | None = None) -> TopK:
-    """The knowledge in one `RequestOutput`.
+    """Returns the knowledge in one `RequestOutput`.
 
     Raises:
-        UserError: It is on another prompt, it holds fewer than k tokens at a position, or a logarithm is no number.
+        UserError: The output is for another prompt, has fewer than k tokens at a position, or contains NaN.
     """
-    told = output.prompt_logprobs
-    if list(output.prompt_token_ids) != list(example.token_ids) or told is None or len(told) != len(example.token_ids):
-        raise UserError(f"example {example.id}: vLLM answered with other positions; set knowledge.engine=transformers")
-    positions = range(example.start, len(example.token_ids))
-    rows = [_row(told[at], k, vocabulary, f"example {example.id}, position {at}") for at in positions]
+    logprobs, ids = output.prompt_logprobs, list(example.token_ids)
+    if list(output.prompt_token_ids) != ids or logprobs is None or len(logprobs) != len(ids):
+        raise UserError(f"example {example.id}: vLLM returned other positions; set knowledge.engine=transformers")
+    positions = range(example.start, len(ids))
+    rows = [_top_k(logprobs[at], k, vocabulary, f"example {example.id}, position {at}") for at in positions]
     probabilities = np.array([row[1] for row in rows])
-    probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # float32 may pass 1 a little
+    probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # float32 sums may exceed 1 slightly
     residual = np.clip(1 - probabilities.sum(axis=1), 0, 1)
-    nothing = np.zeros((len(rows), 0))
-    return TopK(example.id, np.array(positions), np.array([row[0] for row in rows]), probabilities, residual, nothing)
+    token_ids, no_normalisers = np.array([row[0] for row in rows]), np.zeros((len(rows), 0))
+    return TopK(example.id, np.array(positions), token_ids, probabilities, residual, no_normalisers)
 
 
-def _row(told: Mapping[int, Any], k: int, vocabulary: int | None, where: str) -> tuple[list[int], list[float]]:
-    """Ids and probabilities of the k most probable tokens; the prompt's own is told too, whatever its rank."""
-    if any(math.isnan(entry.logprob) for entry in told.values()):
-        raise UserError(f"{where}: vLLM gives NaN; load the teacher with another dtype")
-    ordered = sorted(told, key=lambda i: (-told[i].logprob, told[i].rank or 0))
+def _top_k(logprobs: Mapping[int, Any], k: int, vocabulary: int | None, where: str) -> tuple[list[int], list[float]]:
+    """Ids and probabilities of the k most probable tokens; vLLM adds the prompt's own token, whatever its rank."""
+    if any(math.isnan(entry.logprob) for entry in logprobs.values()):
+        raise UserError(f"{where}: vLLM returned NaN; load the teacher with another dtype")
+    ordered = sorted(logprobs, key=lambda i: (-logprobs[i].logprob, logprobs[i].rank or 0))
     kept = [i for i in ordered if vocabulary is None or i < vocabulary][:k]
     if len(kept) < k:
-        raise UserError(f"{where}: vLLM tells {len(kept)} tokens of the vocabulary, not {k}; set a smaller knowledge.k")
-    padding = math.fsum(math.exp(told[i].logprob) for i in told if vocabulary is not None and i >= vocabulary)
-    return kept, [math.exp(told[i].logprob) / max(1 - padding, ROUNDING) for i in kept]
+        raise UserError(
+            f"{where}: vLLM returned {len(kept)} tokens of the vocabulary, not {k}; set a smaller knowledge.k"
+        )
+    padding = math.fsum(math.exp(logprobs[i].logprob) for i in logprobs if vocabulary is not None and i >= vocabulary)
+    return kept, [math.exp(logprobs[i].logprob) / max(1 - padding, MIN_MASS) for i in kept]

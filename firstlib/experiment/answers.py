@@ -1,0 +1,71 @@
+"""Models' answers: to one split of a task, kept in the run; or to any questions, not kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from firstlib.evaluation.asking import AT_ONCE, Asking, ask
+from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import evaluate
+from firstlib.experiment import stages
+from firstlib.experiment.run import Run, cpu_threads
+from firstlib.experiment.stages import AnswerInputs
+from firstlib.models.loading import LanguageModel
+from firstlib.settings.schema import Model, Role, Task
+from firstlib.tasks.question import Question
+
+
+def answer_inputs(
+    run: Run, role: Role, model: Model, trained: Path | None, task: Task, split: str, temperature: float = 1.0
+) -> AnswerInputs:
+    """Returns the inputs of asking a model one split of a task; without a trained folder, the base model."""
+    data, candidates = run.data, run.data.has_candidates(task, split)
+    return AnswerInputs(
+        model=stages.as_asked(model, run.settings.training),
+        trained=trained,
+        identity=trained.name if trained else data.base_identity(role),
+        data=data.hash(task, split),
+        tokenizer=data.tokenizer(role),
+        questions=data.questions(task, split) if candidates else (),
+        encoded=data.encoded_questions(task, split, role) if candidates else data.encoded(task, split, role),
+        asking=asking(run, role, candidates, temperature),
+    )
+
+
+def asking(run: Run, role: Role, candidates: bool = True, temperature: float = 1.0) -> Asking:
+    """Returns how a run asks a model: questions take fewer logits than free text, so more fit into one pass."""
+    kept = run.settings.knowledge
+    return Asking(
+        k=kept.k,
+        batch_size=kept.batch_size * (AT_ONCE if candidates else 1),
+        temperature=temperature,
+        normalisers=kept.temperatures,
+        vocabulary=run.data.vocabulary(role),
+    )
+
+
+def kept_answers(run: Run, name: str, inputs: AnswerInputs) -> Predictions:
+    """Returns a model's answers, asking it if the run does not hold them yet."""
+    folder = run.stage(f"predictions-{name}", inputs.content(), lambda to: stages.answer(inputs).save(to))
+    return run.data.once(("predictions", folder), lambda: Predictions.load(folder))
+
+
+def base_answers(run: Run, role: Role, test: Task, split: str = "test") -> Predictions:
+    """Returns a base model's answers, before any fine-tuning."""
+    inputs = answer_inputs(run, role, run.data.model(role), None, test, split)
+    return kept_answers(run, f"base-{role}-on-{test}-{split}", inputs)
+
+
+def ask_any(
+    run: Run, role: Role, model: Model, trained: Path, questions: Sequence[Question], temperature: float = 1.0
+) -> Predictions:
+    """Returns a trained model's answers to any questions."""
+    with cpu_threads(run.settings.threads):
+        loaded = stages.load(stages.as_asked(model, run.settings.training), trained)
+        return ask(loaded, run.data.tokenizer(role), questions, asking(run, role, temperature=temperature))
+
+
+def measure_while_training(model: LanguageModel, run: Run, role: Role, task: Task) -> dict[str, float]:
+    """Returns accuracy, ECE and Trust on validation questions during training."""
+    inputs = answer_inputs(run, role, run.data.model(role), None, task, "validation")
+    found = evaluate(stages.answer_with(model, inputs), run.settings.measures)
+    return {"accuracy": found.accuracy, "ece": found.ece, "trust": found.trust}

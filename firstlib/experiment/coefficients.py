@@ -1,0 +1,147 @@
+"""Coefficients: searched for by a rule on validation data, given by the preset, or chosen by hand in notebook 04."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from firstlib.distillation.recalibration import Map, recalibrate
+from firstlib.distillation.search import GRIDS, Search, search, search_among
+from firstlib.evaluation.predictions import Predictions
+from firstlib.experiment import teachers
+from firstlib.experiment.run import Run
+from firstlib.metrics import ece, nll, smooth_ece
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.files import write_json
+from firstlib.runtime.paths import CHOSEN
+from firstlib.settings.methods import Method
+from firstlib.settings.schema import Measures, Task
+
+
+def coefficient(run: Run, name: str, task: Task) -> float:
+    """Returns a method's coefficient for a task: the preset's, else one chosen by hand, else the search's."""
+    method = run.settings.all_methods[name]
+    if method.fixed_coefficient is not None:
+        return method.fixed_coefficient
+    return chosen_by_hand(run, name, task) or search_for(run, method, task).best
+
+
+# -- the search --------------------------------------------------------------------------------------------------
+
+
+def search_for(run: Run, method: Method, task: Task) -> Search:
+    """Returns the search for a method's coefficient on validation data: the paper's two-step grid, by its rule.
+
+    Raises:
+        UserError: The method has no temperature to search for.
+    """
+    kind, rule = Map(method.map), method.rule or "validation-ece"
+    if not method.map.endswith("temperature"):
+        raise UserError(f"map {method.map}: has no coefficient to search for")
+    answers = target_answers(run, method, task, "validation")
+    stored, measures = run.settings.knowledge.temperatures, run.settings.measures
+    score = _scorer(rule, measures)
+
+    def make() -> Search:
+        if kind is Map.EXACT_TEMPERATURE:
+            return search_among(lambda c: score(recalibrated(answers, kind, c, stored)), stored)
+        return search(lambda c: score(recalibrated(answers, kind, c, stored)), GRIDS[kind])
+
+    knowledge = (method.knowledge, method.folds if method.knowledge == "cross-fitted" else 0)
+    source = teachers.source_of_knowledge(run, task)
+    return run.data.once(("search", source, task, kind, rule, knowledge, measures, stored), make)
+
+
+def _scorer(rule: str, measures: Measures) -> Callable[[Predictions], float]:
+    reading = measures.confidence
+    if rule == "validation-nll":
+        return _possible_nll
+    if rule == "validation-smooth-ece":
+        return lambda found: float(smooth_ece(found.confidence(reading), found.correct()))
+    return lambda found: ece(found.confidence(reading), found.correct(), measures.bins)
+
+
+def _possible_nll(found: Predictions) -> float:
+    """Mean NLL in nats over the answers that the targets do not rule out; which ones does not depend on c."""
+    shares = found.shares()
+    possible = shares[np.arange(len(shares)), found.answer] > 0
+    return nll(shares[possible], found.answer[possible]) if possible.any() else float("inf")
+
+
+# -- targets as answers ------------------------------------------------------------------------------------------
+
+
+def target_answers(run: Run, method: Method, task: Task, split: str) -> Predictions:
+    """Returns the stored answers that a method's targets are made of, on the teacher's own task."""
+    if method.knowledge == "cross-fitted":
+        return teachers.fold_teachers_answers(run, task, split, method.folds)
+    return teachers.teacher_answers(run, task, task, split)
+
+
+def recalibrated(
+    found: Predictions, kind: Map | str, coefficient: float, stored: tuple[float, ...] = ()
+) -> Predictions:
+    """Returns answers as a student would give them that matched the recalibrated targets exactly."""
+    if Map(kind) is Map.EXACT_TEMPERATURE:
+        return found.at_temperature(coefficient, stored)
+    return found.under(recalibrate(found.top_probabilities, kind, coefficient))
+
+
+def target_ece(run: Run, method: Method, task: Task, split: str, coefficient: float) -> float:
+    """Returns the ECE of a method's targets at one coefficient; a fraction."""
+    answers = target_answers(run, method, task, split)
+    found = recalibrated(answers, method.map, coefficient, run.settings.knowledge.temperatures)
+    measures = run.settings.measures
+    return ece(found.confidence(measures.confidence), found.correct(), measures.bins)
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------
+
+
+def chosen_by_hand(run: Run, name: str, task: Task) -> float | None:
+    """Returns the coefficient that was chosen by hand for a method and task, if any.
+
+    Raises:
+        UserError: It was chosen for another teacher.
+    """
+    kept = all_chosen(run).get(task, {}).get(name)
+    if kept and kept["knowledge"] != (source := teachers.source_of_knowledge(run, task)):
+        raise UserError(
+            f"{run.folder / CHOSEN}: {kept['coefficient']:g} was chosen for {task} with {kept['knowledge']}, and "
+            f"the settings now give {source}; choose again in notebook 04, or remove it"
+        )
+    return kept and kept["coefficient"]
+
+
+def choose(run: Run, name: str, task: Task, coefficient: float | None) -> None:
+    """Keeps a coefficient in the run, or with None returns to the search's.
+
+    Raises:
+        UserError: The coefficient is not positive, or no model is trained on the task.
+    """
+    known = [column.train for column in run.settings.columns]
+    if task not in known or (coefficient is not None and not coefficient > 0):
+        raise UserError(f"coefficient of {task}: must be above 0, for a task trained on, not {coefficient!r}")
+    kept = all_chosen(run)
+    choice = coefficient and {"coefficient": coefficient, "knowledge": teachers.source_of_knowledge(run, task)}
+    kept[task] = {**kept.get(task, {}), name: choice}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / CHOSEN, kept)
+
+
+def all_chosen(run: Run) -> dict[str, dict[str, Any]]:
+    """Returns the coefficients chosen by hand, by task and method, each with the teacher it was chosen for.
+
+    Raises:
+        UserError: The file is damaged, or names a method that the settings do not have.
+    """
+    path = run.folder / CHOSEN
+    try:
+        kept: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        names = {name for of_task in kept.values() for name in of_task}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged; remove it, and choose again in notebook 04") from error
+    if unknown := sorted(names - run.settings.all_methods.keys()):
+        raise UserError(f"{path}: {unknown[0]!r} is no method of this run; remove it, and choose again in notebook 04")
+    return kept

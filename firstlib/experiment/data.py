@@ -1,0 +1,149 @@
+"""A run's texts, tokens and hashes, each computed once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.hashing import stream_hash
+from firstlib.settings.schema import Model, Role, Settings, Task
+from firstlib.tasks.encoding import Encoded, encode_on_disk, encode_questions
+from firstlib.tasks.question import Item, Question
+from firstlib.tasks.source import DataSource
+
+T = TypeVar("T")
+EncodedQuestion = tuple[list[int], list[int]]
+
+
+class RunData:
+    """What every stage of a run reads: questions, examples, tokenizers, and the hashes that identify them."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        """Reads nothing yet."""
+        self.settings, self.seed = settings, seed
+        self.source = DataSource(settings, seed, lambda: self.tokenizer("student"), self.context_length)
+        self._kept: dict[Any, Any] = {}
+
+    def changed(self, settings: Settings) -> "RunData":
+        """Returns the data under other settings; shares everything read so far if the same texts and models remain."""
+        if _reads(settings) != _reads(self.settings):
+            return RunData(settings, self.seed)
+        other = RunData(settings, self.seed)
+        other.source, other._kept = self.source, self._kept
+        return other
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """Returns what `make` gave for this key the first time."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    # -- texts -------------------------------------------------------------------------------------------------
+
+    def items(self, task: Task, split: str = "test") -> Sequence[Item]:
+        """Returns one task's split: questions, or plain examples where answers are free text."""
+        return self.source.items(task, split)
+
+    def questions(self, task: Task, split: str = "test") -> list[Question]:
+        """Returns the questions of one task's `train`, `validation` or `test` split.
+
+        Raises:
+            UserError: The task's answers are free text.
+        """
+        found = [item for item in self.items(task, split) if isinstance(item, Question)]
+        if not found:
+            raise UserError(f"{task}: its answers are free text, so it has no questions with candidates")
+        return found
+
+    def has_candidates(self, task: Task, split: str = "test") -> bool:
+        """Whether the task's items are questions with candidates rather than free text."""
+        return isinstance(self.items(task, split)[0], Question)
+
+    def hash(self, task: Task, split: str) -> str:
+        """Returns a hash of a split's texts."""
+        return self.once(("hash", task, split), lambda: stream_hash(map(vars, self.items(task, split))))
+
+    # -- tokens ------------------------------------------------------------------------------------------------
+
+    def tokenizer(self, role: Role = "student") -> PreTrainedTokenizerBase:
+        """Returns the tokenizer of teacher or student."""
+        return self.once(("tokenizer", role), lambda: loading.load_tokenizer(self.model(role)))
+
+    def encoded(self, task: Task, split: str, role: Role = "student") -> Sequence[Encoded]:
+        """Returns a split's items with their right responses, as token ids."""
+        make = lambda: encode_on_disk(self.tokenizer(role), self.items(task, split))  # noqa: E731
+        return self.once(("encoded", task, split, role), make)
+
+    def encoded_questions(self, task: Task, split: str, role: Role) -> list[EncodedQuestion]:
+        """Returns each question's token ids up to the answer, and its candidates' ids."""
+        make = lambda: encode_questions(self.tokenizer(role), self.questions(task, split))  # noqa: E731
+        return self.once(("encoded questions", task, split, role), make)
+
+    def vocabulary(self, role: Role) -> int:
+        """Returns how many rows of a model's output head are tokens."""
+        return min(len(self.tokenizer(role)), loading.vocabulary_size(self.model(role)))
+
+    # -- models ------------------------------------------------------------------------------------------------
+
+    def model(self, role: Role) -> Model:
+        """Returns the settings of teacher or student."""
+        return self.settings.teacher if role == "teacher" else self.settings.student
+
+    def roles(self) -> tuple[Role, ...]:
+        """Returns the roles whose weights are available."""
+        return ("student",) if self.settings.knowledge.imported else ("teacher", "student")
+
+    @property
+    def knowledge_role(self) -> Role:
+        """Whose tokens stored knowledge is written in: the teacher's, or the student's where it was imported."""
+        return "student" if self.settings.knowledge.imported else "teacher"
+
+    def base_identity(self, role: Role) -> str:
+        """Returns what identifies a base model: a hash of its folder, or its hub name with the commit."""
+        return self.once(("identity", role), lambda: loading.base_identity(self.model(role)))
+
+    def context_length(self) -> int | None:
+        """Returns how many tokens both models can read at once; None if no configuration says so."""
+        known = [length for role in self.roles() if (length := loading.context_length(self.model(role)))]
+        return min(known, default=None)
+
+    def check_same_tokens(self) -> None:
+        """Checks, before anything costly, that teacher and student share token ids and that k fits.
+
+        Raises:
+            UserError: They do not, or `knowledge.k` exceeds the vocabulary.
+        """
+        if self.settings.knowledge.imported:
+            return
+        self.once("tokens", lambda: loading.check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
+        k, words = self.settings.knowledge.k, self.vocabulary("teacher")
+        if k > words:
+            raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens; lower it")
+
+    def check_same_encoding(self, task: Task, split: str) -> None:
+        """Checks that teacher and student split every example into the same tokens.
+
+        One vocabulary does not ensure it: merges and pre-tokenizers may differ.
+
+        Raises:
+            UserError: They do not; names the first example.
+        """
+        if not self.settings.knowledge.imported:
+            self.once(("same encoding", task, split), lambda: self._check_same_encoding(task, split))
+
+    def _check_same_encoding(self, task: Task, split: str) -> None:
+        pairs = zip(self.encoded(task, split, "teacher"), self.encoded(task, split, "student"), strict=True)
+        for ours, theirs in pairs:
+            if (ours.token_ids, ours.start) != (theirs.token_ids, theirs.start):
+                raise UserError(
+                    f"teacher and student: example {ours.id} of {task} is {len(ours.token_ids)} tokens to the teacher "
+                    f"and {len(theirs.token_ids)} to the student, split differently; choose a pair with one tokenizer"
+                )
+
+
+def _reads(settings: Settings) -> tuple[Any, ...]:
+    """The settings that decide what is read."""
+    models = [(model.base, model.revision, model.trust_remote_code) for model in (settings.teacher, settings.student)]
+    return (settings.data, settings.sizes, settings.columns, settings.knowledge.imported, *models)

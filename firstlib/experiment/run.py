@@ -1,0 +1,55 @@
+"""A preset under one seed, with its folder: what the functions of this room work on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firstlib.experiment.data import RunData
+from firstlib.runtime.artefacts import Artefacts
+from firstlib.settings.schema import Settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """Settings, seed, data and finished stages of one run.
+
+    Attributes:
+        changed: Whether the settings differ from those of the preset, whose folder the run shares.
+    """
+
+    settings: Settings
+    seed: int
+    artefacts: Artefacts
+    data: RunData
+    changed: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.artefacts.folder
+
+    def under(self, settings: Settings) -> "Run":
+        """Returns the run under other settings. It shares the folder: stages that do not change are reused."""
+        return replace(self, settings=settings, data=self.data.changed(settings), changed=True)
+
+    def stage(
+        self, name: str, content: dict[str, Any], make: Callable[[Path], None], *, together: bool = False
+    ) -> Path:
+        """Returns a stage's folder, computing it with the settings' CPU threads if it does not exist yet."""
+        with cpu_threads(self.settings.threads):
+            return self.artefacts.get(name, content, make, together=together)
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Runs torch with so many CPU threads; None: no change."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,233 @@
+"""The costly stages: train a model, extract a teacher's top k, ask a model. Frozen inputs in, files or answers out.
+
+Each input knows the content that its stage's folder is named after, so that what is hashed is what is computed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from firstlib import knowledge
+from firstlib.distillation.recalibration import Map, targets_of
+from firstlib.distillation.targets import SoftTargets
+from firstlib.evaluation.asking import Asking, ask, follow
+from firstlib.evaluation.predictions import Predictions
+from firstlib.knowledge import KnowledgeStore, Origin, TopK
+from firstlib.knowledge.servers.vllm_engine import extract_with_vllm
+from firstlib.models import loading
+from firstlib.models.loading import LanguageModel
+from firstlib.runtime import distributed
+from firstlib.runtime.artefacts import unfinished
+from firstlib.runtime.files import write_json
+from firstlib.runtime.sequences import select
+from firstlib.settings.schema import Knowledge, Model, Training
+from firstlib.tasks.encoding import Encoded
+from firstlib.tasks.question import Question
+
+# Bump when an artefact's format changes.
+FORMATS = {"training": 3, "predictions": 2}
+
+# Settings of training that change how a batch is divided and what is logged, not what is learned.
+_WITHOUT_EFFECT = {"micro_batch_size", "gradient_checkpointing", "eval_steps", "report_to", "checkpoint_minutes"}
+_RATES = {"teacher_learning_rate", "student_learning_rate"}
+_HALF = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class TargetInputs:
+    """The soft targets of a student's training.
+
+    Attributes:
+        store: The teacher's knowledge.
+        store_hash: What identifies it.
+        map: From stored probabilities to targets.
+        coefficient: Of the map.
+        tail: What becomes of the mass outside the targets' tokens.
+        student: Which softmax the student's probabilities come from.
+    """
+
+    store: KnowledgeStore
+    store_hash: str
+    map: str
+    coefficient: float
+    tail: str
+    student: str
+
+    def content(self) -> dict[str, Any]:
+        """Returns what a student's folder is named after."""
+        names = ("map", "coefficient", "tail", "student")
+        return {"knowledge": self.store_hash, **{name: getattr(self, name) for name in names}}
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Everything that a training depends on.
+
+    Attributes:
+        base: Identity of the base model.
+        data: Identity of the examples.
+        examples: What is trained on; without targets, on their right responses.
+        vocabulary: Rows of the output head that are tokens.
+        measure: Called on the model every `training.eval_steps` steps.
+    """
+
+    model: Model
+    base: str
+    training: Training
+    learning_rate: float
+    seed: int
+    threads: int | None
+    data: Any
+    examples: Sequence[Encoded]
+    vocabulary: int
+    targets: TargetInputs | None = None
+    measure: Callable[[LanguageModel], dict[str, float]] | None = None
+    logs: Path | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Returns what the model's folder is named after."""
+        without = {"base"} | ({"lora"} if self.model.tuning == "full" else set())
+        return {
+            "format": FORMATS["training"],
+            "base": self.base,
+            "model": self.model.model_dump(mode="json", exclude=without),
+            "training": self.training.model_dump(mode="json", exclude=_RATES | _WITHOUT_EFFECT),
+            "threads": self.threads,
+            "learning_rate": self.learning_rate,
+            "data": self.data,
+            "seed": self.seed,
+            **(self.targets.content() if self.targets else {}),
+        }
+
+
+def train(inputs: TrainingInputs, to: Path) -> None:
+    """Trains a model and writes its weights and `losses.json` to a folder."""
+    from firstlib.distillation import training  # here: the Trainer takes four seconds to import
+
+    torch.manual_seed(inputs.seed)
+    model = loading.load_for_training(inputs.model, inputs.seed)
+    run = training.TrainingRun(
+        inputs.learning_rate, inputs.seed, save_to=to, logs=inputs.logs, checkpoints=unfinished(to),
+        measure=inputs.measure,
+    )  # fmt: skip
+    if inputs.targets is None:
+        losses = training.fine_tune(model, inputs.examples, inputs.training, run, inputs.vocabulary)
+    else:
+        matching = training.Matching(inputs.targets.tail, inputs.targets.student, inputs.vocabulary)
+        targets = soft_targets_of(inputs.targets, inputs.examples)
+        losses = training.distill(model, targets, inputs.training, run, matching)
+    if distributed.rank() == 0:
+        write_json(to / "losses.json", losses)
+
+
+def soft_targets_of(inputs: TargetInputs, examples: Sequence[Encoded]) -> SoftTargets:
+    """Returns the recalibrated targets of the examples that the store holds; an import reported the missing ones."""
+    known = [place for place, example in enumerate(examples) if example.id in inputs.store]
+    recalibrate = partial(
+        targets_of,
+        kind=Map(inputs.map),
+        coefficient=inputs.coefficient,
+        temperatures=inputs.store.origin.temperatures,
+    )
+    return SoftTargets(select(examples, known), inputs.store, recalibrate)
+
+
+@dataclass(frozen=True)
+class ExtractionInputs:
+    """Everything that an extraction depends on.
+
+    Attributes:
+        teacher: Folder of the trained teacher.
+        origin: Of the store; its folder is named after it.
+        vocabulary: Rows of the output head that are tokens.
+    """
+
+    model: Model
+    teacher: Path
+    origin: Origin
+    settings: Knowledge
+    vocabulary: int
+    examples: Sequence[Encoded]
+
+
+def extract(inputs: ExtractionInputs, to: Path) -> None:
+    """Writes a teacher's top k on all examples as a store; each process writes its share."""
+    rank, processes = distributed.rank(), distributed.world_size()
+    parts = knowledge.RowGroupCache(unfinished(to) / knowledge.file_name(rank, processes))
+    found = _engine(inputs)(
+        knowledge.shard(inputs.examples, rank, processes), inputs.origin.k,
+        temperatures=inputs.origin.temperatures, vocabulary=inputs.vocabulary, known=parts.example_ids(),
+    )  # fmt: skip
+    knowledge.write_store(to, found, inputs.origin, rank, processes, parts)
+    distributed.barrier()
+    if rank == 0:
+        knowledge.check_complete(KnowledgeStore(to, inputs.origin), inputs.examples)
+
+
+def _engine(inputs: ExtractionInputs) -> Callable[..., Iterator[TopK]]:
+    if inputs.settings.engine == "vllm":
+        return partial(extract_with_vllm, inputs.model, inputs.teacher)
+    model = loading.load_trained(inputs.model, inputs.teacher)
+    return partial(knowledge.extract_top_k, model, batch=inputs.settings.batch_size)
+
+
+@dataclass(frozen=True)
+class AnswerInputs:
+    """Everything that a model's answers to one split depend on.
+
+    Attributes:
+        trained: Folder of a trained model; None: the base model is asked.
+        identity: Of the model that is asked.
+        data: Identity of the split.
+        questions: With candidates; empty where answers are free text.
+        encoded: The questions' token ids, or the examples of free text.
+    """
+
+    model: Model
+    trained: Path | None
+    identity: str
+    data: str
+    tokenizer: PreTrainedTokenizerBase
+    questions: Sequence[Question]
+    encoded: Any
+    asking: Asking
+
+    def content(self) -> dict[str, Any]:
+        """Returns what the answers' folder is named after."""
+        optional = {"normalisers": list(self.asking.normalisers)} if self.asking.normalisers else {}
+        optional |= {"temperature": self.asking.temperature} if self.asking.temperature != 1 else {}
+        return {
+            "format": FORMATS["predictions"],
+            "model": self.identity,
+            "data": self.data,
+            "k": self.asking.k,
+            **optional,
+        }
+
+
+def answer(inputs: AnswerInputs) -> Predictions:
+    """Loads a model and returns its answers."""
+    return answer_with(load(inputs.model, inputs.trained), inputs)
+
+
+def answer_with(model: LanguageModel, inputs: AnswerInputs) -> Predictions:
+    """Returns the answers of a model that is loaded already."""
+    if inputs.questions:
+        return ask(model, inputs.tokenizer, inputs.questions, inputs.asking, inputs.encoded)
+    return follow(model, inputs.encoded, inputs.asking)
+
+
+def load(model: Model, trained: Path | None) -> LanguageModel:
+    """Loads a trained model, or the base model, ready to be asked."""
+    return loading.load_trained(model, trained) if trained else loading.load_base(model).eval()
+
+
+def as_asked(model: Model, training: Training) -> Model:
+    """Returns a model's settings with the type that it was trained to compute in."""
+    half = _HALF.get(training.mixed_precision)
+    return model.model_copy(update={"dtype": half}) if half else model

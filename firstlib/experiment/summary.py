@@ -1,0 +1,87 @@
+"""What a run reports: the content of `results.json`."""
+
+from dataclasses import asdict
+from typing import Any
+
+from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import Row, Scores, evaluate
+from firstlib.experiment import answers, coefficients, students, teachers
+from firstlib.experiment.run import Run
+from firstlib.settings.schema import Reading, Task
+
+
+def training_tasks(run: Run) -> list[Task]:
+    """Returns every task that a model is trained on."""
+    return list(dict.fromkeys(column.train for column in run.settings.columns))
+
+
+def all_tasks(run: Run) -> list[Task]:
+    """Returns every task that a model is trained or tested on."""
+    tests = [test for column in run.settings.columns for test in column.test]
+    return list(dict.fromkeys([*training_tasks(run), *tests]))
+
+
+def predictions(run: Run, name: str, train: Task, test: Task, split: str = "test") -> Predictions:
+    """Returns the answers of the teacher or of a method's student."""
+    if name == "teacher":
+        return teachers.teacher_answers(run, train, test, split)
+    return students.student_answers(run, name, train, test, split)
+
+
+def rows(run: Run, reading: Reading | None = None, names: tuple[str, ...] = ()) -> list[Row]:
+    """Returns the results table: every method, or those named, on every test set of every column."""
+    return [
+        Row(name, column.setting, test, _scores(run, name, column.train, test, reading))
+        for column in run.settings.columns
+        for test in column.test
+        for name in names or run.settings.method_names
+    ]
+
+
+def _scores(run: Run, name: str, train: Task, test: Task, reading: Reading | None) -> Scores:
+    return evaluate(predictions(run, name, train, test), run.settings.measures, reading)
+
+
+def measured(run: Run, preset: str) -> dict[str, Any]:
+    """Returns everything that a run reports."""
+    tasks, tuned = training_tasks(run), run.settings.recalibrated
+    return {
+        "preset": preset,
+        "seed": run.seed,
+        "coefficients": {task: coefficients.coefficient(run, tuned, task) for task in tasks} if tuned else {},
+        "methods": {name: _method(run, name) for name in run.settings.methods},
+        "chosen_by_hand": coefficients.all_chosen(run),
+        "rows": [row.flat() for row in rows(run)],
+        "rows_by_vocabulary": [row.flat() for row in rows(run, "vocabulary")],
+        "base": _base_rows(run),
+        "coverage": {task: _coverage(run, task) for task in tasks},
+        "unusable": {task: run.data.source.unusable(task) for task in all_tasks(run)},
+    }
+
+
+def _method(run: Run, name: str) -> dict[str, Any]:
+    """A method's settings, and what was chosen for it on each task."""
+    method, tasks = run.settings.methods[name], training_tasks(run)
+    content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
+    if method.map != "none":
+        content["coefficients"] = {task: coefficients.coefficient(run, name, task) for task in tasks}
+    if method.afterwards:
+        content["temperatures"] = {task: students.student_temperature(run, name, task) for task in tasks}
+    return content
+
+
+def _base_rows(run: Run) -> list[dict[str, Any]]:
+    tests = dict.fromkeys(test for column in run.settings.columns for test in column.test)
+    return [
+        {"role": role, "dataset": test, **_base_scores(run, role, test)} for role in run.data.roles() for test in tests
+    ]
+
+
+def _base_scores(run: Run, role: Any, test: Task) -> dict[str, float]:
+    found = evaluate(answers.base_answers(run, role, test), run.settings.measures, "candidates")
+    return {name: value for name, value in asdict(found).items() if name != "n"}
+
+
+def _coverage(run: Run, task: Task) -> dict[str, float]:
+    probabilities = teachers.knowledge(run, task).all_probabilities()
+    return {f"top-{k}": float(probabilities[:, :k].sum(axis=1).mean()) for k in (1, probabilities.shape[1])}
