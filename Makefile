@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan app audit fuzz lint bench notebooks rates seeds real base-models real-base-models constraints clean
+.PHONY: help run test lab plan app audit fuzz lint bench notebooks settings-docs rates seeds real base-models real-base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ run: .venv/installed ## the whole of FIRST, end to end (PRESET=microworld SEED=0
 	@$(FIRST) run --preset $(PRESET) --seed $(SEED)
 
 test: .venv/installed-test ## every test
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache >/dev/null && $(BIN)/python -m pytest
 
 lab: .venv/installed ## JupyterLab on the notebooks, on this machine only
 	@$(FIRST) lab
@@ -38,15 +38,15 @@ fuzz: .venv/installed-test ## bytes without end into what reads presets and resp
 	$(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=60 -artifact_prefix=runs/ || exit 1; done
 
 lint: .venv/installed-test ## put code and notebooks into the common form
-	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-rates: .venv/installed ## validation accuracy at several learning rates, from which the preset's were chosen
+rates: .venv/installed ## validation accuracy at several learning rates, which chose the preset's
 	@$(BIN)/python scripts/choose_learning_rate.py
 
-seeds: .venv/installed ## the README's results over three seeds
+seeds: .venv/installed ## results over three seeds, written into README and docs/findings.md
 	@$(BIN)/python scripts/update_readme.py
 
-real: .venv/installed ## the README's table on real data in FIRST_REAL_DATA (after real-base-models; half an hour)
+real: .venv/installed ## the table of docs/findings.md on real data in FIRST_REAL_DATA (after real-base-models; half an hour)
 	@$(BIN)/python scripts/update_readme.py real
 
 bench: .venv-bench/installed ## ours against the peers' released packages (15 minutes)
@@ -64,6 +64,9 @@ base-models: .venv/installed ## pretrain the microworld's base models, one on ea
 real-base-models: .venv/installed ## pretrain two small Llamas on the real text in FIRST_REAL_DATA (about 40 minutes)
 	@$(BIN)/python scripts/pretrain_small_llama.py student & student=$$!; \
 	$(BIN)/python scripts/pretrain_small_llama.py teacher && wait $$student
+
+settings-docs: .venv/installed ## write docs/settings.md and the presets' JSON schema
+	@$(BIN)/python scripts/write_settings_docs.py
 
 constraints: .venv/installed-test ## write down the versions that are installed now
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

@@ -1,7 +1,7 @@
-"""Which learning rate? `make rates`: the one at which *fine-tuning* is most accurate on validation questions.
+"""Chooses the learning rate: `make rates` shows the validation accuracy of *fine-tuned* models at several rates.
 
-As in the paper there is one for teacher and student: the one with the highest mean over both. It is chosen for the
-baselines, before any method is compared, and then used by all of them.
+As in the paper, teacher and student share one rate: the one with the highest mean over both. It is chosen for the
+baselines, before any method is compared, and then used by all methods.
 """
 
 from collections.abc import Sequence
@@ -10,31 +10,29 @@ from statistics import mean
 from rich.console import Console
 from rich.table import Table
 
-from firstlib.experiment.experiment import Experiment
-from firstlib.settings.schema import Method, Task
+from firstlib import Experiment
+from firstlib.settings.schema import Role, Task
 
 CANDIDATES = (5e-4, 1e-3, 2e-3)
-ROLES: dict[str, Method] = {"teacher": "teacher", "student": "fine-tune"}
+METHODS: dict[Role, str] = {"teacher": "teacher", "student": "fine-tune"}
 
 
-def accuracies(experiment: Experiment, rate: float, method: Method) -> dict[Task, float]:
-    """Validation accuracy of a model fine-tuned at one rate, on each of its own tasks."""
-    role = "teacher" if method == "teacher" else "student"
-    other = experiment.change(**{f"training__{role}_learning_rate": rate})
+def accuracies(experiment: Experiment, rate: float, role: Role) -> dict[Task, float]:
+    """Returns the validation accuracy of a model fine-tuned at one rate, on each of its own tasks."""
+    other, method = experiment.change(**{f"training__{role}_learning_rate": rate}), METHODS[role]
     return {
-        task: float(other.predictions(method, task, task, "validation").correct().mean())
-        for task in experiment.training_tasks()
+        task: float(other.predictions(method, task, task, "validation").correct().mean()) for task in experiment.tasks
     }
 
 
 def table(experiment: Experiment, candidates: Sequence[float] = CANDIDATES) -> Table:
-    """A line a model and rate, validation accuracy in percent."""
+    """Returns a line per model and rate: validation accuracy in percent."""
     lines = Table(title="validation accuracy after fine-tuning, in percent")
-    for heading in ("model", "learning rate", *experiment.training_tasks(), "mean"):
+    for heading in ("model", "learning rate", *experiment.tasks, "mean"):
         lines.add_column(heading, justify="right")
     for rate in candidates:
-        found = {role: accuracies(experiment, rate, method) for role, method in ROLES.items()}
-        found["both"] = {task: mean(of[task] for of in found.values()) for task in experiment.training_tasks()}
+        found: dict[str, dict[Task, float]] = {role: accuracies(experiment, rate, role) for role in METHODS}
+        found["both"] = {task: mean(of[task] for of in found.values()) for task in experiment.tasks}
         for role, of in found.items():
             cells = [f"{100 * value:.1f}" for value in (*of.values(), mean(of.values()))]
             lines.add_row(role, f"{rate:g}", *cells, end_section=role == "both")

@@ -1,7 +1,7 @@
 """Pretrains the microworld's two base models: `make base-models` (about 15 minutes on 2 cores).
 
-Every number here was fixed before any method was compared, by realism alone: a base model knows the town,
-is calibrated, and knows the paper's prompt formats so little that fine-tuning has something to teach.
+All numbers were fixed before any methods were compared, and for realism only: a base model knows the town, is
+calibrated, and knows the paper's prompt formats little, which leaves room for fine-tuning.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
+from firstlib.tasks.encoding import IGNORE_INDEX
 from firstlib.tasks.microworld import corpus
 from firstlib.tasks.microworld.vocabulary import build_tokenizer
 from firstlib.tasks.microworld.world import make_world
@@ -28,15 +29,14 @@ MIX = {
     "yes-no quiz": 0.001,
     "instructions": 0.14,
 }
-Encoded = dict[str, list[int]]
+EncodedPage = dict[str, list[int]]
 BLOCK = 160  # tokens
 BATCH = 20  # blocks: about 64 pages
-IGNORE = -100
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A base model's size, and what it reads: first pages on letters alone, then pages of every sort."""
+    """A base model's size and curriculum: first pages that bind letters only, then pages of every sort."""
 
     width: int
     layers: int
@@ -53,7 +53,7 @@ SHAPES = {
 
 
 def blank_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """An untrained Llama of that shape."""
+    """Returns an untrained Llama of that shape."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=shape.width, intermediate_size=2 * shape.width,
@@ -65,14 +65,14 @@ def blank_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
     return LlamaForCausalLM(config)
 
 
-def encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[corpus.Page], Encoded]:
-    """A function that gives a page's token ids, begin and end included, and which of them are answers."""
+def encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[corpus.Page], EncodedPage]:
+    """Returns a function from a page to its token ids, including begin and end, and marks of answer tokens."""
 
-    @lru_cache(maxsize=100_000)  # pages are made of pieces that recur
+    @lru_cache(maxsize=100_000)  # pages share many pieces
     def piece(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def encode(page: corpus.Page) -> Encoded:
+    def encode(page: corpus.Page) -> EncodedPage:
         ids, answer = [tokenizer.bos_token_id], [0]
         for span in page:
             ids += piece(span.text)
@@ -83,18 +83,19 @@ def encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[corpus.Page], Encod
 
 
 class PageLoss:
-    """Answers weigh as much as all other words together: they are few, and what the town is about."""
+    """Gives answers and all other words equal weight in total: answers are few, but carry the town's facts."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:
-        """Mean over answers plus mean over other words; `labels` (B, T, 2) holds ids and answer marks."""
+        """Returns the mean over answers plus the mean over other words; `labels` `(B, T, 2)`: ids and answer marks."""
         ids, answer = labels[:, 1:, 0], labels[:, 1:, 1].bool()
-        losses = F.cross_entropy(outputs.logits[:, :-1].transpose(1, 2), ids, ignore_index=IGNORE, reduction="none")
-        return losses[answer].mean() + losses[~answer & (ids != IGNORE)].mean()
+        logits = outputs.logits[:, :-1].transpose(1, 2)
+        losses = F.cross_entropy(logits, ids, ignore_index=IGNORE_INDEX, reduction="none")
+        return losses[answer].mean() + losses[~answer & (ids != IGNORE_INDEX)].mean()
 
 
-def pack(pages: Iterable[Encoded], length: int = BLOCK) -> list[list[Encoded]]:
-    """Pages in blocks of at most `length` tokens, in their order."""
-    blocks: list[list[Encoded]] = [[]]
+def pack(pages: Iterable[EncodedPage], length: int = BLOCK) -> list[list[EncodedPage]]:
+    """Groups pages, in order, into blocks of at most `length` tokens."""
+    blocks: list[list[EncodedPage]] = [[]]
     for page in pages:
         if sum(len(other["input_ids"]) for other in blocks[-1]) + len(page["input_ids"]) > length:
             blocks.append([])
@@ -102,11 +103,11 @@ def pack(pages: Iterable[Encoded], length: int = BLOCK) -> list[list[Encoded]]:
     return blocks
 
 
-def collate(blocks: Sequence[Sequence[Encoded]], length: int = BLOCK) -> dict[str, torch.Tensor]:
-    """One batch of blocks. Positions start anew with each page, so that no page sees another."""
+def collate(blocks: Sequence[Sequence[EncodedPage]], length: int = BLOCK) -> dict[str, torch.Tensor]:
+    """Returns one batch of blocks. Positions restart with each page, so that pages do not see each other."""
     ids = torch.zeros(len(blocks), length, dtype=torch.long)
     positions = torch.arange(length).repeat(len(blocks), 1)
-    labels = torch.full((len(blocks), length, 2), IGNORE)
+    labels = torch.full((len(blocks), length, 2), IGNORE_INDEX)
     labels[..., 1] = 0
     for row, block in enumerate(blocks):
         end = 0
@@ -121,7 +122,7 @@ def collate(blocks: Sequence[Sequence[Encoded]], length: int = BLOCK) -> dict[st
 
 
 def pretrain(role: str, folder: Path, seed: int = 1) -> None:
-    """Trains one base model from scratch and writes it as a plain transformers folder in float16."""
+    """Trains one base model from scratch and saves it as a transformers folder in float16."""
     shape = SHAPES[role]
     world = make_world()
     tokenizer = build_tokenizer(corpus.text_of(page) for page in corpus.pages(world, 20_000, seed, MIX))
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("roles", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--folder", type=Path, default=Path("data/microworld"))
     options = parser.parse_args()
-    torch.set_num_threads(1)  # one core each: faster than sharing, and the sums do not depend on the machine's cores
+    torch.set_num_threads(1)  # one core per model: faster than sharing, and results do not depend on the machine
     for role in options.roles:
         pretrain(role, options.folder / role)
 

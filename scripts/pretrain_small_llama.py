@@ -1,8 +1,8 @@
-"""A small Llama from scratch on real text, to try the real path where no hub is: `make real-base-models`.
+"""Pretrains small Llamas on real text, to test real data sets without the hub: `make real-base-models`.
 
-It reads the passages of BoolQ and the instructions and answers of Alpaca as plain text, of the folder that
-`FIRST_REAL_DATA` names. It has never seen a choice letter, nor a question of CommonsenseQA or OpenBookQA: there it can
-only guess, and what a method does to a model that guesses is what is looked at. Nothing of it is shipped.
+The text is BoolQ's passages and Alpaca's instructions and answers, from the folder in `FIRST_REAL_DATA`. The models
+never see choice letters, nor questions of CommonsenseQA or OpenBookQA, so they can only guess there; the experiment
+shows what each method does to a model that guesses. The models are not shipped.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from firstlib.runtime.errors import UserError
 VOCABULARY = 8192
 BLOCK = 256  # tokens
 BATCH = 16  # blocks
-TOKENS = 800_000  # that are read: half of the text, so that two cores need half an hour
+TOKENS = 800_000  # tokens to train on: half of the text, half an hour on two cores
 SPECIAL = ["<s>", "</s>", "<pad>"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A base model's size, and how often it reads the text."""
+    """A base model's size and number of epochs."""
 
     width: int
     layers: int
@@ -49,23 +49,29 @@ SHAPES = {
 
 
 def texts(folder: Path) -> Iterator[str]:
-    """Every document: a passage, or an instruction with its input and answer.
+    """Yields every document: a passage, or an instruction with its input and answer.
 
     Raises:
-        UserError: The folder does not hold the files.
+        UserError: A file is missing; raised by the call itself.
     """
-    for file in ("boolq/train_2000.jsonl", "boolq/dev.jsonl", "alpaca/alpaca_9k.json"):
-        if not (folder / file).is_file():
-            raise UserError(f"FIRST_REAL_DATA: {folder} holds no {file}")
-        for row in datasets.load_dataset("json", data_files=str(folder / file), split="train"):
+    files = [folder / name for name in ("boolq/train_2000.jsonl", "boolq/dev.jsonl", "alpaca/alpaca_9k.json")]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"FIRST_REAL_DATA: there is no {file}; set it to the folder with boolq/ and alpaca/")
+    return _documents(files)
+
+
+def _documents(files: Sequence[Path]) -> Iterator[str]:
+    for file in files:
+        for row in datasets.load_dataset("json", data_files=str(file), split="train"):
             parts = [row.get(field) for field in ("title", "passage", "instruction", "input", "output")]
             yield "\n".join(part for part in parts if part)
 
 
 def build_tokenizer(documents: Sequence[str], size: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """A byte-level BPE: any text can be written, and every letter alone is a token."""
+    """Builds a byte-level BPE tokenizer: it encodes any text, and every single letter is a token."""
     backend = Tokenizer(BPE())
-    # brackets stand alone, so that the letter in "(a)" is one token
+    # Brackets are split off, so that the letter in "(a)" is one token.
     backend.pre_tokenizer = Steps([Split("(", "isolated"), Split(")", "isolated"), ByteLevel(add_prefix_space=False)])
     backend.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
@@ -77,7 +83,7 @@ def build_tokenizer(documents: Sequence[str], size: int = VOCABULARY) -> PreTrai
 
 
 def blank_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """An untrained Llama of that shape."""
+    """Returns an untrained Llama of that shape."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=shape.width, intermediate_size=8 * shape.width // 3,
@@ -89,13 +95,13 @@ def blank_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
 
 
 def blocks(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], length: int = BLOCK) -> torch.Tensor:
-    """All documents one after the other, each with its begin and end token, cut to rows of `length`."""
+    """Concatenates all documents, each with begin and end token, and cuts them into rows `(N, length)`."""
     ids = [i for row in tokenizer(list(documents))["input_ids"] for i in (*row, tokenizer.eos_token_id)]
     return torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
 
 
 def pretrain(role: str, documents: Sequence[str], folder: Path, seed: int = 1) -> None:
-    """Trains one base model and writes it as a plain transformers folder."""
+    """Trains one base model and saves it as a transformers folder."""
     shape, tokenizer = SHAPES[role], build_tokenizer(documents)
     model, rows = blank_model(shape, tokenizer, seed), blocks(tokenizer, documents)
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[: TOKENS // BLOCK]]
@@ -114,13 +120,13 @@ def pretrain(role: str, documents: Sequence[str], folder: Path, seed: int = 1) -
 
 
 def main() -> None:
-    """Makes `data/real/teacher` and `data/real/student`, which git ignores."""
+    """Builds `data/real/teacher` and `data/real/student`, which git ignores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("roles", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--folder", type=Path, default=Path("data/real"))
     options = parser.parse_args()
     documents = list(texts(Path(os.environ.get("FIRST_REAL_DATA", "no folder: set FIRST_REAL_DATA"))))
-    torch.set_num_threads(1)  # one core each, as the microworld's base models
+    torch.set_num_threads(1)  # one core per model, as for the microworld's base models
     for role in options.roles:
         pretrain(role, documents, options.folder / role)
 

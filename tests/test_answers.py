@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from firstlib.evaluation import asking
+from firstlib.evaluation.asking import Asking
 from firstlib.evaluation.predictions import Predictions, renormalise
+from firstlib.evaluation.temperature import fit_temperature
 from firstlib.models import loading
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode_question
@@ -63,7 +65,7 @@ def test_asking_is_a_plain_forward_pass(model, tokenizer, questions, found):
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_batch_size_and_company_do_not_matter(model, tokenizer, questions, found, batch):
-    again = asking.ask(model, tokenizer, questions[::-1], batch=batch)
+    again = asking.ask(model, tokenizer, questions[::-1], Asking(batch_size=batch))
     np.testing.assert_array_equal(again.question_id[::-1], found.question_id)
     np.testing.assert_array_equal(again.top_ids[::-1], found.top_ids)
     np.testing.assert_allclose(again.probabilities[::-1], found.probabilities, rtol=1e-4)
@@ -75,7 +77,7 @@ def test_a_truth_that_is_not_known_is_not_a_number(model, tokenizer, questions):
 
 
 def test_k_is_as_asked(model, tokenizer, questions):
-    assert asking.ask(model, tokenizer, questions[:2], k=3).top_ids.shape == (2, 3)
+    assert asking.ask(model, tokenizer, questions[:2], Asking(k=3)).top_ids.shape == (2, 3)
 
 
 def test_answers_are_kept(found, tmp_path):
@@ -100,6 +102,7 @@ def two():
         top_ids=np.array([[10, 11], [99, 11]]),
         top_probabilities=np.array([[0.4, 0.3], [0.8, 0.15]]),
         posterior=np.array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]),
+        log_normalisers=np.zeros((2, 0)),
     )
 
 
@@ -156,3 +159,55 @@ def test_under_equals_the_shares_where_the_top_tokens_are_the_candidates(two):
 def test_where_no_candidate_is_among_the_top_the_shares_are_even(two):
     moved = replace(two, top_ids=np.array([[1, 2], [3, 4]])).under(np.array([[0.5, 0.5], [0.5, 0.5]]))
     np.testing.assert_allclose(moved.shares(), [[1 / 3] * 3, [0.5, 0.5, 0]])
+
+
+# -- temperature, padding ----------------------------------------------------------------------------------------
+
+
+def test_a_temperature_divides_the_models_logits(model, tokenizer, questions, found):
+    tempered = asking.ask(model, tokenizer, questions, Asking(temperature=2.5, k=len(tokenizer)))
+    dense = asking.ask(model, tokenizer, questions, Asking(k=len(tokenizer)))
+    for one, other in zip(tempered.top_probabilities, dense.top_probabilities, strict=True):
+        expected = one[one > 1e-6]
+        power = other ** (1 / 2.5)
+        np.testing.assert_allclose(expected, (power / power.sum())[: len(expected)], rtol=1e-3)
+    shares = dense.shares() ** (1 / 2.5)
+    np.testing.assert_allclose(tempered.shares(), shares / shares.sum(1, keepdims=True), rtol=1e-3)
+    np.testing.assert_array_equal(tempered.predicted(), found.predicted())
+
+
+def test_stored_normalisers_apply_a_temperature_exactly(model, tokenizer, questions):
+    stored = (1.0, 1.7)
+    kept = asking.ask(model, tokenizer, questions, Asking(normalisers=stored))
+    asked = asking.ask(model, tokenizer, questions, Asking(temperature=1.7))
+    again = kept.at_temperature(1.7, stored)
+    np.testing.assert_allclose(again.probabilities, asked.probabilities, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(again.top_probabilities, asked.top_probabilities, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"not at 3; add it to knowledge\.temperatures"):
+        kept.at_temperature(3, stored)
+
+
+def test_padding_rows_of_the_head_get_no_mass(model, tokenizer, questions):
+    rows = loading.body_and_head(model)[1].weight.shape[0]
+    whole = asking.ask(model, tokenizer, questions, Asking(k=rows - 5))
+    trimmed = asking.ask(model, tokenizer, questions, Asking(vocabulary=rows - 5, k=rows - 5))
+    assert trimmed.top_ids.max() < rows - 5
+    np.testing.assert_allclose(trimmed.top_probabilities.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(trimmed.shares(), whole.shares(), rtol=1e-4)
+
+
+def test_a_fitted_temperature_has_the_lowest_nll():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 5))
+    truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    answer = np.array([rng.choice(5, p=p) for p in truth])
+    sure = truth**3 / (truth**3).sum(1, keepdims=True)  # three times too sure: T = 3 mends it
+    assert fit_temperature(sure, answer) == pytest.approx(3, rel=0.1)
+    assert fit_temperature(truth, answer) == pytest.approx(1, rel=0.1)
+
+
+def test_a_temperature_cannot_mend_what_is_ruled_out():
+    shares = np.array([[1.0, 0.0], [0.6, 0.4]])
+    assert fit_temperature(shares, np.array([1, 1])) == fit_temperature(shares[1:], np.array([1]))
+    with pytest.raises(ValueError, match="no right answer has any probability"):
+        fit_temperature(shares[:1], np.array([1]))

@@ -142,7 +142,7 @@ def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path, capsys):
     allowed = hub.read("csqa", Data(source="hub", max_unusable=0.02), tmp_path, FITS_ALL)["train"]
     assert (len(allowed.items), allowed.unusable) == (98, {"q1": "no answer"})
     assert "csqa train: 1 of 99 rows cannot be used: no answer: 1 (q1)" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"csqa train: 1 rows \(1.0%\) cannot be used: no answer: 1 \(q1\); mend"):
+    with pytest.raises(UserError, match=r"csqa train: 1 rows \(1.0%\) cannot be used: no answer: 1 \(q1\); fix"):
         hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)
 
 
@@ -184,7 +184,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
 
 def published(**counts):
     return {
-        split: hub.Published([Example(f"{split}-{i}", "p", "r") for i in range(count)], {})
+        split: hub.PublishedSplit([Example(f"{split}-{i}", "p", "r") for i in range(count)], {})
         for split, count in counts.items()
     }
 
@@ -218,7 +218,7 @@ def test_training_rows_alone_give_all_three_and_share_none():
 
 def test_the_cut_depends_on_seed_and_ids_alone():
     rows = published(train=50)
-    shuffled = {"train": hub.Published(rows["train"].items[::-1], {})}
+    shuffled = {"train": hub.PublishedSplit(rows["train"].items[::-1], {})}
     assert chosen(rows) == chosen(shuffled)
     assert ids(chosen(rows)["validation"]) != ids(chosen(rows, seed=1)["validation"])
 
@@ -316,7 +316,7 @@ def test_a_folder_that_is_not_set_is_named(real_preset, tmp_path, monkeypatch):
 
 def test_a_model_without_a_chat_format_is_refused(real_preset, tmp_path):
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=("data.chat_template=true",))
-    with pytest.raises(UserError, match="has no chat template; leave it off"):
+    with pytest.raises(UserError, match="has no chat template; set it to false"):
         experiment.questions("csqa")
 
 

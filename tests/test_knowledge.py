@@ -1,5 +1,6 @@
 """The teacher's top-k against a plain softmax over everything, and the store it is kept in."""
 
+import re
 from functools import partial, reduce
 from pathlib import Path
 
@@ -9,11 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from firstlib.distillation.recalibration import exact_temperature
 from firstlib.knowledge import (
     KnowledgeStore,
     Origin,
-    Parts,
+    RowGroupCache,
     TopK,
     bytes_by_k,
     extract_top_k,
@@ -22,8 +22,9 @@ from firstlib.knowledge import (
     write_store,
 )
 from firstlib.knowledge import store as stores
+from firstlib.knowledge.top_k import tempered as temper
 from firstlib.models import loading
-from firstlib.runtime.errors import UserError
+from firstlib.runtime.errors import StoreError, UserError
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
 
@@ -74,7 +75,7 @@ def everything(model, example):
 def test_a_model_that_gives_no_numbers_is_refused(bad, where):
     logits = torch.zeros(3, 20)
     logits[1, where] = bad
-    with pytest.raises(UserError, match="logits that are no numbers"):
+    with pytest.raises(UserError, match="logits that are not finite"):
         top_k_of_logits(logits, 5)
 
 
@@ -124,11 +125,11 @@ def test_parts_of_the_vocabulary_make_the_whole(width):
     logits[4, -1] = logits[5, 0] = 60.0
     temperatures = (0.5, 1.0, 2.5)
     parts = [
-        extraction._of_columns(logits[:, first : first + width], first, 5, temperatures)
+        extraction._partial_of_logits(logits[:, first : first + width], first, 5, temperatures)
         for first in range(0, 50, width)
     ]
-    merged = reduce(partial(extraction._merged, k=5, temperatures=temperatures), parts)
-    found, whole = extraction._finished(merged, temperatures), top_k_of_logits(logits, 5, temperatures)
+    merged = reduce(partial(extraction._merge, k=5, temperatures=temperatures), parts)
+    found, whole = extraction._normalise(merged, temperatures), top_k_of_logits(logits, 5, temperatures)
     assert torch.equal(found.token_ids, whole.token_ids)
     for one, other in zip(found, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
@@ -138,13 +139,13 @@ def test_parts_of_the_vocabulary_make_the_whole(width):
 def test_one_part_without_numbers_spoils_the_whole(bad):
     logits = torch.zeros(2, 20)
     logits[1, 17] = bad
-    a, b = (extraction._of_columns(logits[:, first : first + 10], first, 5, ()) for first in (0, 10))
-    with pytest.raises(UserError, match="logits that are no numbers"):
-        extraction._finished(extraction._merged(a, b, 5, ()), ())
+    a, b = (extraction._partial_of_logits(logits[:, first : first + 10], first, 5, ()) for first in (0, 10))
+    with pytest.raises(UserError, match="logits that are not finite"):
+        extraction._normalise(extraction._merge(a, b, 5, ()), ())
 
 
 def test_a_head_applied_in_parts_gives_what_it_gives_whole(model, encoded, extracted, monkeypatch):
-    monkeypatch.setattr(extraction, "NARROWEST", 64)
+    monkeypatch.setattr(extraction, "MIN_HEAD_ROWS", 64)
     monkeypatch.setattr(extraction, "CHUNK", 640)
     for item in extract_top_k(model, encoded, 5, temperatures=(1.0, 2.0)):
         whole = extracted[item.example_id]
@@ -254,7 +255,7 @@ def test_a_store_gives_back_what_was_written_in_half_precision(store, extracted)
 
 
 def test_examples_in_different_row_groups_are_found(extracted, tmp_path, monkeypatch):
-    monkeypatch.setattr(stores, "ROWS", 9)
+    monkeypatch.setattr(stores, "ROW_GROUP_SIZE", 9)
     store = KnowledgeStore(write(tmp_path, extracted.values()))
     assert pq.ParquetFile(store.path).num_row_groups > 2
     for name, item in extracted.items():
@@ -270,37 +271,37 @@ def broken_off(items, after):
 @pytest.fixture
 def half_done(model, encoded, tmp_path, monkeypatch):
     """The parts of an extraction that was broken off after five examples, in row groups of about nine positions."""
-    monkeypatch.setattr(stores, "ROWS", 9)
+    monkeypatch.setattr(stores, "ROW_GROUP_SIZE", 9)
     items = extract_top_k(model, encoded, 5, batch=3)
     with pytest.raises(RuntimeError, match="power cut"):
-        write_store(tmp_path / "half", broken_off(items, 5), ORIGIN, parts=Parts(tmp_path / "parts"))
+        write_store(tmp_path / "half", broken_off(items, 5), ORIGIN, cache=RowGroupCache(tmp_path / "parts"))
     return tmp_path / "parts"
 
 
 def extract_with(parts, model, encoded, folder):
     folder.mkdir()
-    known = parts.examples()
-    write_store(folder, extract_top_k(model, encoded, 5, batch=3, known=known), ORIGIN, parts=parts)
+    known = parts.example_ids()
+    write_store(folder, extract_top_k(model, encoded, 5, batch=3, known=known), ORIGIN, cache=parts)
     return folder.joinpath("knowledge.parquet").read_bytes()
 
 
 def test_an_extraction_goes_on_from_its_parts_to_the_same_bytes(half_done, model, encoded, tmp_path):
-    known = Parts(half_done).examples()
+    known = RowGroupCache(half_done).example_ids()
     assert 0 < len(known) < len(encoded)
-    resumed = extract_with(Parts(half_done), model, encoded, tmp_path / "resumed")
-    assert resumed == extract_with(Parts(tmp_path / "none"), model, encoded, tmp_path / "undisturbed")
+    resumed = extract_with(RowGroupCache(half_done), model, encoded, tmp_path / "resumed")
+    assert resumed == extract_with(RowGroupCache(tmp_path / "none"), model, encoded, tmp_path / "undisturbed")
 
 
 def test_a_damaged_part_and_all_after_it_are_extracted_again(half_done, model, encoded, tmp_path):
-    before = len(Parts(half_done).examples())
+    before = len(RowGroupCache(half_done).example_ids())
     first = min(half_done.iterdir())
     content = bytearray(first.read_bytes())
     content[len(content) // 2] ^= 1
     first.write_bytes(content)
-    assert not Parts(half_done).examples()
+    assert not RowGroupCache(half_done).example_ids()
     assert before
-    resumed = extract_with(Parts(half_done), model, encoded, tmp_path / "resumed")
-    assert resumed == extract_with(Parts(tmp_path / "none"), model, encoded, tmp_path / "undisturbed")
+    resumed = extract_with(RowGroupCache(half_done), model, encoded, tmp_path / "resumed")
+    assert resumed == extract_with(RowGroupCache(tmp_path / "none"), model, encoded, tmp_path / "undisturbed")
 
 
 def test_duckdb_and_datasets_read_a_store(store, extracted, tmp_path):
@@ -332,7 +333,7 @@ def test_with_its_log_normalisers_a_store_gives_any_temperature_exactly(model, e
             tempered = dense ** (1 / temperatures[column])
             expected = np.take_along_axis(tempered / tempered.sum(1, keepdims=True), item.token_ids, 1)
             normalisers = item.log_normalisers[:, [0, column]].T
-            found = exact_temperature(item.probabilities, temperatures[column], *normalisers)
+            found = temper(item.probabilities, temperatures[column], *normalisers)
             np.testing.assert_allclose(found, expected, rtol=3e-3)
             assert found.sum(1).max() <= 1.001  # half precision
 
@@ -351,7 +352,7 @@ def test_half_precision_is_that_of_float16_in_its_range():
 
 
 def test_an_unknown_example_is_named(store):
-    with pytest.raises(KeyError, match="nothing on example 'csqa-train-99999'"):
+    with pytest.raises(KeyError, match="has no example 'csqa-train-99999'"):
         store["csqa-train-99999"]
 
 
@@ -402,6 +403,42 @@ def test_a_store_is_not_measured_for_more_than_it_holds(store):
 
 def test_a_shortened_store_counts_what_was_cut_as_residual():
     ids, probabilities = np.array([[7, 8, 9]]), np.array([[0.5, 0.25, 0.125]])
-    short = stores._shortened(TopK("e", np.array([4]), ids, probabilities, np.array([0.125]), np.zeros((1, 0))), 1)
+    short = stores._truncate(TopK("e", np.array([4]), ids, probabilities, np.array([0.125]), np.zeros((1, 0))), 1)
     assert short.residual.tolist() == [0.5]
     assert (short.token_ids.tolist(), short.probabilities.tolist()) == ([[7]], [[0.5]])
+
+
+# -- arguments and temperatures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [{"k": 0}, {"k": 5, "temperatures": (0.0,)}], ids=["k", "temperature"])
+def test_wrong_arguments_are_refused_when_extraction_is_called(model, encoded, bad):
+    with pytest.raises(ValueError, match=r"k = 0|above 0"):
+        extract_top_k(model, encoded, **bad)
+
+
+def test_a_temperature_of_the_knowledge_is_that_of_its_normalisers(model, encoded):
+    stored = (2.0, 1.0)
+    item = next(extract_top_k(model, encoded, 5, temperatures=stored))
+    expected = temper(item.probabilities, 2.0, item.log_normalisers[:, 1], item.log_normalisers[:, 0])
+    np.testing.assert_array_equal(item.at_temperature(2.0, stored), expected)
+    np.testing.assert_allclose(item.at_temperature(1.0, stored), item.probabilities, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("temperature", "stored", "missing"), [(3.0, (1.0, 2.0), "3.0"), (2.0, (2.0,), "1.0")])
+def test_a_temperature_that_is_not_stored_is_named(temperature, stored, missing):
+    item = TopK("e", np.array([4]), np.array([[7]]), np.array([[0.5]]), np.array([0.5]), np.zeros((1, len(stored))))
+    complaint = rf"at temperatures {re.escape(str(list(stored)))}, not at {missing}; .*knowledge\.temperatures"
+    with pytest.raises(StoreError, match=complaint) as error:
+        item.at_temperature(temperature, stored)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "temperature", "complaint"),
+    [([[0.5]], 0.0, "above 0 and finite"), ([[0.5], [-0.1]], 2.0, "row 1: .*negative"), ([[0.9, 0.2]], 2.0, "row 0")],
+)
+def test_what_cannot_be_tempered_is_refused(probabilities, temperature, complaint):
+    rows = np.array(probabilities)
+    with pytest.raises(ValueError, match=complaint):
+        temper(rows, temperature, np.zeros(len(rows)), np.zeros(len(rows)))

@@ -15,7 +15,15 @@ from firstlib.distillation import recalibration
 from firstlib.distillation.losses import top_k_kl
 from firstlib.knowledge import KnowledgeStore, Origin, extract_top_k
 from firstlib.knowledge.servers.alignment import Reason
-from firstlib.knowledge.servers.logprobs import REPORT, UNMATCHED, Rules, Unmatched, import_logprobs, match, match_all
+from firstlib.knowledge.servers.logprobs import (
+    REPORT,
+    UNMATCHED,
+    Rules,
+    Unmatched,
+    import_logprobs,
+    match_all,
+    match_response,
+)
 from firstlib.knowledge.servers.responses import read_response
 from firstlib.knowledge.servers.spelling import pieces_of
 from firstlib.models import loading
@@ -46,7 +54,7 @@ class Student:
 
     def match(self, body, rules=RULES):
         response = read_response(json.dumps({"id": "e", **body}).encode(), "file, line 1")
-        return match(response, self.example, self.pieces, rules)
+        return match_response(response, self.example, self.pieces, rules)
 
 
 @pytest.fixture(params=ALL)
@@ -222,7 +230,7 @@ def test_prompt_logprobs_by_text(student):
 
 def test_ids_that_are_said_to_be_shared_and_are_not(student):
     body = prompted(student.ids, [{i: 0.6} for i in student.ids], lambda i: "other")
-    with pytest.raises(UserError, match=r"file, line 1: token \d+ reads 'other' to the teacher and .*not shared"):
+    with pytest.raises(UserError, match=r"file, line 1: token \d+ is .other. for the teacher and .*not shared"):
         student.match(body, Rules(1, shared_ids=True))
 
 
@@ -300,7 +308,7 @@ def test_whatever_is_said_what_comes_is_knowledge(kind, said, k, echo):
     texts, told = [text for text, _ in said], [top for _, top in said]
     own = [None if echo and at == 0 else -5.0 for at in range(len(said))]
     body = {"choices": [{"logprobs": {"tokens": texts, "token_logprobs": own, "top_logprobs": told}}]}
-    found = student.match(body, Rules(k, fewest=1, most_lost=0.5))
+    found = student.match(body, Rules(k, min_alternatives=1, max_lost_mass=0.5))
     known = [] if found.knowledge is None else found.knowledge.position.tolist()
     refused = [each.position for each in found.unmatched if each.token is None]
     assert sorted(known + refused) == student.positions
@@ -440,7 +448,7 @@ def test_too_much_mass_lost(student):
     found = at_first(student, top, Rules(2))
     assert found.knowledge is None
     assert (student.start, Reason.TOO_MUCH_LOST) in reasons(found)
-    assert at_first(student, top, Rules(2, most_lost=0.07)).knowledge is not None
+    assert at_first(student, top, Rules(2, max_lost_mass=0.07)).knowledge is not None
 
 
 def test_too_few_alternatives(student):
@@ -476,7 +484,7 @@ def test_rounded_logarithms_may_sum_to_a_little_more(student):
 
 def test_padding_is_the_lowest_unused_ids_with_no_mass():
     student = Student("word-level")
-    found = at_first(student, [alternative("<s>", 0.9), alternative(" no", 0.05)], Rules(4, fewest=2))
+    found = at_first(student, [alternative("<s>", 0.9), alternative(" no", 0.05)], Rules(4, min_alternatives=2))
     assert student.id("<s>") == 1
     assert found.knowledge.token_ids.tolist() == [[1, student.id(" no"), 0, 2]]
     assert found.knowledge.probabilities.tolist() == [[pytest.approx(0.9), pytest.approx(0.05), 0, 0]]
@@ -486,7 +494,9 @@ def test_padding_is_the_lowest_unused_ids_with_no_mass():
 def test_padding_is_well_defined_for_the_loss_and_for_maps_that_leave_it_alone():
     """The loss is that of the two real tokens; of the maps, Eq. 4 and label smoothing give padding mass."""
     student = Student("word-level")
-    found = at_first(student, [alternative(" yes", 0.6), alternative(" no", 0.4)], Rules(4, fewest=2)).knowledge
+    found = at_first(
+        student, [alternative(" yes", 0.6), alternative(" no", 0.4)], Rules(4, min_alternatives=2)
+    ).knowledge
     hidden = torch.randn(1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     head = torch.randn(len(student.pieces.texts), 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ids, targets = torch.from_numpy(found.token_ids), torch.from_numpy(found.probabilities)
@@ -574,7 +584,7 @@ def test_a_store_is_written_with_its_report(bring, tmp_path, examples):
         "probability": None,
     } in unmatched
     assert json.loads((tmp_path / "store" / REPORT).read_text())["imported"] == 2
-    assert str(report).startswith("2 of 21 positions imported, of 2 of 3 examples; 10.00% of their mass")
+    assert str(report).startswith("2 of 21 positions imported, from 2 of 3 examples; 10.00% of their mass")
 
 
 def test_an_example_without_a_response_is_told(bring):
@@ -593,12 +603,12 @@ def test_a_request_that_failed_may_be_asked_again(bring):
     ("contents", "rules", "complaint"),
     [
         ([answer("a"), answer("a")], Rules(2), r"answers\.jsonl, line 2: a second response to example 'a'"),
-        ([answer("z")], Rules(2), r"answers\.jsonl: nothing can be used. 0 of 21 .* 1 x no example has this id"),
-        ([], Rules(2), "nothing can be used. .* 3 x no response to it"),
+        ([answer("z")], Rules(2), r"answers\.jsonl: nothing can be imported. 0 of 21 .* 1 x no example has this id"),
+        ([], Rules(2), "nothing can be imported. .* 3 x no response"),
         ([answer("a")], Rules(0), "k: must be from 1 to the 37 tokens of the student's vocabulary, not 0"),
         ([answer("a")], Rules(38), "k: must be from 1 to the 37"),
-        ([answer("a")], Rules(2, fewest=3), "fewest alternatives: must be from 1 to k = 2, not 3"),
-        ([answer("a")], Rules(2, most_lost=2.0), "most mass lost: must be from 0 to 1"),
+        ([answer("a")], Rules(2, min_alternatives=3), "min_alternatives: must be from 1 to k = 2, not 3"),
+        ([answer("a")], Rules(2, max_lost_mass=2.0), "max_lost_mass: must be from 0 to 1"),
     ],
 )
 def test_what_cannot_be_imported(bring, contents, rules, complaint):
@@ -652,7 +662,7 @@ def test_the_store_is_that_of_extraction(base_folder, world):
         prompted(example.token_ids, by_id),
     ):
         response = read_response(json.dumps(body | content).encode(), "file, line 1")
-        found = match(response, example, pieces, Rules(5, shared_ids=True)).knowledge
+        found = match_response(response, example, pieces, Rules(5, shared_ids=True)).knowledge
         assert found.position.tolist() == expected.position.tolist()
         assert found.token_ids.tolist() == expected.token_ids.tolist()
         np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-4)

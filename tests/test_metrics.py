@@ -594,7 +594,7 @@ def test_brier_and_nll_are_scikit_learns():
         (lambda: metrics.ece([0.5, np.nan], [1, 1]), r"confidence\[1\] is nan: "),
         (lambda: metrics.ece([0.5, np.inf], [1, 1]), r"confidence\[1\] is inf: "),
         (lambda: metrics.ece([[0.5]], [1]), r"confidence has shape \(1, 1\): pass shape \(N,\)"),
-        (lambda: metrics.ece([0.5, 0.5, 0.5], [1, 0]), "correct has 2 rows and confidence 3: row 2 is alone"),
+        (lambda: metrics.ece([0.5, 0.5, 0.5], [1, 0]), "correct has 2 rows and confidence 3: row 2 has no partner"),
         (lambda: metrics.ece([0.5, 0.5], [1, 2]), r"correct\[1\] is 2: pass True or False"),
         (lambda: metrics.ece([0.5, 0.5], [1, np.nan]), r"correct\[1\] is nan: pass True or False"),
         (lambda: metrics.ece([0.5], [1], bins=0), "bins is 0: use 1 or more"),

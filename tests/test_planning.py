@@ -91,7 +91,7 @@ def loaded(spec, tmp_path, config=None):
         LlamaForCausalLM(config or LlamaConfig(**SHAPE)).save_pretrained(folder)
         return loading.load_for_training(spec.model_copy(update={"base": str(folder)}), seed=0).train()
     base = AutoModelForCausalLM.from_config(config or LlamaConfig(**SHAPE)).to(getattr(torch, spec.dtype))
-    return (base if spec.tuning == "full" else get_peft_model(base, loading._adapter(spec))).train()
+    return (base if spec.tuning == "full" else get_peft_model(base, loading._lora_config(spec))).train()
 
 
 def saved_bytes(model, batch, mixed):
@@ -313,7 +313,7 @@ def test_a_smaller_sample_is_scaled_up(tiny_preset):
 def test_published_rows_are_split_as_the_library_splits_them(task, test):
     settings = load_preset("llama2-13b-7b").change(sizes={"validation": 70, "test": test})
     rows = {
-        split: hub.Published([Example(f"{split}-{i}", "", "") for i in range(count)], {})
+        split: hub.PublishedSplit([Example(f"{split}-{i}", "", "") for i in range(count)], {})
         for split, count in PUBLISHED[task].rows.items()
     }
     for split in ("train", "validation", "test"):
@@ -358,7 +358,7 @@ def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
         raise UserError("not there")
 
     monkeypatch.setattr(loading, "load_tokenizer", missing)
-    with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*cannot be had"):
+    with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*not available"):
         planning.plan_task(settings, "own")
 
 
@@ -377,7 +377,7 @@ def test_an_unknown_model_without_the_hub_is_one_clear_line(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", missing)
-    with pytest.raises(UserError, match="'nobody/nothing': its configuration is neither known nor to be had"):
+    with pytest.raises(UserError, match="'nobody/nothing': its configuration is neither built in nor available"):
         anatomy_of(Model(base="nobody/nothing"))
 
 
@@ -461,7 +461,7 @@ def test_a_plan_reads_well_in_eighty_columns_and_names_what_would_help():
     assert cells(text, "RTX 4090")[-1] == "no"
     help_text = " ".join(text.split())
     assert "GiB to train teacher" in help_text
-    assert "has 22 of its 24 free. It fits with --set" in help_text
+    assert "can use 22 of its 24. It fits with --set" in help_text
     assert "--set teacher.tuning=qlora" in help_text
     assert "laptop" not in text
 

@@ -122,7 +122,7 @@ def test_the_plan_counts_a_models_parameters_to_the_last(preset, role):
 @pytest.mark.parametrize(("preset", "role"), ROLES)
 def test_an_adapter_fits_on_every_matrix_of_every_block_and_on_nothing_else(preset, role):
     spec = getattr(load_preset(preset), role)
-    adapted = get_peft_model(built(spec), loading._adapter(spec), low_cpu_mem_usage=True)
+    adapted = get_peft_model(built(spec), loading._lora_config(spec), low_cpu_mem_usage=True)
     trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
     counted = anatomy_of(spec)
     assert sum(p.numel() for p in trained.values()) == counted.adapter(spec.lora.rank)

@@ -8,16 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firstlib.distillation.recalibration import (
-    GRIDS,
-    Grid,
     Map,
     direct,
     label_smoothing,
     logit_temperature,
     recalibrate,
-    search,
     temperature,
 )
+from firstlib.distillation.search import GRIDS, Grid, search
 
 rows = st.lists(st.floats(0.001, 1), min_size=5, max_size=5).map(
     lambda values: np.array([sorted(np.array(values) / (sum(values) * 1.05), reverse=True)])

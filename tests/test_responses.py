@@ -175,11 +175,11 @@ TOP = (*LOGPROBS, "top_logprobs", 1)
 PROMPT_PART = ("choices", 0, "prompt_logprobs")
 
 BAD = {
-    "an empty object": (b"{}", "not a format that is known; expected an OpenAI"),
-    "a list": (b"[1]", "not a format that is known"),
-    "a number": (b"3", "not a format that is known"),
+    "an empty object": (b"{}", "unknown format; expected an OpenAI"),
+    "a list": (b"[1]", "unknown format"),
+    "a number": (b"3", "unknown format"),
     "text": (b"hello", "not JSON"),
-    "cut short": (json.dumps(COMPLETION).encode()[:-9], "not JSON .*is the file cut short"),
+    "cut short": (json.dumps(COMPLETION).encode()[:-9], "not JSON .*is the file truncated"),
     "not UTF-8": (b'{"id": "\xff"}', "not JSON"),
     "NaN": (line(COMPLETION, *TOP, " a", to=math.nan), "finite number"),
     "infinity": (line(COMPLETION, *TOP, " a", to=-math.inf), "finite number"),
@@ -187,14 +187,14 @@ BAD = {
     "a positive logarithm": (line(COMPLETION, *TOP, " a", to=0.5), "less than or equal to 0.001, not 0.5"),
     "text for a number": (line(COMPLETION, *TOP, " a", to="-1"), "valid number, not '-1'"),
     "true for a number": (line(COMPLETION, *TOP, " a", to=True), "valid number, not True"),
-    "more than all": (line(COMPLETION, *TOP, to={"a": -0.1, "b": -0.1}), "'a' sum to 1.810, over 1"),
+    "more than all": (line(COMPLETION, *TOP, to={"a": -0.1, "b": -0.1}), "'a' and its alternatives sum to 1.810"),
     "lengths that differ": (
         line(COMPLETION, *LOGPROBS, "tokens", to=["Q:"]),
         "1 tokens, but 2 token_logprobs and 2 top",
     ),
     "no token_logprobs": (line(COMPLETION, *LOGPROBS, "token_logprobs", to=...), "2 tokens, but 0 token_logprobs"),
-    "no log-probabilities": (line(COMPLETION, *LOGPROBS, to=None), "without log-probabilities"),
-    "unknown log-probabilities": (line(COMPLETION, *LOGPROBS, to={"words": []}), "not a format that is known"),
+    "no log-probabilities": (line(COMPLETION, *LOGPROBS, to=None), "no log-probabilities"),
+    "unknown log-probabilities": (line(COMPLETION, *LOGPROBS, to={"words": []}), "unknown format"),
     "no choices": (line(COMPLETION, "choices", to=[]), "choices: .*at least 1"),
     "two choices": (line(COMPLETION, "choices", to=COMPLETION["choices"] * 2), "choices: .*at most 1"),
     "no name": (line(COMPLETION, "id", to=...), "no `custom_id` and no `id`"),
@@ -204,13 +204,13 @@ BAD = {
         line(PROMPTED, "choices", 0, "prompt_token_ids", to=[5]),
         "2 prompt_logprobs, but 1 prompt_tok",
     ),
-    "no ids": (line(PROMPTED, "choices", 0, "prompt_token_ids", to=...), "but 0 prompt_token_ids; ask with return_tok"),
+    "no ids": (line(PROMPTED, "choices", 0, "prompt_token_ids", to=...), "but 0 prompt_token_ids; request return_tok"),
     "its own token untold": (
         line(PROMPTED, "choices", 0, "prompt_token_ids", to=[5, 8]),
-        r"prompt_logprobs\[1\] does not hold token 8",
+        r"prompt_logprobs\[1\] lacks the prompt.s own token 8",
     ),
     "no byte": (line(CHAT, *LOGPROBS, "content", 0, "bytes", to=[300]), "less than or equal to 255, not 300"),
-    "a body that is none": (b'{"custom_id": "e", "response": {"status_code": 200, "body": "ok"}}', "not a format"),
+    "a body that is none": (b'{"custom_id": "e", "response": {"status_code": 200, "body": "ok"}}', "unknown format"),
     "very deep": (b"[" * 100_000, "not JSON"),
     "half a pair": (b'{"id": "\\ud800", "choices": []}', "not JSON"),
 }
@@ -226,13 +226,13 @@ def test_a_bad_line_is_one_line_of_complaint_with_its_place(name):
 
 
 def test_a_line_may_be_too_long(monkeypatch):
-    monkeypatch.setattr(responses, "LONGEST", 10)
+    monkeypatch.setattr(responses, "MAX_LINE_BYTES", 10)
     with pytest.raises(UserError, match="line 1: over 0 MiB"):
         read_response(b" " * 11, "file, line 1")
 
 
 def test_a_long_line_is_not_read_whole(monkeypatch, tmp_path):
-    monkeypatch.setattr(responses, "LONGEST", 1000)
+    monkeypatch.setattr(responses, "MAX_LINE_BYTES", 1000)
     (tmp_path / "r.jsonl").write_bytes(b"x" * 10_000)
     with pytest.raises(UserError, match=r"r\.jsonl, line 1: over"):
         list(read_responses(tmp_path / "r.jsonl"))
@@ -287,3 +287,8 @@ def places(content, path=()):
     for key in content if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
         yield (*path, key)
         yield from places(content[key], (*path, key))
+
+
+def test_a_file_that_cannot_be_read_is_refused_when_reading_is_called(tmp_path):
+    with pytest.raises(UserError, match="nowhere: cannot be read"):
+        read_responses(tmp_path / "nowhere")

@@ -3,7 +3,7 @@
 import pytest
 
 from firstlib.runtime.errors import UserError
-from firstlib.settings.loading import change_settings, load_preset, preset_names
+from firstlib.settings.loading import PRESETS, change_settings, load_preset, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -18,11 +18,12 @@ def test_overrides_reach_nested_keys():
 
 def test_a_change_is_validated_and_leaves_the_rest():
     settings = load_preset("smoke")
-    changed = change_settings(settings, distillation__student="renormalised")
-    assert changed.distillation.student == "renormalised"
+    changed = change_settings(settings, methods__first__student="renormalised")
+    assert changed.methods["first"].student == "renormalised"
+    assert changed.methods["distill"] == settings.methods["distill"]
     assert changed.training == settings.training
-    with pytest.raises(UserError, match=r"distillation\.student"):
-        change_settings(settings, distillation__student="half")
+    with pytest.raises(UserError, match=r"methods\.first\.student"):
+        change_settings(settings, methods__first__student="half")
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,91 @@ def test_a_column_may_train_on_fewer_questions():
     assert settings.count("boolq", "test") == settings.sizes.test
     fewer = load_preset("microworld", ["sizes.train=100"])
     assert [fewer.count(task, "train") for task in ("csqa", "boolq", "alpaca")] == [100, 100, 100]
+
+
+# -- methods -----------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_five_methods_are_the_default():
+    settings = load_preset("smoke")
+    assert settings.method_names == ("teacher", "fine-tune", "distill", "label-smoothing", "first")
+    assert settings.recalibrated == "first"
+    first, smoothed = settings.methods["first"], settings.methods["label-smoothing"]
+    assert (first.learns, first.map, first.rule) == ("top-k", "temperature", "validation-ece")
+    assert (smoothed.map, smoothed.fixed_coefficient, smoothed.rule) == ("label-smoothing", 0.1, None)
+
+
+def test_an_override_adds_a_method_to_the_default_ones():
+    settings = load_preset("smoke", ["methods.first-c0.1={learns: top-k, map: temperature, coefficient: 0.1}"])
+    assert settings.method_names[-2:] == ("first", "first-c0.1")
+    assert settings.methods["first-c0.1"].fixed_coefficient == 0.1
+
+
+def test_a_list_of_methods_replaces_the_default_ones(tmp_path):
+    path = tmp_path / "two.yaml"
+    smoke = (PRESETS / "smoke.yaml").read_text()
+    path.write_text(smoke + "methods: {fine-tune: {learns: answers}, mine: {learns: top-k, map: logit-temperature}}\n")
+    settings = load_preset(str(path))
+    assert settings.method_names == ("teacher", "fine-tune", "mine")
+    assert settings.recalibrated == "mine"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("methods.first.coefficient=-1", r"methods\.first: coefficient: a temperature must be greater than 0, not -1"),
+        (
+            "methods.first.coefficient=best",
+            r"methods\.first\.coefficient: must be a number, or one of validation-ece, ",
+        ),
+        ("methods.first.map=wild", r"methods\.first\.map: .*'none', 'label-smoothing'"),
+        ("methods.distill.coefficient=1", r"methods\.distill: coefficient: means something only with a map"),
+        ("methods.fine-tune.tail=ghost", r"methods\.fine-tune: tail: means something only with learns: top-k"),
+        ("methods.distill.folds=3", r"methods\.distill: folds: means something only with knowledge: cross-fitted"),
+        ("methods.label-smoothing.coefficient=2", "label smoothing moves a mass from 0 to 1, not 2"),
+        ("methods.first={learns: top-k, student: renormalised, tail: ghost}", "a renormalised student has no mass"),
+        ("methods.teacher={learns: answers}", "'teacher' cannot be a method's name"),
+        ("methods.a/b={learns: answers}", "'a/b' cannot be a method's name"),
+        ("beyond.first={learns: answers}", "'first' is in both"),
+        ("methods.x={learns: top-k, map: exact-temperature}", r"list them in knowledge\.temperatures, now \[\]"),
+        ("methods.first.taill=drop", r"methods\.first\.taill"),
+        ("methods={}", "at least 1 item"),
+    ],
+)
+def test_a_method_that_cannot_be_is_refused_in_one_line(override, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
+        load_preset("smoke", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_imported_knowledge_cannot_be_cross_fitted():
+    overrides = ["knowledge.imported=stores", "methods.x={learns: top-k, knowledge: cross-fitted}"]
+    with pytest.raises(UserError, match=r"methods\.x: imported knowledge cannot be cross-fitted"):
+        load_preset("smoke", overrides)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("training.batch=8", "training.batch is now training.global_batch_size"),
+        ("training.device_batch=8", "training.device_batch is now training.micro_batch_size"),
+        ("training.warmup=0.1", "training.warmup is now training.lr_warmup_fraction"),
+        ("training.evaluate_every=2", "training.evaluate_every is now training.eval_steps"),
+        ("knowledge.batch=2", "knowledge.batch is now knowledge.batch_size"),
+        ("data.longest=100", "data.longest is now data.max_length"),
+        ("data.unusable=0.1", "data.unusable is now data.max_unusable"),
+        ("recalibration.first_map=temperature", "recalibration.first_map is now methods.first.map"),
+        ("recalibration.coefficient=0.3", "recalibration.coefficient is now methods.first.coefficient"),
+        (
+            "recalibration.label_smoothing=0.2",
+            "recalibration.label_smoothing is now methods.label-smoothing.coefficient",
+        ),
+        ("distillation.tail=ghost", "distillation.tail is now tail of every method that learns top-k"),
+        ("distillation.student=full", "distillation.student is now student of every method that learns top-k"),
+        ("columns=[{setting: in-domain, train: csqa, test: [csqa], at_most: 3}]", "is now columns.max_train_examples"),
+    ],
+)
+def test_a_key_of_earlier_versions_is_refused_with_the_new_one(old, new):
+    with pytest.raises(UserError, match=new.replace(".", r"\.")) as error:
+        load_preset("smoke", [old])
+    assert "\n" not in str(error.value)

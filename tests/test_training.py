@@ -8,14 +8,19 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from firstlib.distillation import training
+from firstlib.distillation.loggers import check_loggers
+from firstlib.distillation.targets import SoftTargets, Targets, soft_targets
+from firstlib.distillation.training import Matching, TrainingRun
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
-from firstlib.settings.schema import Distillation, Training
+from firstlib.settings.schema import Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
-ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # a warm-up would begin, and here end, at a rate of 0
+ONE_STEP = Training(
+    epochs=1, global_batch_size=8, lr_warmup_fraction=0.0
+)  # a warm-up would begin, and here end, at a rate of 0
 SHORT = Training(epochs=1, global_batch_size=4)
 
 
@@ -37,39 +42,39 @@ def log_softmax(model, example):
     return logits[example.start - 1 : -1].log_softmax(-1)
 
 
-def random_lessons(examples, vocabulary, k=5, seed=0):
+def random_targets(examples, vocabulary, k=5, seed=0):
     rng = np.random.default_rng(seed)
-    lessons = []
+    found = []
     for example in examples:
         positions = len(example.token_ids) - example.start
         ids = np.stack([rng.permutation(vocabulary)[:k] for _ in range(positions)])
-        lessons.append(lesson_on(example, ids, rng.dirichlet(np.ones(k), positions)))
-    return lessons
+        found.append(targets_on(example, ids, rng.dirichlet(np.ones(k), positions)))
+    return found
 
 
-def lesson_on(example, token_ids, targets):
-    return training.Lesson(example, np.arange(example.start, len(example.token_ids)), token_ids, targets)
+def targets_on(example, token_ids, targets):
+    return Targets(example, np.arange(example.start, len(example.token_ids)), token_ids, targets)
 
 
-def dense_loss(model, lessons):
+def dense_loss(model, targets):
     """Eq. 5, position by position, on the model's own logits."""
     terms = []
-    for lesson in lessons:
-        s = log_softmax(model, lesson.example).gather(1, torch.from_numpy(lesson.token_ids)).numpy()
-        terms.append((lesson.targets * (np.log(lesson.targets) - s)).sum(1))
+    for each in targets:
+        s = log_softmax(model, each.example).gather(1, torch.from_numpy(each.token_ids)).numpy()
+        terms.append((each.probabilities * (np.log(each.probabilities) - s)).sum(1))
     return float(np.concatenate(terms).mean())
 
 
-def make_trainer(model, folder, **distillation):
+def make_trainer(model, folder, **matching):
     arguments = TrainingArguments(output_dir=str(folder), report_to="none")
-    return training.DistillationTrainer(Distillation(**distillation), model=model, args=arguments)
+    return training.DistillationTrainer(Matching(**matching), model=model, args=arguments)
 
 
 def weights(model):
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-# -- lessons -----------------------------------------------------------------------------------------------------
+# -- targets -----------------------------------------------------------------------------------------------------
 
 
 def knowledge_on(example, shift=0):
@@ -80,27 +85,27 @@ def knowledge_on(example, shift=0):
     )
 
 
-def test_a_lesson_joins_an_example_with_its_knowledge(examples):
-    lesson = training.make_lesson(examples[0], knowledge_on(examples[0]), lambda p: p / 2)
-    assert lesson.example is examples[0]
-    np.testing.assert_array_equal(lesson.targets, 0.1)
+def test_targets_join_an_example_with_its_knowledge(examples):
+    found = soft_targets(examples[0], knowledge_on(examples[0]), lambda item: item.probabilities / 2)
+    assert found.example is examples[0]
+    np.testing.assert_array_equal(found.probabilities, 0.1)
 
 
-def test_a_lesson_refuses_other_positions_and_other_examples(examples):
+def test_other_positions_and_other_examples_are_refused(examples):
     for wrong in (knowledge_on(examples[0], shift=1), knowledge_on(examples[1])):
         with pytest.raises(ValueError, match=f"{examples[0].id}.*extract again"):
-            training.make_lesson(examples[0], wrong, lambda p: p)
+            soft_targets(examples[0], wrong, lambda item: item.probabilities)
 
 
-def test_lessons_are_made_from_the_store_when_asked_for(examples, tmp_path):
+def test_targets_are_made_from_the_store_when_asked_for(examples, tmp_path):
     items = [knowledge_on(example) for example in examples]
     write_store(tmp_path, items[::-1], Origin("t", "t", "d", items[0].token_ids.shape[1]))
-    lessons = training.Lessons(examples, KnowledgeStore(tmp_path), lambda p: 2 * p)
-    assert len(lessons) == len(examples)
-    for example, item, lesson in zip(examples, items, lessons, strict=True):
-        assert lesson.example is example
-        np.testing.assert_array_equal(lesson.token_ids, item.token_ids)
-        np.testing.assert_allclose(lesson.targets, 2 * item.probabilities, rtol=2**-11)
+    targets = SoftTargets(examples, KnowledgeStore(tmp_path), lambda item: 2 * item.probabilities)
+    assert len(targets) == len(examples)
+    for example, item, each in zip(examples, items, targets, strict=True):
+        assert each.example is example
+        np.testing.assert_array_equal(each.token_ids, item.token_ids)
+        np.testing.assert_allclose(each.probabilities, 2 * item.probabilities, rtol=2**-11)
 
 
 # -- the losses --------------------------------------------------------------------------------------------------
@@ -116,45 +121,45 @@ def test_the_head_is_applied_to_the_last_hidden_state(model, examples):
 
 def test_nothing_is_left_to_learn_where_the_student_is_the_target(model, examples, tmp_path):
     """K = V and q = s: the loss is 0, and so is its gradient in every weight."""
-    lessons = []
+    targets = []
     for example in examples[:3]:
         s = log_softmax(model, example).exp().numpy()
-        lessons.append(lesson_on(example, np.tile(np.arange(s.shape[1]), (len(s), 1)), s))
-    batch = training._collate(lessons)
+        targets.append(targets_on(example, np.tile(np.arange(s.shape[1]), (len(s), 1)), s))
+    batch = training._collate(targets)
     make_trainer(model, tmp_path).compute_loss(model, batch).backward()
     largest = max(float(p.grad.abs().max()) for p in model.parameters())
     assert make_trainer(model, tmp_path).compute_loss(model, batch).item() == pytest.approx(0, abs=1e-6)
     assert largest < 1e-6
-    uniform = [replace(x, targets=np.full_like(x.targets, 1 / x.targets.shape[1])) for x in lessons]
+    uniform = [replace(x, probabilities=np.full_like(x.probabilities, 1 / x.probabilities.shape[1])) for x in targets]
     model.zero_grad()
     make_trainer(model, tmp_path).compute_loss(model, training._collate(uniform)).backward()
     assert max(float(p.grad.abs().max()) for p in model.parameters()) > 1e-4  # another target does pull
 
 
 def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples, tmp_path):
-    lessons = random_lessons(examples, loading.body_and_head(model)[1].weight.shape[0])
-    expected = dense_loss(model, lessons)
-    trainer, batch = make_trainer(model, tmp_path), training._collate(lessons)
+    targets = random_targets(examples, loading.body_and_head(model)[1].weight.shape[0])
+    expected = dense_loss(model, targets)
+    trainer, batch = make_trainer(model, tmp_path), training._collate(targets)
     assert trainer.compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
     assert trainer.compute_loss(model, batch, return_outputs=True)[0].item() == pytest.approx(expected, rel=1e-5)
-    trainer.release()
-    assert dense_loss(model, lessons) == expected  # the model has its own forward pass back
+    trainer.restore_forward()
+    assert dense_loss(model, targets) == expected  # the model has its own forward pass back
 
 
 def test_a_part_of_a_batch_weighs_by_its_positions(model, examples, tmp_path):
     """Two parts told the whole's count of positions add up to the whole's mean."""
-    trainer, lessons = make_trainer(model, tmp_path), random_lessons(examples, 100)
-    whole = trainer.compute_loss(model, training._collate(lessons)).item()
-    count = sum(len(lesson.targets) for lesson in lessons)
+    trainer, targets = make_trainer(model, tmp_path), random_targets(examples, 100)
+    whole = trainer.compute_loss(model, training._collate(targets)).item()
+    count = sum(len(each.probabilities) for each in targets)
     parts = [
         trainer.compute_loss(model, training._collate(part), num_items_in_batch=count).item()
-        for part in (lessons[:3], lessons[3:])
+        for part in (targets[:3], targets[3:])
     ]
     assert sum(parts) == pytest.approx(whole, rel=1e-5)
 
 
 def test_readings_of_eq_5_reach_the_loss(model, examples, tmp_path):
-    batch = training._collate(random_lessons(examples, 100))
+    batch = training._collate(random_targets(examples, 100))
     full, renormalised = (
         make_trainer(model, tmp_path, student=s).compute_loss(model, batch).item() for s in ("full", "renormalised")
     )
@@ -166,14 +171,14 @@ def test_fine_tuning_counts_response_tokens_alone(model, examples):
         log_softmax(model, e)[range(len(e.token_ids) - e.start), e.token_ids[e.start :]].numpy() for e in examples
     ]
     expected = -np.concatenate(per_token).mean()
-    losses = training.fine_tune(model, examples, ONE_STEP, training.Course(1e-3, 0))
+    losses = training.fine_tune(model, examples, ONE_STEP, TrainingRun(1e-3, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
 def test_distilling_reports_its_loss(model, examples):
-    lessons = random_lessons(examples, 100)
-    expected = dense_loss(model, lessons)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-3, 0))
+    targets = random_targets(examples, 100)
+    expected = dense_loss(model, targets)
+    losses = training.distill(model, targets, ONE_STEP, TrainingRun(1e-3, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
@@ -181,20 +186,20 @@ def test_distilling_reports_its_loss(model, examples):
 
 
 def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
-    losses = training.fine_tune(model, examples[:4], Training(epochs=25, global_batch_size=4), training.Course(1e-2, 0))
+    losses = training.fine_tune(model, examples[:4], Training(epochs=25, global_batch_size=4), TrainingRun(1e-2, 0))
     assert len(losses) == 25
     assert losses[-1] < 0.1 * losses[0]
 
 
 def test_distillation_moves_the_student_to_the_targets(model, examples):
-    lessons = random_lessons(examples[:2], 100)
-    before = dense_loss(model, lessons)
-    training.distill(model, lessons, Training(epochs=40, global_batch_size=2), Distillation(), training.Course(1e-2, 0))
+    targets = random_targets(examples[:2], 100)
+    before = dense_loss(model, targets)
+    training.distill(model, targets, Training(epochs=40, global_batch_size=2), TrainingRun(1e-2, 0))
     model.eval()
-    assert dense_loss(model, lessons) < 0.1 * before
-    for lesson in lessons:
-        s = log_softmax(model, lesson.example).exp().gather(1, torch.from_numpy(lesson.token_ids)).numpy()
-        assert np.abs(s - lesson.targets).max() < 0.3
+    assert dense_loss(model, targets) < 0.1 * before
+    for each in targets:
+        s = log_softmax(model, each.example).exp().gather(1, torch.from_numpy(each.token_ids)).numpy()
+        assert np.abs(s - each.probabilities).max() < 0.3
 
 
 @pytest.mark.parametrize("distilled", [False, True])
@@ -202,10 +207,10 @@ def test_the_seed_decides_every_weight(base, examples, distilled):
     def train(seed):
         model = loading.load_for_training(base, seed)
         if distilled:
-            lessons = random_lessons(examples, 100)
-            training.distill(model, lessons, SHORT, Distillation(), training.Course(1e-3, seed))
+            targets = random_targets(examples, 100)
+            training.distill(model, targets, SHORT, TrainingRun(1e-3, seed))
         else:
-            training.fine_tune(model, examples, SHORT, training.Course(1e-3, seed))
+            training.fine_tune(model, examples, SHORT, TrainingRun(1e-3, seed))
         return weights(model)
 
     first, again, other = train(0), train(0), train(1)
@@ -217,41 +222,44 @@ def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples)
     model = loading.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
     before = weights(model)
     assert any(p.dtype == torch.uint8 for p in before.values())
-    lessons = random_lessons(examples, 100)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
+    targets = random_targets(examples, 100)
+    losses = training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     assert len(losses) == 1
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_B." in name}  # A moves once B is no longer 0
-    training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
+    training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_" in name}
 
 
 def test_lora_distils_at_the_same_loss(base, examples):
     model = loading.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
-    lessons = random_lessons(examples, 100)
-    expected = dense_loss(model, lessons)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
+    targets = random_targets(examples, 100)
+    expected = dense_loss(model, targets)
+    losses = training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
 def test_a_bias_of_the_head_is_part_of_the_logits(model, examples):
     head = loading.body_and_head(model)[1]
     head.bias = torch.nn.Parameter(torch.linspace(-3, 3, head.out_features))
-    lessons = random_lessons(examples, 100)
-    expected = dense_loss(model, lessons)
-    losses = training.distill(model, lessons, ONE_STEP, Distillation(), training.Course(1e-2, 0))
+    targets = random_targets(examples, 100)
+    expected = dense_loss(model, targets)
+    losses = training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
     assert not torch.equal(head.bias.detach(), torch.linspace(-3, 3, head.out_features))  # it learns too
 
 
-def test_a_lesson_on_a_part_of_the_response_teaches_that_part(model, examples, tmp_path):
-    lessons = random_lessons(examples, 100)
-    part = [replace(x, position=x.position[1:], token_ids=x.token_ids[1:], targets=x.targets[1:]) for x in lessons]
+def test_targets_on_a_part_of_the_response_train_that_part(model, examples, tmp_path):
+    targets = random_targets(examples, 100)
+    part = [
+        replace(x, position=x.position[1:], token_ids=x.token_ids[1:], probabilities=x.probabilities[1:])
+        for x in targets
+    ]
     terms = []
     for x in part:
         s = log_softmax(model, x.example)[1:].gather(1, torch.from_numpy(x.token_ids)).numpy()
-        terms.append((x.targets * (np.log(x.targets) - s)).sum(1))
+        terms.append((x.probabilities * (np.log(x.probabilities) - s)).sum(1))
     loss = make_trainer(model, tmp_path).compute_loss(model, training._collate(part)).item()
     assert loss == pytest.approx(float(np.concatenate(terms).mean()), rel=1e-5)
 
@@ -261,7 +269,7 @@ def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
     for micro_batch_size in (None, 2):
         model = loading.load_for_training(base, seed=0)
         settings = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0, micro_batch_size=micro_batch_size)
-        training.distill(model, random_lessons(examples, 100), settings, Distillation(), training.Course(1e-2, 0))
+        training.distill(model, random_targets(examples, 100), settings, TrainingRun(1e-2, 0))
         trained.append(weights(model))
     for name, whole in trained[0].items():
         torch.testing.assert_close(trained[1][name], whole, rtol=1e-4, atol=1e-5)
@@ -269,25 +277,25 @@ def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
 
 @pytest.mark.parametrize(("micro_batch_size", "devices"), [(3, 1), (None, 64), (8, 8)])
 def test_a_batch_that_cannot_be_shared_is_refused(micro_batch_size, devices):
-    with pytest.raises(UserError, match=r"training\.batch: 32 examples"):
-        Training(global_batch_size=32, micro_batch_size=micro_batch_size).shares(devices)
+    with pytest.raises(UserError, match=r"training\.global_batch_size: 32 examples"):
+        Training(global_batch_size=32, micro_batch_size=micro_batch_size).batch_sizes(devices)
 
 
 def test_a_model_is_measured_while_it_learns(model, examples):
     seen = []
 
-    def measure(learner):
-        seen.append(learner.training)
+    def measure(tuned):
+        seen.append(tuned.training)
         return {"ece": 0.5}
 
     settings = Training(epochs=1, global_batch_size=2, eval_steps=3)
-    training.fine_tune(model, examples, settings, training.Course(1e-3, 0, measure=measure))
+    training.fine_tune(model, examples, settings, TrainingRun(1e-3, 0, measure=measure))
     assert seen == [False, False]  # after steps 3 and 4, the last
     assert model.training
 
 
 def test_the_papers_optimiser_and_schedule():
-    arguments = training._arguments(Training(), training.Course(2e-5, 3), "scratch")
+    arguments = training._arguments(Training(), TrainingRun(2e-5, 3), "scratch")
     assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-6)
     assert arguments.lr_scheduler_type == "cosine"
     assert arguments.get_warmup_steps(1000) == 30
@@ -316,16 +324,16 @@ def test_training_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
 
     def train(checkpoints):
         model = loading.load_for_training(spec, seed=0)
-        course = training.Course(1e-2, seed=0, checkpoints=checkpoints)
-        losses = training.fine_tune(model, examples, settings, course)
+        run = TrainingRun(1e-2, seed=0, checkpoints=checkpoints)
+        losses = training.fine_tune(model, examples, settings, run)
         return losses, {name: p for name, p in weights(model).items() if p.is_floating_point()}
 
     expected, undisturbed = train(tmp_path / "undisturbed")
-    watch, training_watch = (lambda at: Fault(5)), training._Watch
-    monkeypatch.setattr(training, "_Watch", watch)
+    fault, progress = (lambda at: Fault(5)), training._ProgressCallback
+    monkeypatch.setattr(training, "_ProgressCallback", fault)
     with pytest.raises(RuntimeError, match="power cut"):
         train(tmp_path / "kept")
-    monkeypatch.setattr(training, "_Watch", training_watch)
+    monkeypatch.setattr(training, "_ProgressCallback", progress)
     last = tmp_path / "kept" / "checkpoint-5"
     assert training.last_checkpoint(tmp_path / "kept") == last
     if harm == "flip the last":
@@ -342,7 +350,7 @@ def test_training_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
 
 def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    training.fine_tune(model, examples[:2], ONE_STEP, training.Course(1e-3, 0))
+    training.fine_tune(model, examples[:2], ONE_STEP, TrainingRun(1e-3, 0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -350,4 +358,44 @@ def test_a_training_whose_loss_is_no_number_stops(model, examples):
     with torch.no_grad():
         loading.body_and_head(model)[1].weight[3] = float("nan")
     with pytest.raises(UserError, match=r"the loss of step 1 is nan; lower the learning rate"):
-        training.fine_tune(model, examples, ONE_STEP, training.Course(1e-3, 0))
+        training.fine_tune(model, examples, ONE_STEP, TrainingRun(1e-3, 0))
+
+
+def test_a_failed_training_gives_the_model_its_forward_pass_back(model, examples):
+    def fail(_):
+        raise RuntimeError("measure failed")
+
+    run = TrainingRun(1e-3, 0, measure=fail)
+    with pytest.raises(RuntimeError, match="measure failed"):
+        training.fine_tune(model, examples, Training(epochs=1, global_batch_size=4, eval_steps=1), run)
+    assert "forward" not in vars(loading.causal_model(model))
+    assert model(input_ids=torch.tensor([examples[0].token_ids])).logits.shape[0] == 1
+
+
+def test_padding_rows_of_the_head_get_no_mass(model, examples, tmp_path):
+    """A head of more rows than there are tokens trains as the trimmed head does."""
+    targets = random_targets(examples, 100)
+    weight = loading.body_and_head(model)[1].weight
+    rows = len(weight)
+    expected = make_trainer(model, tmp_path, vocabulary=rows - 3).compute_loss(model, training._collate(targets)).item()
+    with torch.no_grad():
+        weight[-3:] += 50  # what padding holds does not matter
+    found = make_trainer(model, tmp_path, vocabulary=rows - 3).compute_loss(model, training._collate(targets)).item()
+    assert found == expected
+    assert make_trainer(model, tmp_path).compute_loss(model, training._collate(targets)).item() != expected
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ["tensorbord"],
+            r"training\.report_to: 'tensorbord' is not a logger of transformers; choose among .*tensorboard",
+        ),
+        (["tensorboard", "comet_ml"], r"training\.report_to: the package of 'comet_ml' is not installed"),
+    ],
+)
+def test_a_logger_that_cannot_work_is_refused_at_once(names, told):
+    with pytest.raises(UserError, match=told) as error:
+        check_loggers(names)
+    assert "\n" not in str(error.value)

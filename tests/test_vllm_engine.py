@@ -82,11 +82,11 @@ GOOD = {5: (0.6, 1), 6: (0.3, 2)}
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (output(GOOD, GOOD, ids=(1, 7, 9, 2)), "example e: vLLM answered with other positions"),
-        (output(GOOD), "example e: vLLM answered with other positions"),
-        (RequestOutput([1, 7, 8, 2], None), "example e: vLLM answered with other positions"),
-        (output(GOOD, {5: (0.6, 1)}), "example e, position 3: vLLM tells 1 tokens of the vocabulary, not 2"),
-        (output({5: (math.nan, 1), 6: (0.3, 2)}, GOOD), "example e, position 2: vLLM gives NaN"),
+        (output(GOOD, GOOD, ids=(1, 7, 9, 2)), "example e: vLLM returned other positions"),
+        (output(GOOD), "example e: vLLM returned other positions"),
+        (RequestOutput([1, 7, 8, 2], None), "example e: vLLM returned other positions"),
+        (output(GOOD, {5: (0.6, 1)}), "example e, position 3: vLLM returned 1 tokens of the vocabulary, not 2"),
+        (output({5: (math.nan, 1), 6: (0.3, 2)}, GOOD), "example e, position 2: vLLM returned NaN"),
     ],
 )
 def test_answers_that_are_none(answer, complaint):
@@ -196,7 +196,7 @@ def test_no_examples_need_no_engine(spec, base_folder):
 
 
 def test_normalisers_cannot_be_had(spec, base_folder, encoded):
-    with pytest.raises(UserError, match=r"knowledge\.temperatures: vLLM gives no normalisers at \[2\.0\]"):
+    with pytest.raises(UserError, match=r"knowledge\.temperatures: vLLM returns no log normalisers at \[2\.0\]"):
         extract_with_vllm(spec, base_folder, encoded, 5, temperatures=[2.0])
 
 

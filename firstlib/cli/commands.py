@@ -1,4 +1,4 @@
-"""The command line `first`: thin, every verb one call into the library."""
+"""The command line `first`: every verb is one call into the library."""
 
 import json
 import os
@@ -10,21 +10,21 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from firstlib.cli.notebooks import NOTEBOOKS, NotebookError, Plan, results_table
+from firstlib.cli.notebooks import NOTEBOOKS, NotebookError, Plan
 from firstlib.cli.notebooks import run as run_notebooks
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import disk_is_full
-from firstlib.settings.schema import LARGEST_SEED, STAGES, STUDENT_METHODS
+from firstlib.settings.schema import LARGEST_SEED
 
-STOPPED = 130  # by Ctrl-C: typer catches it, and returns this
+STOPPED = 130  # typer's exit status after Ctrl-C
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="FIRST, the laboratory for honest language models.")
 console = Console()
 
 Preset = Annotated[str, typer.Option(help="a preset's name, or a YAML file")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="of data, training order and adapters")]
-Runs = Annotated[str, typer.Option(help="the folder that runs are kept in")]
+Runs = Annotated[str, typer.Option(help="the folder of all runs")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; may be repeated")
 ]
@@ -40,11 +40,13 @@ def _help(context: typer.Context) -> None:
 
 @app.command()
 def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
-    """Run the six notebooks in order; what has nothing new to say is not run again."""
+    """Run the numbered notebooks in order; those that would not change are skipped."""
+    from firstlib.results.table import of_rows
+
     plan = Plan(preset, seed, runs, tuple(set or ()))
     executed = run_notebooks(plan, console)
     results = plan.folder / "results.json"
-    console.print(results_table(json.loads(results.read_text())["rows"]))
+    console.print(of_rows(json.loads(results.read_text(encoding="utf-8"))["rows"]).terminal())
     for name, path in (
         ("notebooks", executed[0].parent),
         ("figures", plan.folder / "figures"),
@@ -62,7 +64,7 @@ def lab() -> None:
 
 @app.command()
 def plan(preset: Preset = "microworld", set: Set = None, gpu: Gpu = None, devices: Devices = 1) -> None:  # noqa: A002
-    """Tell what a run would take, before anything is run."""
+    """Estimate memory, time, bytes and downloads of a run, before anything runs."""
     from firstlib.planning import plan_table
 
     console.print(plan_table(preset, tuple(set or ()), gpu, devices))
@@ -70,19 +72,19 @@ def plan(preset: Preset = "microworld", set: Set = None, gpu: Gpu = None, device
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(metavar="STAGE", help=f"one of {', '.join(STAGES)}")],
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="teacher, knowledge, or a method of the preset")],
     task: Annotated[str, typer.Argument(help="the training task, for example csqa")],
     preset: Preset = "microworld",
     seed: Seed = 0,
     runs: Runs = "runs",
     set: Set = None,  # noqa: A002
 ) -> None:
-    """Make one stage: by itself, or on several devices as `accelerate launch -m firstlib.cli stage ...`."""
-    from firstlib.experiment.experiment import Experiment
+    """Compute one stage, on several devices with `accelerate launch -m firstlib.cli stage ...`."""
+    from firstlib.experiment import Experiment
 
     experiment = Experiment(preset, seed, runs, tuple(set or ()))
     if distributed.rank() == 0:
-        for role in experiment.roles():
+        for role in experiment.run.data.roles():
             console.print(experiment.describe(role), soft_wrap=True, highlight=False)
     made = experiment.stage(name, task)
     if distributed.rank() == 0:
@@ -91,16 +93,16 @@ def stage(
 
 @app.command()
 def export(
-    method: Annotated[str, typer.Argument(help=f"one of {', '.join(STUDENT_METHODS)}")],
+    method: Annotated[str, typer.Argument(help="a method of the preset, for example first")],
     task: Annotated[str, typer.Argument(help="what the student was trained on")],
-    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="new, empty, or an earlier export")],
+    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="a new or empty folder, or an earlier export")],
     preset: Preset = "microworld",
     seed: Seed = 0,
     runs: Runs = "runs",
     set: Set = None,  # noqa: A002
 ) -> None:
-    """Write a student as a plain transformers folder, with its model card."""
-    from firstlib.experiment.experiment import Experiment
+    """Write a student as a plain transformers folder with its model card."""
+    from firstlib.experiment import Experiment
     from firstlib.results.export import export_student
 
     folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)  # type: ignore[arg-type]
@@ -109,21 +111,21 @@ def export(
 
 @app.command()
 def table(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
-    """Show a run's results with their intervals, beside the paper's."""
-    from firstlib.experiment.experiment import Experiment
-    from firstlib.results.report import compare, terminal_table
+    """Show a run's results with 95 % intervals over questions, beside the paper's."""
+    from firstlib.experiment import Experiment
+    from firstlib.results.comparison import compare
+    from firstlib.results.table import of_comparison
     from firstlib.results.verify import check_ran
 
     experiment = Experiment(preset, seed, runs, tuple(set or ()))
     check_ran(experiment)
-    experiment.seal()
-    console.print(terminal_table(compare(experiment)))
+    console.print(of_comparison(compare(experiment.sealed())).terminal())
 
 
 @app.command()
 def report(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
-    """Write a run's report: one HTML file with the explorer, which needs no kernel and no network."""
-    from firstlib.experiment.experiment import Experiment
+    """Write a run's report: one HTML file with the explorer that needs neither kernel nor network."""
+    from firstlib.experiment import Experiment
     from firstlib.results.report import write_report
     from firstlib.results.verify import check_ran
 
@@ -135,40 +137,40 @@ def report(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", s
 
 @app.command()
 def verify(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
-    """Compute every number of a run's results anew from what it keeps, and compare."""
-    from firstlib.experiment.experiment import Experiment
-    from firstlib.results.verify import verify as agreeing
+    """Recompute every number of a run's results from the answers it keeps, and compare."""
+    from firstlib.experiment import Experiment
+    from firstlib.results.verify import verify as count_agreeing
 
-    count = agreeing(Experiment(preset, seed, runs, tuple(set or ())))
+    count = count_agreeing(Experiment(preset, seed, runs, tuple(set or ())))
     console.print(f"verified   {count} values of results.json, and every file of the run", highlight=False)
 
 
 @app.command("import-logprobs")
 def import_logprobs(
-    file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one a line of JSON")],
+    file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one JSON object per line")],
     task: Annotated[str, typer.Option(help="the task whose examples were asked")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="then run with --set knowledge.imported=FOLDER")],
     split: Annotated[str, typer.Option(help="train, validation or test")] = "train",
-    k: Annotated[int | None, typer.Option(min=2, help="tokens to keep at a position; else the preset's")] = None,
+    k: Annotated[int | None, typer.Option(min=2, help="tokens to keep at each position; default: the preset's")] = None,
     shared_ids: Annotated[
         bool, typer.Option("--shared-ids", help="teacher and student have the same token ids")
     ] = False,
     end: Annotated[list[str] | None, typer.Option("--end", help="the teacher's end token; may be repeated")] = None,
-    most_lost: Annotated[float, typer.Option(help="mass that a position may lose with unmatched alternatives")] = 0.05,
+    most_lost: Annotated[float, typer.Option(help="probability that a position may lose as unmatched")] = 0.05,
     preset: Preset = "microworld",
     seed: Seed = 0,
     set: Set = None,  # noqa: A002
 ) -> None:
-    """Bring what a teacher behind an interface answered (OpenAI's or vLLM's JSONL) into a knowledge store."""
-    from firstlib.experiment.experiment import Experiment
+    """Import a served teacher's log-probabilities (OpenAI's or vLLM's JSONL) into a knowledge store."""
+    from firstlib.experiment import Experiment
     from firstlib.experiment.import_logprobs import import_knowledge
     from firstlib.knowledge.servers.logprobs import Rules
 
     experiment = Experiment(preset, seed, overrides=tuple(set or ()))
     rules = Rules(
-        k or experiment.settings.knowledge.k, most_lost=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
+        k or experiment.settings.knowledge.k, max_lost_mass=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
     )
-    report = import_knowledge(experiment, file, task, split, to, rules)  # type: ignore[arg-type]
+    report = import_knowledge(experiment.run, file, task, split, to, rules)  # type: ignore[arg-type]
     console.print(str(report), highlight=False)
     console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
 
@@ -179,12 +181,12 @@ def _short(path: os.PathLike[str]) -> str:
 
 
 def _one_line(error: TyperException) -> str:
-    message = getattr(error, "format_message", error.__str__)()  # which names the option, where there is one
+    message = getattr(error, "format_message", error.__str__)()  # names the option, if there is one
     return f"{' '.join(message.split())} See `first --help`."
 
 
 def _on_one_line(text: str) -> str:
-    r"""With everything escaped that would break the line, or that a terminal would obey.
+    r"""Escapes whatever would break the line, or that a terminal would obey.
 
     >>> print(_on_one_line("a\nb"))
     a\nb
@@ -193,10 +195,10 @@ def _on_one_line(text: str) -> str:
 
 
 def _explained(error: Exception) -> tuple[int, str]:
-    """Exit status and words for what a user can mend.
+    """Returns exit status and message of an error that a user can fix.
 
     Raises:
-        Exception: The error itself, where it is a defect of ours.
+        Exception: The error itself, where it is a defect of the library.
     """
     if isinstance(error, NotebookError):
         return 1, str(error)
@@ -205,7 +207,7 @@ def _explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, UserError):
         return 2, _on_one_line(str(error))
     if disk_is_full(error):
-        return 2, "no space left on the disk; make room, and the same command goes on from what was finished"
+        return 2, "no space left on the disk; free some, and run the same command again: it resumes"
     if isinstance(error, OSError) and error.filename is not None:
         told = f"{error.filename}: {error.strerror}; give another place, or change who may write there"
         return 2, _on_one_line(told)
@@ -213,13 +215,13 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one line and exit status 2, a failed notebook exit status 1."""
+    """Entry point. A user's mistake prints one line and exits with status 2, a failed notebook with status 1."""
     try:
         status, told = app(standalone_mode=False), ""
     except Exception as error:
         status, told = _explained(error)
     if status == STOPPED:
-        told = "stopped; what was finished is kept, and the same command goes on from there"
+        told = "stopped; finished stages are kept, and the same command resumes"
     if status:
         Console(stderr=True).print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(status)

@@ -1,11 +1,11 @@
-"""Runs the numbered notebooks in order through papermill, and only those that have something new to say."""
+"""Runs the numbered notebooks in order through papermill; those that would not change are skipped."""
 
 import json
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class NotebookError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run, and where its results go."""
+    """A run of the notebooks: preset, seed, folder and overrides."""
 
     preset: str
     seed: int
@@ -49,23 +49,23 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """The run's folder, which `Experiment` names the same way."""
+        """The run's folder; `Experiment` names it the same way."""
         return run_folder(self.runs, self.preset, self.seed, self.overrides)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What each notebook's `parameters` cell is given; nothing where it says the same already."""
+        """Values for each notebook's `parameters` cell; empty where they equal its own."""
         parameters = {"preset": self.preset, "seed": self.seed, "run_folder": self.runs}
         given = {**parameters, "overrides": list(self.overrides)}
         return {} if given == OWN_PARAMETERS else given
 
 
 def run(plan: Plan, console: Console) -> list[Path]:
-    """Runs what is new, and returns the executed notebooks.
+    """Runs the notebooks that would change, and returns all executed ones.
 
     Raises:
-        UserError: The settings are wrong; nothing has been written.
-        NotebookError: A cell failed; the notebooks before it are kept, and the next run goes on from there.
+        UserError: The settings are wrong; nothing is written.
+        NotebookError: A cell failed; earlier notebooks are kept, and the next run resumes.
     """
     load_preset(plan.preset, plan.overrides)
     notebooks = numbered_notebooks()
@@ -83,7 +83,7 @@ def run(plan: Plan, console: Console) -> list[Path]:
 
 
 def numbered_notebooks() -> list[Path]:
-    """The notebooks in their order.
+    """Returns the notebooks in order.
 
     Raises:
         UserError: There are none: the library was installed without its repository.
@@ -95,11 +95,11 @@ def numbered_notebooks() -> list[Path]:
 
 
 def _execute(path: Path, plan: Plan, console: Console) -> None:
-    import papermill  # here, because it is slow to import and a run with nothing new needs none of it
+    import papermill  # here: slow to import, and not needed where nothing changed
 
     final = plan.folder / "notebooks" / path.name
     partial = final.with_suffix(".partial.ipynb")
-    started, key = time.monotonic(), _key(path, plan)  # of the library as it is now, should it change meanwhile
+    started, key = time.monotonic(), _key(path, plan)  # the library may change while a notebook runs
     try:
         with _Memory() as memory:
             papermill.execute_notebook(
@@ -111,8 +111,8 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
         partial.rename(final.with_suffix(".failed.ipynb"))
         raise NotebookError(
             f"{path.name}, cell {error.cell_index + 1}: {error.ename}: {error.evalue.strip()}\n"
-            f"The cells up to there are in {final.with_suffix('.failed.ipynb')}; what was finished is kept, "
-            "and the next run goes on from here."
+            f"The cells up to there are in {final.with_suffix('.failed.ipynb')}; finished stages are kept, "
+            "and the next run resumes here."
         ) from None
     seconds = time.monotonic() - started
     _finish(partial, final, key)
@@ -121,7 +121,7 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
 
 
 def _finish(partial: Path, final: Path, key: str) -> None:
-    """Stamps the executed notebook with what it came from, and only then gives it its name."""
+    """Records what the executed notebook depends on, then gives it its name."""
     book = json.loads(partial.read_text(encoding="utf-8"))
     book["metadata"]["first"] = {"key": key}
     write_json(partial, without_machine(book))
@@ -130,9 +130,9 @@ def _finish(partial: Path, final: Path, key: str) -> None:
 
 
 def without_machine(book: dict[str, Any]) -> dict[str, Any]:
-    """A notebook without what belongs to the machine that ran it: paths, times, and widgets, megabytes each.
+    """Removes what belongs to the machine that ran a notebook: paths, times, and widgets of megabytes each.
 
-    Every cell that shows a widget is followed by a static twin.
+    A static twin follows every cell that shows a widget.
     """
     for part in (book, *book["cells"]):
         part["metadata"].pop("papermill", None)
@@ -145,19 +145,19 @@ def without_machine(book: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_current(path: Path, plan: Plan) -> bool:
-    """Whether the run already holds this notebook, executed as it would be executed now."""
+    """Whether the run holds this notebook, executed as it would be now."""
     executed = plan.folder / "notebooks" / path.name
     if not executed.is_file() or not (plan.folder / "results.json").is_file():
         return False
     try:
         metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
     except (ValueError, KeyError):
-        return False  # damaged: it is run again
+        return False  # damaged: run again
     return metadata.get("first", {}).get("key") == _key(path, plan)
 
 
 def _key(path: Path, plan: Plan) -> str:
-    """The hash of what a notebook's outcome depends on: its cells, its parameters, the settings and the library."""
+    """Returns a hash of what a notebook's output depends on: cells, parameters, settings, library, coefficients."""
     cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     settings = load_preset(plan.preset, plan.overrides).model_dump(mode="json")
     by_hand = chosen.read_text() if (chosen := plan.folder / CHOSEN).is_file() else ""
@@ -175,14 +175,14 @@ def _record_cost(plan: Plan, name: str, seconds: float, peak: int) -> None:
 
 
 class _Memory(threading.Thread):
-    """Watches what this process and all below it take together."""
+    """Measures the peak memory of this process and its children together."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak, self._ended = 0, threading.Event()
 
     def run(self) -> None:
-        """Looks every two seconds: looking costs, too."""
+        """Samples every two seconds: sampling costs time as well."""
         while not self._ended.wait(2):
             self.peak = max(self.peak, _memory())
 
@@ -199,14 +199,14 @@ def _memory() -> int:
     total = 0
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            told = process.memory_full_info()  # where the system tells, what processes share is counted once
+            told = process.memory_full_info()  # PSS, where available, counts shared pages once
             total += getattr(told, "pss", told.uss)
     return total
 
 
 @contextmanager
 def _shown(console: Console, total: int) -> Iterator[Any]:
-    """Two bars: the notebooks, and what the current one is doing, told through a file by its kernel."""
+    """Shows two progress bars: the notebooks, and the current stage, which the kernel reports through a file."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
@@ -243,22 +243,3 @@ def _watch(path: Path, bars: Progress, stop: threading.Event) -> None:
             label = state["label"]
             bars.reset(inner, description=f"  {label}", total=state["total"])
         bars.update(inner, completed=state["done"], total=state["total"])
-
-
-def results_table(rows: Sequence[dict[str, Any]]) -> Any:
-    """Method by data set: accuracy, ECE and Trust in percent."""
-    from rich.table import Table
-
-    columns = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
-    table = Table(title="accuracy, ECE and Trust, in percent", box=None, padding=(0, 1, 0, 0), title_justify="left")
-    table.add_column("method", no_wrap=True)
-    for setting, dataset in columns:
-        table.add_column(f"{setting}\n{dataset}", justify="right", no_wrap=True)
-    for method in dict.fromkeys(row["method"] for row in rows):
-        found = {(row["setting"], row["dataset"]): row for row in rows if row["method"] == method}
-        table.add_row(method, *[_cell(found[column]) for column in columns])
-    return table
-
-
-def _cell(row: dict[str, Any]) -> str:
-    return " ".join(f"{100 * row[name]:4.1f}" for name in ("accuracy", "ece", "trust"))

@@ -32,9 +32,8 @@ from firstlib.runtime.files import write_json
 from firstlib.runtime.progress import steps
 from firstlib.runtime.sequences import LazySequence
 from firstlib.settings.schema import Training
-from firstlib.tasks.encoding import Encoded, pad
+from firstlib.tasks.encoding import IGNORE_INDEX, Encoded, pad
 
-IGNORE = -100  # label of positions without a loss, as in transformers
 Measure = Callable[[LanguageModel], dict[str, float]]
 
 
@@ -145,7 +144,7 @@ def _loss_of(
 ) -> CausalLMOutput:
     body, head = body_and_head(inner)
     states = body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-    kept = labels[:, 1:] != IGNORE
+    kept = labels[:, 1:] != IGNORE_INDEX
     hidden, weight = states[:, :-1][kept], head.weight
     if head.bias is not None:  # as one more column, which every state multiplies by 1
         hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
@@ -291,7 +290,7 @@ def _collate(batch: Sequence[Targets]) -> dict[str, torch.Tensor]:
     `targets`: `(M, K)`, in the order of those positions.
     """
     ids, mask = pad([targets.example.token_ids for targets in batch])
-    labels = torch.full_like(ids, IGNORE)
+    labels = torch.full_like(ids, IGNORE_INDEX)
     for row, targets in enumerate(batch):
         labels[row, targets.position] = ids[row, targets.position]
     return {

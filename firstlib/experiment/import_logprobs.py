@@ -1,41 +1,40 @@
-"""Bringing the answers of a teacher behind an interface into a run: `first import-logprobs`."""
+"""`first import-logprobs`: a served teacher's log-probabilities as the knowledge of a run."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from firstlib.experiment.experiment import Experiment
+from firstlib.experiment import summary, teachers
+from firstlib.experiment.run import Run
 from firstlib.knowledge.servers.logprobs import Report, Rules, import_logprobs
-from firstlib.models import loading
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Task
+from firstlib.tasks.question import SPLITS
 
-SPLITS = ("train", "validation", "test")
 
-
-def import_knowledge(experiment: Experiment, file: Path, task: Task, split: str, to: Path, rules: Rules) -> Report:
+def import_knowledge(run: Run, file: Path, task: Task, split: str, to: Path, rules: Rules) -> Report:
     """Writes a store as `<to>/<task>-<split>`, where `knowledge.imported` finds it.
 
     Raises:
-        UserError: There is no such task or split; the store is there already; the file is not what it should be;
-            nothing in it can be used. Then nothing has been written.
+        UserError: No such task or split; the store exists already; the file is not as documented; nothing in it can be
+            used. Nothing is written then.
     """
-    _check_asked(experiment, task, split)
+    _check_asked(run, task, split)
     final = project_path(to) / f"{task}-{split}"
     if final.exists():
-        raise UserError(f"{final} is there already; remove it, or give another folder")
-    tokenizer = experiment.tokenizer()
-    vocabulary = min(len(tokenizer), loading.vocabulary_size(experiment.settings.student))
-    origin = experiment.imported_origin(task, split, rules.k, f"imported from {file.name}")
-    encoded = experiment.encoded(task, split)
+        raise UserError(f"{final} exists already; remove it, or give another folder")
+    data = run.data
+    origin = teachers.imported_origin(run, task, split, rules.k, f"imported from {file.name}")
     with _made_whole(final) as made:
-        return import_logprobs(file, made, encoded, tokenizer, origin, rules, vocabulary)
+        return import_logprobs(
+            file, made, data.encoded(task, split), data.tokenizer(), origin, rules, data.vocabulary("student")
+        )
 
 
-def _check_asked(experiment: Experiment, task: str, split: str) -> None:
-    tasks = experiment.all_tasks()
+def _check_asked(run: Run, task: str, split: str) -> None:
+    tasks = summary.all_tasks(run)
     if task not in tasks or split not in SPLITS:
         raise UserError(
             f"task {task!r}, split {split!r}: the preset's tasks are {', '.join(tasks)}; the splits {', '.join(SPLITS)}"
@@ -44,7 +43,7 @@ def _check_asked(experiment: Experiment, task: str, split: str) -> None:
 
 @contextmanager
 def _made_whole(final: Path) -> Iterator[Path]:
-    """An empty folder that becomes `final` when all went well, and else leaves nothing behind."""
+    """Yields an empty folder that becomes `final` on success, and leaves nothing behind otherwise."""
     new = not final.parent.exists()
     final.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -28,11 +28,21 @@ def predictions(run: Run, name: str, train: Task, test: Task, split: str = "test
     return students.student_answers(run, name, train, test, split)
 
 
-def rows(run: Run, reading: Reading | None = None, names: tuple[str, ...] = ()) -> list[Row]:
-    """Returns the results table: every method, or those named, on every test set of every column."""
+def rows(
+    run: Run, reading: Reading | None = None, names: tuple[str, ...] = (), tasks: tuple[Task, ...] = ()
+) -> list[Row]:
+    """Returns the results table: every method, or those named, on every test set of every column.
+
+    Args:
+        run: The run.
+        reading: Of confidence; None: the settings'.
+        names: Methods; empty: those of the results table.
+        tasks: Training tasks; empty: all.
+    """
     return [
         Row(name, column.setting, test, _scores(run, name, column.train, test, reading))
         for column in run.settings.columns
+        if not tasks or column.train in tasks
         for test in column.test
         for name in names or run.settings.method_names
     ]

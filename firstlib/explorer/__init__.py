@@ -1,19 +1,18 @@
-"""The temperature explorer: move the coefficient, and see what a model's honesty does.
+"""The temperature explorer: a slider for the coefficient, and what it does to a model's calibration.
 
-`compute(source, state)` is pure: what the widget and the report's page show is what it returns, no more.
+`compute(source, state)` is pure: the widget and the report's page show what it returns, and nothing else.
 """
 
-from firstlib.explorer.source import ArraySource, Asked, ExperimentSource, Source
+from firstlib.explorer.source import ExperimentSource, ExplorerSource, QuestionText
 from firstlib.explorer.state import State, positions
-from firstlib.explorer.view import Example, View, compute
+from firstlib.explorer.view import ExampleView, View, compute
 from firstlib.explorer.widget import TemperatureExplorer, starting, static
 
 __all__ = [
-    "ArraySource",
-    "Asked",
-    "Example",
+    "ExampleView",
     "ExperimentSource",
-    "Source",
+    "ExplorerSource",
+    "QuestionText",
     "State",
     "TemperatureExplorer",
     "View",

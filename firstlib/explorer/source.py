@@ -1,149 +1,146 @@
-"""Where the explorer's numbers and words come from: an experiment, or plain arrays of anybody's."""
+"""Where the explorer's numbers and texts come from."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from firstlib.evaluation.predictions import Predictions
+from firstlib.experiment import coefficients
 from firstlib.experiment.experiment import Experiment
-from firstlib.runtime.artefacts import MANIFEST, Artefacts
-from firstlib.runtime.hashing import content_hash
+from firstlib.runtime.errors import UserError
+from firstlib.settings.methods import Method
 from firstlib.settings.schema import Task
+
+_MISSING = "is missing; run again"  # how a sealed run's error ends if a stage was never computed
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question as a reader sees it: its text, and what each candidate stands for."""
+class QuestionText:
+    """What a reader sees of a question.
+
+    Attributes:
+        text: The question, as the model reads it.
+        choices: What each candidate stands for.
+    """
 
     text: str
     choices: tuple[str, ...]
 
 
-class Source(Hashable, Protocol):
-    """What `compute` asks for. Two sources are equal only if they are the same one."""
+class ExplorerSource(Hashable, Protocol):
+    """What `compute` needs. Two sources are equal only if they are the same object."""
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that the teacher chooses from."""
+        """Number of tokens that the teacher chooses from."""
 
     def answers(self, task: Task, split: str) -> Predictions:
-        """The fine-tuned teacher's answers, as they are."""
+        """Returns the fine-tuned teacher's answers, not recalibrated."""
 
-    def asked(self, task: Task, split: str, row: int) -> Asked:
-        """One question's words."""
+    def asked(self, task: Task, split: str, row: int) -> QuestionText:
+        """Returns the text of the question that a row of `answers` belongs to."""
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
-        """What tokens read."""
+        """Returns the text of each token."""
 
     def student(self, task: Task, split: str) -> Predictions | None:
-        """The student's answers to the same questions; None where there is no student yet."""
+        """Returns the student's answers, row by row as `answers`; None if there is no student yet."""
 
 
 class ExperimentSource:
-    """A source over an experiment. Its student is FIRST's, once that is distilled; the explorer never trains."""
+    """An experiment as a source. Its student is that of the method that the explorer tunes; it is never trained here.
+
+    Attributes:
+        method: The name of that method.
+    """
 
     def __init__(self, experiment: Experiment, ask: bool = True) -> None:
-        """Computes nothing yet; without `ask` a student is shown only where its answers are kept already."""
-        self.experiment, self._ask = experiment, ask
-        self.vocabulary = experiment.vocabulary_size
-        self._kept: dict[Any, Any] = {}
+        """Computes nothing yet.
+
+        Args:
+            experiment: The teacher's answers are computed if the experiment does not have them.
+            ask: Whether to ask a finished student questions; if not, only stored answers are shown.
+
+        Raises:
+            UserError: No method of the experiment has a temperature.
+        """
+        self.experiment, self.method, self._ask = experiment, tuned_method(experiment), ask
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the teacher chooses from."""
+        data = self.experiment.run.data
+        return data.vocabulary(data.knowledge_role)
 
     def answers(self, task: Task, split: str) -> Predictions:
-        """The teacher's answers on its own task."""
-        return self._once(("answers", task, split), lambda: self.experiment.predictions("teacher", task, task, split))
+        """Returns the answers that the method's targets are made of: one teacher's, or those of all fold teachers."""
+        return coefficients.target_answers(self.experiment.run, self._settings, task, split)
 
-    def asked(self, task: Task, split: str, row: int) -> Asked:
-        """The prompt with its choices; in free text everything up to the position that is asked about."""
-        if not self.experiment.asks(task, split):
-            return self._followed(task, split, row)
-        question = self.experiment.questions(task, split)[row]
+    def asked(self, task: Task, split: str, row: int) -> QuestionText:
+        """Returns the prompt and its choices; for free text everything up to the position that the row stands for."""
+        if not self.experiment.run.data.has_candidates(task, split):
+            return self._position(task, split, row)
+        questions = self.experiment.questions(task, split)
+        question = questions[row % len(questions)]  # fold teachers answer all questions one after the other
         labels = zip(question.candidates, question.choices, strict=True)
         names = (f"{label.strip()} {choice}" if label.strip() != choice else choice for label, choice in labels)
-        return Asked(question.prompt + question.lead, tuple(names))
+        return QuestionText(question.prompt + question.lead, tuple(names))
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
-        """Each token by itself."""
-        tokenizer = self.experiment.tokenizer("teacher")
+        """Returns the text of each token, decoded alone."""
+        data = self.experiment.run.data
+        tokenizer = data.tokenizer(data.knowledge_role)
         return [str(tokenizer.decode([int(i)])) for i in token_ids]
 
     def student(self, task: Task, split: str) -> Predictions | None:
-        """FIRST's student, asked once, if its folder is complete."""
-        return self._once(("student", task, split), lambda: self._student(task, split))
+        """Returns the answers of the student that the current coefficient gives; None if it is not trained yet.
 
-    def _student(self, task: Task, split: str) -> Predictions | None:
-        looking = self.experiment.change()
-        looking.artefacts = _Finished(self.experiment.artefacts.folder)
+        Looks at the run's folder each time, and compares the files of the student with their hashes.
+
+        Raises:
+            UserError: The student, or what it was made of, is damaged.
+        """
+        sealed = self.experiment.sealed()
         try:
-            looking.student("first", task)
-            if not self._ask:
-                return looking.predictions("first", task, task, split)
-        except _NotMade:
-            return None
-        return self.experiment.predictions("first", task, task, split)
+            sealed.student(self.method, task)
+            asked = self.experiment if self._ask else sealed
+            found = asked.predictions(self.method, task, task, split)
+        except UserError as error:
+            if str(error).endswith(_MISSING):
+                return None
+            raise
+        return Predictions.joined([found] * self._teachers)
 
-    def _followed(self, task: Task, split: str, row: int) -> Asked:
-        found = self.answers(task, split)
+    @property
+    def _settings(self) -> Method:
+        return self.experiment.settings.methods[self.method]
+
+    @property
+    def _teachers(self) -> int:
+        return self._settings.folds if self._settings.knowledge == "cross-fitted" else 1
+
+    def _position(self, task: Task, split: str, row: int) -> QuestionText:
+        found, data = self.answers(task, split), self.experiment.run.data
+        role = data.knowledge_role
         name, position = str(found.question_id[row]).rsplit(":", 1)
-        encoded = self._once(
-            ("encoded", task, split),
-            lambda: {example.id: example for example in self.experiment.encoded(task, split, "teacher")},
+        encoded = data.once(
+            ("encoded by id", task, split, role),
+            lambda: {example.id: example for example in data.encoded(task, split, role)},
         )
-        text = self.experiment.tokenizer("teacher").decode(list(encoded[name].token_ids[: int(position)]))
-        return Asked(str(text), tuple(self.tokens(found.candidate_ids[row][found.candidate_ids[row] >= 0])))
-
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        text = data.tokenizer(role).decode(list(encoded[name].token_ids[: int(position)]))
+        return QuestionText(str(text), tuple(self.tokens(found.candidate_ids[row][found.candidate_ids[row] >= 0])))
 
 
-class ArraySource:
-    """A source over plain arrays: the answers of each task and split, and of a student if there is one."""
+def tuned_method(experiment: Experiment) -> str:
+    """Returns the name of the method whose temperature the explorer tunes.
 
-    def __init__(
-        self,
-        answers: dict[tuple[Task, str], Predictions],
-        vocabulary: int,
-        students: dict[tuple[Task, str], Predictions] | None = None,
-        texts: dict[tuple[Task, str], Sequence[Asked]] | None = None,
-    ) -> None:
-        self.vocabulary = vocabulary
-        self._answers, self._students, self._texts = answers, students or {}, texts or {}
-
-    def answers(self, task: Task, split: str) -> Predictions:
-        """As they were given."""
-        return self._answers[task, split]
-
-    def asked(self, task: Task, split: str, row: int) -> Asked:
-        """As it was given, else the question's id and numbered choices."""
-        if (task, split) in self._texts:
-            return self._texts[task, split][row]
-        found = self._answers[task, split]
-        count = int(np.sum(found.candidate_ids[row] >= 0))
-        return Asked(str(found.question_id[row]), tuple(f"choice {number + 1}" for number in range(count)))
-
-    def tokens(self, token_ids: Sequence[int]) -> list[str]:
-        """Their numbers, for arrays have no words."""
-        return [str(int(i)) for i in token_ids]
-
-    def student(self, task: Task, split: str) -> Predictions | None:
-        """As it was given."""
-        return self._students.get((task, split))
-
-
-class _NotMade(Exception):  # noqa: N818
-    """A stage is not finished."""
-
-
-class _Finished(Artefacts):
-    """Finds what is finished, and makes nothing."""
-
-    def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
-        """The folder of a stage, if it is complete."""
-        folder = self.folder / f"{stage}-{content_hash(inputs)}"
-        if not (folder / MANIFEST).is_file():
-            raise _NotMade(folder.name)
-        return folder
+    Raises:
+        UserError: No method of the experiment has a temperature.
+    """
+    name = experiment.settings.recalibrated
+    if name is None:
+        raise UserError(
+            f"methods: the explorer tunes a temperature, and none of {', '.join(experiment.settings.methods)} has one; "
+            "add a method such as first: {learns: top-k, map: temperature}"
+        )
+    return name

@@ -1,4 +1,4 @@
-"""Where the explorer's controls stand, and where they can."""
+"""Where the explorer's controls stand, and which positions they have."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from firstlib.distillation.losses import Tail
-from firstlib.distillation.recalibration import GRIDS, Grid, Map
-from firstlib.evaluation.predictions import Reading
-from firstlib.settings.schema import Task
+from firstlib.distillation.recalibration import Map
+from firstlib.distillation.search import GRIDS, Grid
+from firstlib.settings.schema import Reading, Task
 
 Split = Literal["validation", "test"]
 
@@ -18,7 +18,7 @@ BINS = (5, 10, 20)
 SCALES = {**GRIDS, Map.LABEL_SMOOTHING: Grid(0.1, 0.3, 0.02), Map.NONE: Grid(1.0, 1.0, 1.0)}
 STARTS = {Map.TEMPERATURE: 0.3, Map.LOGIT_TEMPERATURE: 1.5, Map.LABEL_SMOOTHING: 0.1, Map.NONE: 1.0}
 
-# The controls that choose among few, and the maps, as a reader knows them.
+# The drop-down controls, and the maps that the top k alone determine, by their labels.
 LABELS = {
     "task": "data set",
     "split": "questions",
@@ -41,9 +41,10 @@ class State:
 
     Attributes:
         split: The questions that are shown; coefficients are always fitted on validation.
-        coefficient: c, T or d, whichever the map takes; `none` takes none.
-        example: Row of the question whose top five tokens are shown.
-        bin: The bin whose questions are listed, from 0; None: no list.
+        kind: One of `MAPS`.
+        coefficient: c, T or d, depending on the map; `none` ignores it.
+        example: Row of the question whose top tokens are shown.
+        bin: The bin whose questions are listed, counted from 0; None: no list.
     """
 
     task: Task
@@ -57,7 +58,9 @@ class State:
     bin: int | None = None
 
     def change(self, **changes: Any) -> "State":
-        """Another state. Another map has another scale, and another number of bins other bins.
+        """Returns another state.
+
+        A change of map resets the coefficient; a change of task, split or number of bins resets the chosen bin.
 
         >>> State("csqa", bin=3).change(kind=Map.LOGIT_TEMPERATURE, bins=20)  # doctest: +ELLIPSIS
         State(task='csqa', ..., coefficient=1.5, ..., bins=20, example=0, bin=None)
@@ -72,6 +75,6 @@ class State:
 
 
 def positions(kind: Map) -> np.ndarray:
-    """Every place where the slider can stand, `(A,)`: the fine grid of the paper's search, over its whole length."""
+    """Returns every position of the slider, `(A,)`: the fine grid of the paper's search, over its whole length."""
     scale = SCALES[kind]
     return (scale.fine * np.arange(1, round(scale.end / scale.fine) + 1)).round(10)

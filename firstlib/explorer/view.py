@@ -1,33 +1,35 @@
-"""From where the controls stand to all there is to see."""
+"""From the controls' state to everything that the explorer shows."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.explorer.measures import DRAWS, Curves, Gap, Measures, curves, ece_curve, gap, measure, targets
-from firstlib.explorer.source import Source
+from firstlib.explorer.measures import DRAWS, Curves, Gap, TargetMeasures, curves, ece_curve, gap, measure, targets
+from firstlib.explorer.source import ExplorerSource
 from firstlib.explorer.state import State
 from firstlib.metrics import NoiseFloor, Reliability, clopper_pearson, noise_floor
 from firstlib.metrics.bins import bin_index
 
-LISTED = 5  # questions of a clicked bin
+LISTED = 5  # questions of a chosen bin
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
-    """One question: what the teacher stored of it, what a student is given, and what the student says.
+class ExampleView:
+    """One question: the teacher's stored answer, the recalibrated target, and the student's answer.
 
     Attributes:
+        row: Of the source's answers.
         choices: What each of the C candidates stands for.
         answer: Index of the right one.
         tokens: The K stored tokens, most probable first.
-        before: `(K,)`, their probabilities as stored.
-        after: `(K,)`, recalibrated.
-        teacher: `(C,)`, the candidates' shares as the teacher gave them.
-        target: `(C,)`, recalibrated.
-        student: `(C,)`, None where it was not asked, or there is none yet.
+        before: `(K,)` their stored probabilities.
+        after: `(K,)` their recalibrated probabilities.
+        teacher: `(C,)` the candidates' shares as the teacher gave them.
+        target: `(C,)` their recalibrated shares.
+        student: `(C,)` the student's shares; None if it was not asked or is not trained.
         confidence: Of the recalibrated answer, in the state's reading.
+        correct: Whether the recalibrated answer is right.
     """
 
     row: int
@@ -47,13 +49,13 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What there is to see.
+    """Everything that the explorer shows.
 
     Attributes:
-        low: `(B,)`, lower ends of the bins' accuracy, 95 % (Clopper and Pearson); 0 where a bin is empty.
-        high: `(B,)`, upper ends; 1 where a bin is empty.
-        floor: The ECE that a perfectly calibrated model would show by chance.
-        other: `(A,)`, ECE on the split that is not shown, over the slider.
+        low: `(B,)` lower ends of the bins' 95 % accuracy intervals (Clopper and Pearson); 0 for an empty bin.
+        high: `(B,)` upper ends; 1 for an empty bin.
+        floor: The ECE that a perfectly calibrated model would have by chance.
+        other: `(A,)` ECE on the split that is not shown, at every position of the slider.
         in_bin: Number of answers in the chosen bin.
         listed: The first few of them.
     """
@@ -62,18 +64,18 @@ class View:
     reliability: Reliability
     low: np.ndarray
     high: np.ndarray
-    measures: Measures
+    measures: TargetMeasures
     floor: NoiseFloor
     curves: Curves
     other: np.ndarray
     gap: Gap
-    example: Example
+    example: ExampleView
     in_bin: int
-    listed: tuple[Example, ...]
+    listed: tuple[ExampleView, ...]
 
 
-def compute(source: Source, state: State) -> View:
-    """The view that belongs to a state. Curves are computed once for each setting of the other controls."""
+def compute(source: ExplorerSource, state: State) -> View:
+    """Returns the view of a state. Curves are computed once for each setting of the other controls."""
     found = targets(source.answers(state.task, state.split), state, source.vocabulary)
     confidence = found.confidence(state.reading)
     diagram = found.reliability(state.reading, state.bins)
@@ -98,25 +100,36 @@ def compute(source: Source, state: State) -> View:
 
 
 def intervals(diagram: Reliability) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of each bin's accuracy, 95 %, `(B,)` each; 0 and 1 where it is empty."""
+    """Returns the ends of each bin's 95 % accuracy interval, `(B,)` each; 0 and 1 for an empty bin."""
     right = (np.nan_to_num(diagram.accuracy) * diagram.count).round()
-    pairs, place = np.unique([right, diagram.count], axis=1, return_inverse=True)  # the report's bins are often alike
+    pairs, place = np.unique([right, diagram.count], axis=1, return_inverse=True)  # many of a report's bins are equal
     low, high = clopper_pearson(*pairs)
     return low[place], high[place]
 
 
 def rows_in_bin(confidence: np.ndarray, edges: np.ndarray, chosen: int | None) -> np.ndarray:
-    """The rows whose confidence lies in the chosen bin; none where no bin is chosen."""
+    """Returns the rows whose confidence lies in the chosen bin; none if no bin is chosen."""
     if chosen is None:
         return np.array([], dtype=np.intp)
     return np.flatnonzero(bin_index(confidence, edges) == chosen)
 
 
-def example(source: Source, state: State, found: Predictions, row: int, student: Predictions | None = None) -> Example:
-    """One question of the shown split, with what the recalibrated answers `found` and a student give it."""
+def example(
+    source: ExplorerSource, state: State, found: Predictions, row: int, student: Predictions | None = None
+) -> ExampleView:
+    """Returns one question with its answers.
+
+    Args:
+        source: Gives the question's text and the teacher's answer.
+        state: Names task, split and reading.
+        found: The recalibrated answers to that split.
+        row: Of these answers.
+        student: The student's answers to the same split.
+    """
     answers, asked = source.answers(state.task, state.split), source.asked(state.task, state.split, row)
     there = answers.candidate_ids[row] >= 0
-    return Example(
+    one = _one(found, row)
+    return ExampleView(
         row=row,
         name=str(answers.question_id[row]),
         text=asked.text,
@@ -126,10 +139,10 @@ def example(source: Source, state: State, found: Predictions, row: int, student:
         before=answers.top_probabilities[row],
         after=found.top_probabilities[row],
         teacher=_one(answers, row).shares()[0][there],
-        target=_one(found, row).shares()[0][there],
+        target=one.shares()[0][there],
         student=None if student is None else _matched(_one(student, row), answers.candidate_ids[row][there]),
-        confidence=float(_one(found, row).confidence(state.reading)[0]),
-        correct=bool(found.probabilities[row].argmax() == found.answer[row]),
+        confidence=float(one.confidence(state.reading)[0]),
+        correct=bool(one.correct()[0]),
     )
 
 
@@ -138,6 +151,6 @@ def _one(found: Predictions, row: int) -> Predictions:
 
 
 def _matched(student: Predictions, candidate_ids: np.ndarray) -> np.ndarray:
-    """The student's shares of these candidates: in free text each model has its own."""
+    """Returns the student's shares of these candidates; in free text, each model has candidates of its own."""
     same = student.candidate_ids[0] == candidate_ids[:, None]
     return (same * student.shares()[0]).sum(axis=1)

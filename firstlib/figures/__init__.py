@@ -1,7 +1,7 @@
-"""The figures: numbers in, plotly figure out, nothing computed beyond the layout.
+"""Figures: each function takes numbers and returns a plotly figure; it computes nothing but the layout.
 
-Each is made for a column 700 pixels wide, and can be read in grey. `show` is for a notebook's cell, `write`
-for files; the look that all share is in `display`.
+Every figure is 700 pixels wide and can be read without colour. Series are named by method, data set or any other text;
+a name has the same look in every figure. `show` displays a figure in a notebook cell, and `write` saves it to files.
 """
 
 from firstlib.figures.calibration import SHARES, reliability_diagrams
@@ -9,6 +9,7 @@ from firstlib.figures.coefficients import coefficient_effect, coefficient_search
 from firstlib.figures.knowledge import coverage, disk_use, kept_mass, rank_probabilities, top_tokens
 from firstlib.figures.methods import Scored, before_after, case_study, losses, trust_plane
 from firstlib.figures.output import show, write
+from firstlib.figures.selective import selective_accuracy
 
 __all__ = [
     "SHARES",
@@ -23,6 +24,7 @@ __all__ = [
     "losses",
     "rank_probabilities",
     "reliability_diagrams",
+    "selective_accuracy",
     "show",
     "top_tokens",
     "trust_plane",

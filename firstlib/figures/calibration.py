@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often answers are right, by how sure they are."""
+"""Reliability diagrams: accuracy by confidence."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,26 +7,30 @@ import plotly.graph_objects as go
 from plotly.basedatatypes import BaseTraceType
 
 from firstlib.figures import parts
-from firstlib.figures.style import BLACK, BLUE, GREY, PALE, VERMILLION, name_of
+from firstlib.figures.style import BLACK, BLUE, GREY, PALE, VERMILLION
 from firstlib.metrics import Reliability
 
-SHARES = 0.22  # how far the bins' shares hang below a reliability diagram
+SHARES = 0.22  # height, on the axis of accuracy, of the largest bar of answers below a reliability diagram
 
 
 def reliability_diagrams(panels: Mapping[str, Reliability], most: int = 3) -> go.Figure:
-    """Figure 5 of the paper: accuracy by confidence, one panel a method, with the gaps that make up its ECE.
+    """Figure 5 of the paper: accuracy by confidence, and the gaps between them that make up the ECE.
 
-    Below each diagram hang the bins' shares of the answers, to the scale of the largest. At most `most` stand side by
-    side.
+    Bars below each diagram show the bins' shares of the answers, relative to the largest share.
+
+    Args:
+        panels: A reliability diagram for each method.
+        most: Panels side by side, at most.
     """
-    figure, cells = parts.panels(map(name_of, panels), 240, x="confidence", y="accuracy", most=most, shared_yaxes="all")
+    titles = parts.panel_titles(panels)
+    figure, cells = parts.panels(titles, 240, x="confidence", y="accuracy", most=most, shared_yaxes="all")
     for cell, found in zip(cells, panels.values(), strict=True):
         add_reliability(figure, cell, found)
     return figure.update_layout(barmode="overlay", hovermode="x")
 
 
 def add_reliability(figure: go.Figure, cell: tuple[int, int], found: Reliability) -> None:
-    """Put one diagram into a panel, with its axes and its ECE in the corner."""
+    """Draws one diagram into a panel, with its axes, and its ECE in the corner."""
     for trace in reliability_traces(found):
         parts.add(figure, cell, trace)
     parts.note(figure, cell, f"<b>ECE {found.ece:.1%}</b>")
@@ -38,7 +42,7 @@ def add_reliability(figure: go.Figure, cell: tuple[int, int], found: Reliability
 
 
 def reliability_traces(found: Reliability) -> Iterable[BaseTraceType]:
-    """Make one diagram's traces: accuracy, the gaps between it and confidence, the shares, the diagonal."""
+    """Yields one diagram's traces: accuracy, its gaps to confidence, the shares of answers, the diagonal."""
     middle, width = parts.numbers((found.edges[:-1] + found.edges[1:]) / 2), parts.numbers(np.diff(found.edges))
     texts = [
         f"{count} answers"
@@ -53,8 +57,8 @@ def reliability_traces(found: Reliability) -> Iterable[BaseTraceType]:
         ("share of answers", -SHARES * found.weight / found.weight.max(), None, GREY, ""),
     ):
         bars = parts.bars(middle, parts.numbers(heights), name, colour, hatch)
-        told = {"hoverinfo": "skip"} if name != "accuracy" else {"hovertext": texts, "hoverinfo": "text"}
-        yield bars.update(base=None if bottom is None else parts.numbers(bottom), width=width, **told)
+        hover = {"hoverinfo": "skip"} if name != "accuracy" else {"hovertext": texts, "hoverinfo": "text"}
+        yield bars.update(base=None if bottom is None else parts.numbers(bottom), width=width, **hover)
     yield go.Scatter(
         x=[0, 1], y=[0, 1], name="calibrated", mode="lines", line=parts.line(BLACK, "dash", 1), hoverinfo="skip"
     )

@@ -1,4 +1,4 @@
-"""Pictures of figures, drawn by one Chrome or Chromium for a whole session."""
+"""Pictures of figures, drawn by one Chrome or Chromium per session."""
 
 import asyncio
 import atexit
@@ -22,39 +22,38 @@ from PIL import Image
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
-
-SCALE = 1.5  # pixels of a PNG to one of the figure: sharp on most screens, and still small
-PATIENCE = 60.0  # seconds for Chrome to start, and for one picture
+SCALE = 1.5  # PNG pixels per figure pixel: sharp on most screens, and still a small file
+PATIENCE = 60.0  # seconds for Chrome to start, and for each picture
 NO_CHROME = (
     "figures are interactive only and GitHub will not show them; for pictures install Chrome or Chromium, "
-    "run `kaleido_get_chrome`, or set BROWSER_PATH to where one is"
+    "run `kaleido_get_chrome`, or set BROWSER_PATH to the program"
 )
 
 
 def picture(figure: go.Figure, kind: str) -> bytes | None:
-    """Draw a figure as `png` or `svg`; None where no Chrome is found, or where it fails."""
+    """Returns a figure as `png` or `svg`; None, with a warning, if there is no Chrome or it fails."""
     chrome = _chrome(find_chrome())
     if chrome is None:
         return None
     try:
         found = chrome.draw(figure, kind)
-    except Exception as error:  # whatever a browser does, a notebook goes on without its picture
-        _log.warning("no picture of this figure, Chrome failed: %s %s", type(error).__name__, error)
+    except Exception as error:  # whatever happens in a browser, a notebook goes on without the picture
+        _log.warning("no picture of this figure: Chrome failed (%s)", _reason(error))
         _chrome.cache_clear()
         return None
     return _with_fixed_ids(found) if kind == "svg" else _with_palette(found)
 
 
 def find_chrome() -> str | None:
-    """Return the path of a Chrome or Chromium: BROWSER_PATH, kaleido's own download, or one on PATH."""
+    """Returns the path of Chrome or Chromium: BROWSER_PATH, kaleido's own download, or a program on PATH."""
     found = os.environ.get("BROWSER_PATH") or Chromium.find_browser(skip_local=False)
     return str(found) if found and Path(found).is_file() else None
 
 
 class _Chrome:
-    """One browser for all figures of a session, for it takes seconds to start and a fifth of one to draw.
+    """A browser that draws all figures of a session: it takes seconds to start, and 0.2 s to draw.
 
-    Not `kaleido.start_sync_server`, which waits for ever for a browser that could not start.
+    `kaleido.start_sync_server` is not used because it waits forever for a browser that cannot start.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,7 +64,7 @@ class _Chrome:
 
     @staticmethod
     async def _open(path: str) -> Kaleido:
-        browser = Kaleido(path=path, mathjax=False, timeout=PATIENCE)  # MathJax would come from the network
+        browser = Kaleido(path=path, mathjax=False, timeout=PATIENCE)  # MathJax would be loaded from the network
         await browser.open()
         return browser
 
@@ -83,18 +82,31 @@ class _Chrome:
 
 @cache
 def _chrome(path: str | None) -> _Chrome | None:
+    """Returns the session's browser. Cached, so that a missing browser causes one warning only."""
     if path is None:
-        _log.warning(NO_CHROME)
+        wrong = os.environ.get("BROWSER_PATH")
+        _log.warning("%s%s", f"BROWSER_PATH: {wrong} is not a file; " if wrong else "", NO_CHROME)
         return None
     try:
         return _Chrome(path)
-    except Exception:
-        _log.warning("%s does not start: %s", path, NO_CHROME)
+    except Exception as error:
+        _log.warning("%s does not start (%s): %s", path, _reason(error), NO_CHROME)
         return None
 
 
+def _reason(error: Exception) -> str:
+    """Returns an error's type and the first line of its message; choreographer passes a tuple of lines.
+
+    >>> _reason(RuntimeError("tab crashed at line 1 of the page")), _reason(OSError(("no display", "set DISPLAY")))
+    ('RuntimeError: tab crashed at line 1 of the page', 'OSError: no display')
+    """
+    message = error.args[0] if error.args and isinstance(error.args[0], tuple) else (str(error),)
+    lines = "\n".join(map(str, message)).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
 def _with_fixed_ids(svg: bytes) -> bytes:
-    """Give an SVG ids that follow from its content, for plotly.js draws six hex digits by chance."""
+    """Returns an SVG whose ids depend on its content only; plotly.js draws six random hex digits."""
     drawn = re.search(rb'id="defs-([0-9a-f]{6})"', svg)
     if drawn is None:
         return svg
@@ -104,7 +116,7 @@ def _with_fixed_ids(svg: bytes) -> bytes:
 
 
 def _with_palette(png: bytes) -> bytes:
-    """Write a PNG again with 256 colours at most: less than half of Chrome's size, and no eye sees it."""
+    """Returns a PNG with at most 256 colours: half the size of Chrome's, with no visible difference."""
     packed = BytesIO()
     Image.open(BytesIO(png)).convert("RGB").quantize(256).save(packed, "png")
     return packed.getvalue()

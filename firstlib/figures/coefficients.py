@@ -1,4 +1,4 @@
-"""ECE by coefficient: the search on validation, and what it is worth on test."""
+"""ECE by coefficient: the search on validation questions, and the effect on test questions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,45 +6,50 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from firstlib.distillation.recalibration import Search
+from firstlib.distillation.search import Search
 from firstlib.figures import parts
-from firstlib.figures.style import GREY, Look, look, name_of
+from firstlib.figures.style import GREY, Look, looks, name_of
+
+_PLAIN = Look(GREY, "solid", "circle", "")  # of markers that the legend explains
 
 
 def coefficient_search(searches: Mapping[str, Search]) -> go.Figure:
-    """Figure 6 of the paper, left: validation ECE by coefficient, coarse and fine grid, one line a task."""
-    figure = _coefficients("validation ECE")
-    for index, (task, found) in enumerate(searches.items()):
-        tried, its = np.concatenate([found.coarse, found.fine]), look(task, index)
+    """Figure 6 of the paper, left: validation ECE by coefficient, on the coarse and the fine grid.
+
+    Args:
+        searches: One line each, by task or method.
+    """
+    figure, styles = _coefficients("validation ECE"), looks(searches)
+    for name, found in searches.items():
+        tried, its = np.concatenate([found.coarse, found.fine]), styles[name]
         tried = tried[tried[:, 0].argsort(kind="stable")]
-        name = f"{name_of(task)}, best c = {found.best:.2f}"
-        figure.add_scatter(**_points(tried), name=name, mode="lines", line=parts.line(its.colour, its.dash))
+        label = f"{name_of(name)}, best c = {found.best:.2f}"
+        figure.add_scatter(**_points(tried), name=label, mode="lines", line=parts.line(its.colour, its.dash))
         best = tried[tried[:, 0] == found.best][:1]
         for points, marker in ((found.coarse, _coarse(its)), (found.fine, _fine(its)), (best, _star(its))):
             figure.add_scatter(**_points(points), mode="markers", marker=marker, showlegend=False)
-    grey = Look(GREY, "solid", "circle", "")
-    for name, marker in (("coarse grid", _coarse(grey)), ("fine grid", _fine(grey)), ("best", _star(grey))):
+    for name, marker in (("coarse grid", _coarse(_PLAIN)), ("fine grid", _fine(_PLAIN)), ("best", _star(_PLAIN))):
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
     return figure
 
 
 def coefficient_effect(curves: Mapping[str, np.ndarray], chosen: Mapping[str, float] | None = None) -> go.Figure:
-    """Figure 6 of the paper, right: test ECE at several coefficients, one line a task.
+    """Figure 6 of the paper, right: test ECE at several coefficients.
 
-    Each curve is `(A, 2)`, coefficient and ECE, fractions. `chosen` is the coefficient that validation chose;
-    it gets a star where it is among them.
+    Args:
+        curves: `(A, 2)` coefficients and ECE as a fraction; one line each, by task, seed or method.
+        chosen: The coefficient that validation chose for each line; a star marks it if the line has a point there.
     """
-    figure, known = _coefficients("test ECE"), chosen or {}
-    for index, (task, curve) in enumerate(curves.items()):
-        points, its = np.asarray(curve), look(task, index)
-        name = name_of(task) + (f", chosen c = {known[task]:.2f}" if task in known else "")
+    figure, known, styles = _coefficients("test ECE"), chosen or {}, looks(curves)
+    for name, curve in curves.items():
+        points, its = np.asarray(curve), styles[name]
+        label = name_of(name) + (f", chosen c = {known[name]:.2f}" if name in known else "")
         style = {"line": parts.line(its.colour, its.dash), "marker": {"symbol": its.symbol, "size": 8}}
-        figure.add_scatter(**_points(points), name=name, mode="lines+markers", **style)
-        best = _points(points[np.isclose(points[:, 0], known.get(task, np.nan))])
+        figure.add_scatter(**_points(points), name=label, mode="lines+markers", **style)
+        best = _points(points[np.isclose(points[:, 0], known.get(name, np.nan))])
         figure.add_scatter(**best, mode="markers", marker=_star(its), showlegend=False)
     if known:
-        star = _star(Look(GREY, "solid", "circle", ""))
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=star, name="chosen on validation data")
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=_star(_PLAIN), name="chosen on validation data")
     return figure
 
 

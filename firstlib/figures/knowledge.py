@@ -1,4 +1,4 @@
-"""What is kept of a teacher: how much mass, in how many bytes, how right at which rank."""
+"""What is stored of a teacher: how much probability, in how many bytes, and how often each rank is right."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,15 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from firstlib.figures import parts
-from firstlib.figures.style import BLACK, BLUE, ORANGE, VERMILLION, Look, look, name_of, plain
+from firstlib.figures.style import BLACK, BLUE, ORANGE, VERMILLION, Look, looks, name_of, plain
 
 
 def coverage(probabilities: ArrayLike, marked: int = 5) -> go.Figure:
     """Figure 2 of the paper: the share of a distribution that its top 1..K tokens hold, mean and range.
 
-    Takes probabilities `(positions, K)`, most probable first; `marked` is the number of tokens pointed at,
-    the 5 that FIRST stores.
+    Args:
+        probabilities: `(positions, K)`, most probable first.
+        marked: Number of tokens that a line marks; the default is the 5 that FIRST stores.
     """
     mass = np.cumsum(np.asarray(probabilities, dtype=np.float64), axis=1)
     least, low, high, most = np.percentile(mass, [0, 5, 95, 100], axis=0)
@@ -38,10 +39,13 @@ def coverage(probabilities: ArrayLike, marked: int = 5) -> go.Figure:
 def disk_use(
     k: Sequence[int], bytes_per_position: Sequence[float], vocabulary: int, bytes_per_token: float = 12
 ) -> go.Figure:
-    """Figure 2 of the paper, disk use: bytes a position `(A,)` by tokens kept `(A,)`, both axes logarithmic.
+    """Figure 2 of the paper, disk use: bytes per position by number of tokens kept, on logarithmic axes.
 
-    A dashed line beside what was measured is the paper's arithmetic, `bytes_per_token` for each token kept;
-    it ends at the full distribution over the `vocabulary`.
+    Args:
+        k: `(A,)` tokens kept.
+        bytes_per_position: `(A,)` measured sizes.
+        vocabulary: Tokens of the full distribution, where the dashed line ends.
+        bytes_per_token: Slope of the dashed line, which is the paper's arithmetic.
     """
     sizes, reach = [float(size) for size in bytes_per_position], [*k, vocabulary]
     counted = [bytes_per_token * kept for kept in reach]
@@ -53,45 +57,44 @@ def disk_use(
         line = {"mode": "lines+markers", "line": parts.line(its.colour, its.dash)}
         figure.add_scatter(x=x, y=y, name=name, marker={"symbol": its.symbol, "size": 8}, **line)
     figure.update_traces(cliponaxis=False, hovertemplate="top %{x}: %{y:.3s}B")
-    full = {
-        "x": math.log10(vocabulary),
-        "y": math.log10(counted[-1]),
-        "xanchor": "right",
-        "xshift": -8,
-        "yshift": 10,
-    }
-    figure.add_annotation(**full, text=f"full distribution: {_size(counted[-1])}", showarrow=False)
+    end = {"x": math.log10(vocabulary), "y": math.log10(counted[-1]), "xanchor": "right", "xshift": -8, "yshift": 10}
+    figure.add_annotation(**end, text=f"full distribution: {_size(counted[-1])}", showarrow=False)
     powers = [10.0**power for power in range(16)]
     figure.update_xaxes(title_text="tokens kept, k", type="log", tickvals=reach)
     figure.update_yaxes(title_text="bytes a position", type="log")
     return figure.update_yaxes(tickvals=powers, ticktext=[_size(power) for power in powers])
 
 
-def kept_mass(masses: Mapping[str, np.ndarray]) -> go.Figure:
-    """Spread of the mass that the top k hold over positions `(positions,)`, one box a task; fractions.
+def kept_mass(masses: Mapping[str, ArrayLike]) -> go.Figure:
+    """Distribution over positions of the probability that the top k hold.
 
-    A box is the middle half of the positions, with the median in it; its arms reach from the 5th to the 95th
+    A box covers the middle half of the positions and marks their median; its whiskers end at the 5th and the 95th
     percentile, and the dotted line is the mean.
+
+    Args:
+        masses: `(positions,)` fractions; one box each, by task or method.
     """
-    figure = parts.blank(height=80 + 60 * len(masses), margin={"t": 16})
-    for index, (task, mass) in enumerate(masses.items()):
+    figure, styles = parts.blank(height=80 + 60 * len(masses), margin={"t": 16}), looks(masses)
+    for place, (key, mass) in enumerate(masses.items()):
         names = ("lowerfence", "q1", "median", "q3", "upperfence")
         fractions = np.percentile(mass, [[5], [25], [50], [75], [95]]).tolist()
         box = {**dict(zip(names, fractions, strict=True)), "mean": [float(np.mean(mass))]}
-        colour = {"line": {"color": look(task, index).colour, "width": 1.5}, "showlegend": False}
-        figure.add_box(**box, y=[index], name=name_of(task), orientation="h", boxmean=True, **colour)
+        colour = {"line": {"color": styles[key].colour, "width": 1.5}, "showlegend": False}
+        figure.add_box(**box, y=[place], name=name_of(key), orientation="h", boxmean=True, **colour)
     figure.update_xaxes(title_text="mass that the stored tokens hold", tickformat=parts.PERCENT)
-    figure.update_yaxes(tickvals=list(range(len(masses))), ticktext=[name_of(task) for task in masses])
+    figure.update_yaxes(tickvals=list(range(len(masses))), ticktext=[name_of(key) for key in masses])
     return figure.update_yaxes(autorange="reversed", ticks="")
 
 
 def rank_probabilities(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], most: int = 3) -> go.Figure:
-    """Figure 3 of the paper: what a model gives its tokens of rank 1..K, against how often each is right.
+    """Figure 3 of the paper: a model's mean probability for its token of rank 1..K, and how often that token is right.
 
-    Each panel is a model: mean predicted probability `(K,)` and observed frequency `(K,)`, fractions. At
-    most `most` stand side by side.
+    Args:
+        panels: For each model the mean predicted probability `(K,)` and the observed frequency `(K,)`, fractions.
+        most: Panels side by side, at most.
     """
-    figure, cells = parts.panels(map(name_of, panels), 250, x="rank", y="probability", most=most, shared_yaxes="all")
+    titles = parts.panel_titles(panels)
+    figure, cells = parts.panels(titles, 250, x="rank", y="probability", most=most, shared_yaxes="all")
     series = (("mean predicted probability", BLUE, ""), ("how often it is right", ORANGE, "/"))
     for cell, pair in zip(cells, panels.values(), strict=True):
         for (name, colour, hatch), values in zip(series, pair, strict=True):
@@ -102,8 +105,14 @@ def rank_probabilities(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], most: 
     return figure.update_xaxes(dtick=1)
 
 
-def top_tokens(before: ArrayLike, after: ArrayLike, labels: Sequence[str]) -> go.Figure:
-    """Compare one position's top K tokens before and after recalibration; probabilities `(K,)`, fractions."""
+def top_tokens(labels: Sequence[str], before: ArrayLike, after: ArrayLike) -> go.Figure:
+    """Probabilities of one position's top K tokens as stored, and after recalibration.
+
+    Args:
+        labels: `(K,)` the tokens' text, most probable first.
+        before: `(K,)` the teacher's probabilities, fractions.
+        after: `(K,)` the targets that a map makes of them.
+    """
     figure = parts.blank(height=320)
     places = list(range(len(labels)))
     for name, values, colour, hatch in (("teacher", before, BLACK, ""), ("recalibrated", after, BLUE, "")):
@@ -120,7 +129,7 @@ def _band(x: Sequence[int], low: ArrayLike, high: ArrayLike, name: str, colour: 
 
 
 def _size(number: float) -> str:
-    """Write bytes for people.
+    """Returns a number of bytes with a unit.
 
     >>> _size(60), _size(600_000), _size(1.23e12)
     ('60 B', '600 kB', '1.23 TB')

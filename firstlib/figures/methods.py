@@ -1,4 +1,4 @@
-"""The methods side by side: the results table as a plane, their losses, one question put to each."""
+"""Methods side by side: the results table in one plane, training losses, and one question put to every model."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +9,15 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from firstlib.figures import parts
-from firstlib.figures.style import BLACK, BLUE, GREY, PALE, look, name_of, plain
+from firstlib.figures.style import BLACK, BLUE, GREY, PALE, Look, looks, name_of, plain
 
 
 class Scored(Protocol):
-    """A row of the results table, as far as a figure needs it."""
+    """What a figure needs of one row of the results table."""
 
     @property
     def method(self) -> str:
-        """One of the five methods."""
+        """The method's name."""
 
     @property
     def setting(self) -> str:
@@ -37,39 +37,53 @@ class Scored(Protocol):
 
 
 def trust_plane(rows: Iterable[Scored], most: int = 2) -> go.Figure:
-    """Figure 1 of the paper: accuracy against ECE, one marker a method, one panel a test set and setting.
+    """Figure 1 of the paper: accuracy against ECE, with a panel for each test set and setting.
 
-    Along a dotted line Trust, which is accuracy - ECE, stays the same; up and to the left is better.
+    Trust, accuracy minus ECE, is constant along each dotted line; up and to the left is better.
+
+    Args:
+        rows: One marker each.
+        most: Panels side by side, at most.
     """
     columns: dict[str, list[Scored]] = {}
     for row in rows:
-        columns.setdefault(f"{name_of(row.dataset)}, {plain(row.setting, 20)}", []).append(row)
+        columns.setdefault(f"{name_of(row.dataset, 30)}, {plain(row.setting, 20)}", []).append(row)
     figure, cells = parts.panels(columns, 290, x="ECE (lower is better)", y="accuracy (higher is better)", most=most)
     reach = max(row.ece for found in columns.values() for row in found) * 1.15 or 0.05
     half = max(np.ptp([row.accuracy for row in found]) for found in columns.values()) / 2 + 0.03
+    styles = looks(row.method for found in columns.values() for row in found)
     for cell, found in zip(cells, columns.values(), strict=True):
         scores = [row.accuracy for row in found]
         low, high = (min(scores) + max(scores)) / 2 - half, (min(scores) + max(scores)) / 2 + half
-        for trace in (*_equal_trust(low, high, reach), *_methods(found)):
+        for trace in (*_equal_trust(low, high, reach), *_methods(found, styles)):
             parts.add(figure, cell, trace)
         figure.update_yaxes(range=[low, high], row=cell[0], col=cell[1])
     figure.update_xaxes(range=[0, reach], tickformat=parts.PERCENT, showgrid=False)
-    return figure.update_yaxes(tickformat=parts.PERCENT, showgrid=False)
+    figure.update_yaxes(tickformat=parts.PERCENT, showgrid=False)
+    return parts.make_room(figure, map(name_of, styles))
 
 
 def losses(curves: Mapping[str, Sequence[float]]) -> go.Figure:
-    """Training loss of every step, in nats, one line a model. Different losses meet only in their shape."""
-    figure = parts.blank()
-    for index, (name, values) in enumerate(curves.items()):
-        its = look(name, index)
-        line = {"mode": "lines", "line": parts.line(its.colour, its.dash, 1.5)}
+    """Training loss of every step; only the shapes of different loss functions compare.
+
+    Args:
+        curves: Losses in nats; one line each, by task or method.
+    """
+    figure, styles = parts.blank(), looks(curves)
+    for name, values in curves.items():
+        line = {"mode": "lines", "line": parts.line(styles[name].colour, styles[name].dash, 1.5)}
         figure.add_scatter(y=parts.numbers(values), x0=1, dx=1, name=name_of(name), **line)
     figure.update_xaxes(title_text="step")
     return figure.update_yaxes(title_text="training loss (nats)", rangemode="tozero")
 
 
 def before_after(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> go.Figure:
-    """Accuracy and ECE before and after fine-tuning, in pairs: data set -> (accuracy, ECE), fractions."""
+    """Accuracy and ECE before and after fine-tuning.
+
+    Args:
+        before: Accuracy and ECE of each data set, fractions.
+        after: Likewise, of the same data sets.
+    """
     figure, cells = parts.panels(["Accuracy", "ECE"], 270, x="", y="", most=2)
     places = list(range(len(before)))
     for part, cell in enumerate(cells):
@@ -82,16 +96,18 @@ def before_after(before: Mapping[str, tuple[float, float]], after: Mapping[str, 
 
 
 def case_study(models: Mapping[str, ArrayLike], choices: Sequence[str], truth: ArrayLike | None = None) -> go.Figure:
-    """Compare each model's probability `(C,)` of every choice of one question, the paper's case study.
+    """The paper's case study: every model's probability for each choice of one question.
 
-    `truth` `(C,)` is pointed at: the true distribution, or 1 / C where no choice is right. All are fractions.
+    Args:
+        models: `(C,)` fractions, by method.
+        choices: `(C,)` the choices' text.
+        truth: `(C,)` the true distribution, or 1 / C where no choice is right; a triangle marks it.
     """
     rows = list(range(len(choices)))
-    thick = 15 * len(models)  # pixels that a choice's bars take
-    figure = parts.blank(height=110 + len(choices) * thick * 4 // 3)
-    for index, (name, values) in enumerate(models.items()):
-        its = look(name, index)
-        bars = parts.bars(parts.numbers(values), rows, name_of(name), its.colour, its.hatch)
+    thick = 15 * len(models)  # pixels of one choice's bars
+    figure, styles = parts.blank(height=110 + len(choices) * thick * 4 // 3), looks(models)
+    for name, values in models.items():
+        bars = parts.bars(parts.numbers(values), rows, name_of(name), styles[name].colour, styles[name].hatch)
         figure.add_trace(bars.update(orientation="h", texttemplate="%{x:.1%}"))
     if truth is not None:
         above = [row - 0.48 for row in rows]
@@ -101,16 +117,16 @@ def case_study(models: Mapping[str, ArrayLike], choices: Sequence[str], truth: A
     return figure.update_yaxes(autorange="reversed", ticks="", showgrid=False)
 
 
-def _methods(rows: Sequence[Scored]) -> Iterable[go.Scatter]:
-    for index, method in enumerate(dict.fromkeys(row.method for row in rows)):
-        its, mine = look(method, index), [row for row in rows if row.method == method]
+def _methods(rows: Sequence[Scored], styles: Mapping[str, Look]) -> Iterable[go.Scatter]:
+    for method in dict.fromkeys(row.method for row in rows):
+        its, mine = styles[method], [row for row in rows if row.method == method]
         marker = {"symbol": its.symbol, "size": 13, "color": its.colour}
         x, y = [row.ece for row in mine], [row.accuracy for row in mine]
         yield go.Scatter(x=x, y=y, name=name_of(method), mode="markers", marker=marker)
 
 
 def _equal_trust(low: float, high: float, reach: float) -> Iterable[go.Scatter]:
-    """Draw accuracy = Trust + ECE every five points, within accuracy `low` to `high`, ECE 0 to `reach`."""
+    """Yields lines of equal Trust, five points apart, for accuracies from `low` to `high` and ECE up to `reach`."""
     for points in range(math.ceil((low - reach) * 20), math.floor(high * 20) + 1):
         trust = points / 20
         ends = [max(0, low - trust), min(reach, high - trust)]
@@ -123,15 +139,8 @@ def _equal_trust(low: float, high: float, reach: float) -> Iterable[go.Scatter]:
 
 
 def _pointer() -> dict[str, Any]:
-    """Point down at a value from above its bars, and through them."""
-    across = {
-        "type": "constant",
-        "value": 0.88,
-        "valueminus": 0,
-        "symmetric": False,
-        "width": 0,
-        "thickness": 1,
-    }
+    """Returns the look of a triangle above the bars, with a line through them."""
+    across = {"type": "constant", "value": 0.88, "valueminus": 0, "symmetric": False, "width": 0, "thickness": 1}
     return {
         "marker": {"symbol": "triangle-down", "size": 9, "color": BLACK},
         "error_y": {**across, "color": BLACK},

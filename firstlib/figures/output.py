@@ -1,4 +1,4 @@
-"""Figures in notebook cells and in files; what is written needs no network."""
+"""Figures in notebook cells and in files; the files need no network."""
 
 import html
 import json
@@ -13,7 +13,7 @@ from IPython.display import display
 from firstlib.figures.chrome import picture
 from firstlib.runtime.files import write_bytes, write_json
 
-CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # the bar would lie on the legend
+CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # the mode bar would cover the legend
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title></head>
@@ -25,17 +25,21 @@ PAGE = """<!doctype html>
 
 
 def show(figure: go.Figure, name: str = "figure", folder: str | Path | None = None) -> None:
-    """Show a figure as a notebook cell's output: interactive, and as a picture for GitHub and nbviewer.
+    """Shows a figure in a notebook cell: interactive, and as a picture for GitHub and nbviewer.
 
-    The picture, a PNG of some 30 kB, needs a Chrome or Chromium; without one a line says so, once. With a
-    folder the figure is also written there under its name, as `write` does.
+    The picture, a PNG of about 30 kB, needs Chrome or Chromium; without one, a warning says so once.
+
+    Args:
+        figure: Any plotly figure.
+        name: What the text output, and the files, are called.
+        folder: Where to write the figure too, as `write` does.
     """
     bundle: dict[str, Any] = {
         "application/vnd.plotly.v1+json": {**_as_json(figure), "config": CONFIG},
         "text/plain": f"<{name}>",
     }
     metadata = {}
-    if png := picture(figure, "png"):  # a second's work, so it is drawn once
+    if png := picture(figure, "png"):  # takes about a second, so the same one goes to the folder
         bundle["image/png"] = png
         metadata["image/png"] = {side: _pixels(figure, side) for side in ("width", "height")}
     display(bundle, raw=True, metadata=metadata)
@@ -44,11 +48,11 @@ def show(figure: go.Figure, name: str = "figure", folder: str | Path | None = No
 
 
 def write(figure: go.Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write a figure as `name.json`, `name.html` and, where there is a Chrome, `name.png` and `name.svg`.
+    """Writes a figure as `name.json`, `name.html` and, if Chrome is available, `name.png` and `name.svg`.
 
-    The JSON is the figure with its numbers, for `plotly.io.read_json`. The pages of a folder share one
-    `plotly.min.js` and load nothing from elsewhere. Equal figures give equal bytes; pictures only where fonts
-    and Chrome are the same. Returns the figure's own files.
+    The JSON holds the figure with its numbers, for `plotly.io.read_json`. The pages in a folder share one
+    `plotly.min.js` and load nothing from the network. Equal figures give equal bytes; pictures also depend on Chrome
+    and the fonts. Returns the paths of the figure's own files.
     """
     return _write(figure, folder, name, picture(figure, "png"))
 

@@ -1,19 +1,22 @@
-"""How figures look: one template, one look a method, and text from data shown as plain text."""
+"""The shared look of all figures: a template, a look for each series, and text from data shown as plain text."""
 
 import html
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import plotly.graph_objects as go
 import plotly.io
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+from firstlib.runtime.hashing import number_from
+
+# The colours of Okabe and Ito, which remain distinct for colour-blind readers.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY, PALE = "#767676", "#CBD5E1"
 
 
 class Look(NamedTuple):
-    """What tells one series from the others: by colour, and in grey by dash, marker and hatching."""
+    """What distinguishes one series from another: colour, and without colour dash, marker symbol and hatching."""
 
     colour: str
     dash: str
@@ -21,18 +24,34 @@ class Look(NamedTuple):
     hatch: str
 
 
-LOOKS = {
+LOOKS = {  # of the paper's methods
     "teacher": Look(BLACK, "10px,2px", "circle", ""),
     "fine-tune": Look(VERMILLION, "dash", "square", "/"),
     "distill": Look(ORANGE, "dot", "triangle-up", "."),
     "label-smoothing": Look(SKY, "dashdot", "diamond", "x"),
     "first": Look(BLUE, "solid", "cross", "-"),
 }
-_OTHERS = (
-    Look(BLUE, "solid", "circle", ""),
-    Look(VERMILLION, "dash", "square", "/"),
-    Look(GREEN, "dot", "diamond", "."),
-    Look(PURPLE, "dashdot", "triangle-up", "x"),
+_DATA_SETS = {
+    "csqa": Look(BLUE, "solid", "circle", ""),
+    "boolq": Look(VERMILLION, "dash", "square", "/"),
+    "alpaca": Look(GREEN, "dot", "diamond", "."),
+    "obqa": Look(PURPLE, "dashdot", "triangle-up", "x"),
+}
+# Every other name gets one of these. None shares its colour, dash or symbol with another or with the paper's methods;
+# where two share a hatching, one colour is darker than the other.
+OTHERS = (
+    Look(GREEN, "longdash", "triangle-down", "\\"),
+    Look(PURPLE, "longdashdot", "pentagon", "|"),
+    Look("#332288", "2px,2px", "x", "+"),
+    Look("#44AA99", "12px,3px", "hourglass", ""),
+    Look("#882255", "8px,3px,2px,3px,2px,3px", "triangle-left", "/"),
+    Look("#999933", "4px,6px", "hexagram", "-"),
+    Look("#CC6677", "6px,2px", "bowtie", "+"),
+    Look("#8A5A00", "14px,4px,4px,4px", "triangle-right", "x"),
+    Look("#117733", "1px,5px", "diamond-tall", "|"),
+    Look("#AA4499", "10px,3px,4px,3px", "octagon", "."),
+    Look(GREY, "16px,3px,1px,3px", "star-triangle-up", "x"),
+    Look("#44617B", "5px,2px,1px,2px", "diamond-wide", "/"),
 )
 _NAMES = {
     "teacher": "Teacher",
@@ -45,6 +64,7 @@ _NAMES = {
     "obqa": "OBQA",
     "alpaca": "Alpaca",
 }
+_LONGEST = 40  # characters; the settings allow no longer name for a method
 
 _AXIS = {
     "gridcolor": "#E5E5E5",
@@ -60,7 +80,7 @@ _FONT = {"family": "Helvetica Neue, Arial, Liberation Sans, sans-serif", "size":
 _TOP_LEFT = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top"}
 plotly.io.templates["first"] = go.layout.Template(
     layout={
-        "width": 700,  # of a notebook's column
+        "width": 700,  # pixels: the width of a notebook's column
         "height": 360,
         "font": _FONT,
         "paper_bgcolor": "white",
@@ -74,18 +94,35 @@ plotly.io.templates["first"] = go.layout.Template(
 )
 
 
-def look(key: str, index: int) -> Look:
-    """Return a method's own look; for anything else that of its place in the figure."""
-    return LOOKS.get(key) or _OTHERS[index % len(_OTHERS)]
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Returns the looks of one figure's series, in the order of their names.
+
+    The paper's methods and its data sets have fixed looks. Every other look follows from the name, so that a method
+    looks the same in all figures; if another name of the figure has the same look, the later one in alphabetical
+    order takes the next free look.
+
+    >>> found = looks(["first", "mine"])
+    >>> found["first"] == LOOKS["first"], found["mine"] == looks(["mine", "teacher"])["mine"]
+    (True, True)
+    """
+    wanted = list(dict.fromkeys(names))
+    fixed = LOOKS | _DATA_SETS
+    found = {name: fixed[name] for name in wanted if name in fixed}
+    for name in sorted(set(wanted) - fixed.keys()):
+        first = number_from(name) % len(OTHERS)
+        candidates = OTHERS[first:] + OTHERS[:first]
+        taken = set(found.values())
+        found[name] = next((one for one in candidates if one not in taken), candidates[0])
+    return {name: found[name] for name in wanted}
 
 
-def name_of(key: str, longest: int = 30) -> str:
-    """Name a method or a data set as figures do; anything else is called what it is, in plain text."""
+def name_of(key: str, longest: int = _LONGEST) -> str:
+    """Returns the label of a method or a data set; any other key is its own label, as plain text."""
     return _NAMES.get(key) or plain(key, longest)
 
 
 def plain(text: str, longest: int) -> str:
-    """Make plotly show a text's characters: it would read `<b>`, `&lt;` and `<a href>` as markup.
+    """Returns text in which plotly shows every character; it would read `<b>`, `&lt;` and `<a href>` as markup.
 
     >>> plain("<b>bold</b> & more", 11)
     '&lt;b&gt;bold&lt;/b…'

@@ -103,9 +103,7 @@ def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[list
     """
     group: list[Encoded] = []
     for example in select(encoded, longest_first(encoded)):
-        if group and (
-            len(group) == largest or len(example.token_ids) < MIN_LENGTH_RATIO * len(group[0].token_ids)
-        ):
+        if group and (len(group) == largest or len(example.token_ids) < MIN_LENGTH_RATIO * len(group[0].token_ids)):
             yield group
             group = []
         group.append(example)
@@ -175,9 +173,7 @@ def _partial_of_logits(logits: Tensor, first: int, k: int, temperatures: Sequenc
     )
 
 
-def _partial_of_block(
-    logits: Tensor, first: int, k: int, temperatures: Sequence[float], scratch: Tensor
-) -> _Partial:
+def _partial_of_block(logits: Tensor, first: int, k: int, temperatures: Sequence[float], scratch: Tensor) -> _Partial:
     values, ids = top_of_tiles(logits, min(k, logits.shape[1]))
     highest = values[:, :1].clamp(min=LOWEST_LOGIT)
     others = torch.sub(logits, highest, out=scratch).exp_().scatter_(1, ids, 0).sum(1, keepdim=True)

@@ -90,6 +90,6 @@ def tempered(
     return np.exp(logits / temperature - tempered_log_normaliser[:, None])
 
 
-def _check_rows(valid: np.ndarray, problem: str) -> None:
+def _check_rows(valid: np.ndarray | np.bool, problem: str) -> None:
     if not valid.all():
         raise ValueError(f"row {int(np.argmin(valid))}: {problem}")

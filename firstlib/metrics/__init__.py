@@ -33,6 +33,7 @@ from firstlib.metrics.chance import Interval, NoiseFloor, bootstrap_ece, noise_f
 from firstlib.metrics.conventions import ece_by_convention
 from firstlib.metrics.proportions import clopper_pearson
 from firstlib.metrics.scores import accuracy, brier, brier_top, confidence_and_correct, nll, trust
+from firstlib.metrics.selective import Selective, selective_accuracy
 from firstlib.metrics.smooth import smooth_ece
 from firstlib.metrics.sweeps import Sweep, sweep, sweep_probabilities
 
@@ -42,6 +43,7 @@ __all__ = [
     "Interval",
     "NoiseFloor",
     "Reliability",
+    "Selective",
     "Sweep",
     "accuracy",
     "bootstrap_ece",
@@ -59,6 +61,7 @@ __all__ = [
     "noise_floor",
     "paired_bootstrap_difference",
     "reliability",
+    "selective_accuracy",
     "smooth_ece",
     "sweep",
     "sweep_probabilities",

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 SUM_TOLERANCE = 1e-3
 # A float32 softmax over a large vocabulary may sum to 1 plus this much.
 SOFTMAX_SUM_TOLERANCE = 1e-4
-SUM_TOLERANCE = 1e-3  # probabilities rounded to half precision may sum to a little more than 1
 
 
 def check_predictions(confidence: ArrayLike, correct: ArrayLike, suffix: str = "") -> tuple[np.ndarray, np.ndarray]:

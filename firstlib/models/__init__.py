@@ -1,1 +1,1 @@
-"""Causal language models: loaded, adapted, and read for their hidden states and output head."""
+"""Causal language models: loading, adapters, hidden states and output head."""

@@ -1,4 +1,4 @@
-"""Causal language models: loaded from a folder or the hub, tuned in full, by LoRA or by QLoRA. Safetensors only."""
+"""Loads causal language models from a folder or the hub, for full tuning, LoRA or QLoRA. Safetensors only."""
 
 import os
 import warnings
@@ -22,29 +22,29 @@ from firstlib.runtime.hashing import files_hash
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
-if TYPE_CHECKING:  # imported where an adapter is at hand: that takes three seconds
+if TYPE_CHECKING:  # imported at run time only for adapters: it takes three seconds
     from peft import LoraConfig, PeftModel
 
 LanguageModel: TypeAlias = "PreTrainedModel | PeftModel"
 
-logging.disable_progress_bar()  # a bar for every file that is read would bury ours
+logging.disable_progress_bar()  # a bar per file would hide ours
 
 
 def device() -> torch.device:
-    """This process's accelerator if there is one, else the processor."""
+    """Returns this process's accelerator if there is one, else the CPU."""
     return PartialState().device
 
 
-def _divided() -> bool:
-    """Whether accelerate divides a model that is trained between devices."""
+def _is_sharded() -> bool:
+    """Returns whether accelerate shards a model over devices for training (FSDP or DeepSpeed)."""
     return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
 
 
 def base_location(model: Model) -> str:
-    """The base model's folder if there is one of that name, else its hub name.
+    """Returns the base model's folder if it exists, else its hub name.
 
     Raises:
-        UserError: The name looks like a folder, and there is none.
+        UserError: The name is a path, but the folder does not exist.
     """
     folder = project_path(model.base)
     if (folder / "config.json").is_file():
@@ -55,7 +55,7 @@ def base_location(model: Model) -> str:
 
 
 def base_identity(model: Model) -> str:
-    """What tells one base model from another: a folder's content, or the hub name with the commit that is loaded."""
+    """Returns a string that identifies the base model: a hash of its folder, or its hub name and commit."""
     location = Path(base_location(model))
     if location.is_dir():
         return files_hash(p for p in location.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
@@ -63,63 +63,63 @@ def base_identity(model: Model) -> str:
     return f"{model.base}@{commit}"
 
 
-def _had(loader: Any, model: Model, **options: Any) -> Any:
-    """What a loader of transformers gives for the base model, from its folder, the cache or the hub."""
-    location, trusted = base_location(model), _trusted(model)
+def _from_pretrained(loader: Any, model: Model, **options: Any) -> Any:
+    """Loads part of the base model with a class of transformers; reports failures in one line."""
+    location, trusted = base_location(model), _trust_remote_code(model)
     try:
         return loader.from_pretrained(location, revision=model.revision, trust_remote_code=trusted, **options)
-    except Exception as error:  # transformers, safetensors and the hub raise many kinds
+    except Exception as error:  # transformers, safetensors and the hub raise many types
         reason = first_line(error)
         if "custom code" in reason:
             raise UserError(
-                f"base model {model.base!r}: it brings code of its own, which is not run; read it, and if you trust it "
-                "set its trust_remote_code and, for a hub name, its revision to a commit"
+                f"base model {model.base!r}: contains custom code, which is not run; review it, and if you trust it, "
+                "set trust_remote_code and, for a hub model, set revision to a commit"
             ) from error
         raise UserError(
             f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the "
-            "hub wants a login for it, or give a local folder"
+            "hub requires a login, or give a local folder"
         ) from error
 
 
-def _trusted(model: Model) -> bool:
+def _trust_remote_code(model: Model) -> bool:
     if model.trust_remote_code:
-        message = f"base model {model.base!r}: trust_remote_code is set, so code that it brings along is run here"
+        message = f"base model {model.base!r}: trust_remote_code is set, so code from the model is run on this machine"
         warnings.warn(message, stacklevel=2)
     return model.trust_remote_code
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer; the end token also pads where none is named."""
-    tokenizer = _had(AutoTokenizer, model)
+    """Loads the base model's tokenizer; if it has no padding token, the end token is used for padding."""
+    tokenizer = _from_pretrained(AutoTokenizer, model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def check_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
-    """Makes sure that teacher and student mean the same by a token id; only the padding of their heads may differ.
+    """Checks that teacher and student have the same tokens; only the padding of their heads may differ.
 
     Raises:
-        UserError: They do not; the first differing token is named.
+        UserError: A token differs; the message names the first.
     """
-    ours, theirs = ({i: token for token, i in each.get_vocab().items()} for each in (teacher, student))
-    for i in sorted(ours.keys() | theirs.keys()):
-        if ours.get(i) != theirs.get(i):
+    of_teacher, of_student = ({i: token for token, i in each.get_vocab().items()} for each in (teacher, student))
+    for i in sorted(of_teacher.keys() | of_student.keys()):
+        if of_teacher.get(i) != of_student.get(i):
             raise UserError(
-                f"teacher and student: token {i} is {ours.get(i)!r} to the teacher ({teacher.name_or_path}) and "
-                f"{theirs.get(i)!r} to the student ({student.name_or_path}); choose a pair with one vocabulary"
+                f"teacher and student: token {i} is {of_teacher.get(i)!r} for the teacher ({teacher.name_or_path}) and "
+                f"{of_student.get(i)!r} for the student ({student.name_or_path}); choose a pair with one vocabulary"
             )
 
 
 def load_base(model: Model, place: bool = True) -> PreTrainedModel:
-    """The base model as it comes; for QLoRA with its weights in 4-bit NF4, doubly quantised.
+    """Loads the base model; for QLoRA, its weights are quantised to 4-bit NF4 with double quantisation.
 
     Args:
-        model: settings.
-        place: whether to put it on this process's device; else accelerate will.
+        model: The model's settings.
+        place: Whether to place it on this process's device; otherwise accelerate does.
 
     Raises:
-        UserError: It cannot be had, or not all of its weights are there.
+        UserError: The model cannot be loaded, or some of its weights are missing.
     """
     dtype = getattr(torch, model.dtype)
     four_bit = BitsAndBytesConfig(
@@ -128,7 +128,7 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    base, found = _had(
+    base, info = _from_pretrained(
         AutoModelForCausalLM,
         model,
         dtype=dtype,
@@ -137,33 +137,34 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
         device_map={"": device()} if place else None,
         output_loading_info=True,
     )
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(info["missing_keys"]):
         raise UserError(
-            f"base model {model.base!r}: {len(missing)} of its weights are in none of its files, the first is "
-            f"{missing[0]}; is it a causal language model, and its config.json its own?"
+            f"base model {model.base!r}: {len(missing)} of its weights are missing from its files, first "
+            f"{missing[0]}; check that it is a causal language model and that config.json belongs to it"
         )
     return base
 
 
 def load_for_training(model: Model, seed: int) -> LanguageModel:
-    """The base model ready to be tuned as the settings say."""
-    base = load_base(model, place=not _divided())
+    """Loads the base model for tuning, with a new adapter for LoRA and QLoRA."""
+    base = load_base(model, place=not _is_sharded())
     if model.tuning == "full":
         return base
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if model.tuning == "qlora":
-        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # the Trainer does
-    torch.manual_seed(seed)  # the adapter's first weights are random
-    return get_peft_model(base, _adapter(model))
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # the Trainer sets it
+    torch.manual_seed(seed)  # the adapter's initial weights are random
+    return get_peft_model(base, _lora_config(model))
 
 
 def load_trained(model: Model, folder: Path) -> LanguageModel:
-    """A model that was tuned, or the base with the adapter that was, ready to be asked."""
+    """Loads a tuned model, or the base model with its tuned adapter, for inference."""
     if not (folder / "adapter_config.json").is_file():
         dtype = getattr(torch, model.dtype)
+        trusted = _trust_remote_code(model)
         tuned = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}, trust_remote_code=_trusted(model)
+            folder, dtype=dtype, use_safetensors=True, device_map={"": device()}, trust_remote_code=trusted
         )
         return tuned.eval()
     from peft import PeftModel
@@ -172,19 +173,19 @@ def load_trained(model: Model, folder: Path) -> LanguageModel:
 
 
 def causal_model(model: LanguageModel) -> Any:
-    """The model itself, without the adapter around it."""
+    """Returns the model without a surrounding adapter."""
     inner: Any = model
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def body_and_head(model: LanguageModel) -> tuple[torch.nn.Module, torch.nn.Linear]:
-    """The part that gives hidden states, and the output head over the vocabulary."""
+    """Returns the decoder, which computes hidden states, and the output head over the vocabulary."""
     inner = causal_model(model)
     return inner.get_decoder(), inner.get_output_embeddings()
 
 
 def logit_form(model: LanguageModel) -> tuple[float, float | None]:
-    """What a family does to its head's products: a factor (Cohere, Granite), then a bound (Gemma 2), if any."""
+    """Returns the factor (Cohere, Granite) and then the soft cap (Gemma 2, else None) applied to the head's output."""
     config: Any = model.config.get_text_config()
     divisor = getattr(config, "logits_scaling", None) or 1.0
     scale = getattr(config, "logit_scale", None) or 1.0
@@ -192,14 +193,14 @@ def logit_form(model: LanguageModel) -> tuple[float, float | None]:
 
 
 def head_has_rows(model: LanguageModel) -> bool:
-    """Whether the output head is a plain matrix in this process's memory, of which some rows can be applied alone."""
+    """Returns whether the output head is a plain matrix in this process, so that some of its rows can be applied."""
     head = body_and_head(model)[1]
     return type(head) is torch.nn.Linear and not hasattr(head, "_hf_hook")
 
 
 def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
-    """The model's own logits `(N, V)` from its last hidden states `(N, D)`, in float32; or only some tokens'."""
-    scale, bound = logit_form(model)
+    """Returns float32 logits `(N, V)` of last hidden states `(N, D)`, for all tokens or for `first` up to `end`."""
+    scale, cap = logit_form(model)
     head, rows = body_and_head(model)[1], slice(first, end)
     if (first or end) and head_has_rows(model):
         bias = None if head.bias is None else head.bias[rows]
@@ -208,38 +209,38 @@ def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: i
         logits = head(hidden)[..., rows].float()
     if scale != 1:
         logits = logits * scale
-    return logits if bound is None else bound * torch.tanh(logits / bound)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def parameter_count(model: Model) -> int:
-    """How many parameters a base model has, by its configuration alone."""
+    """Returns a base model's number of parameters, from its configuration alone."""
     with torch.device("meta"):
-        blank = AutoModelForCausalLM.from_config(_configuration(model), trust_remote_code=model.trust_remote_code)
-        return int(blank.num_parameters())
+        built = AutoModelForCausalLM.from_config(_configuration(model), trust_remote_code=model.trust_remote_code)
+        return int(built.num_parameters())
 
 
 def description(model: Model) -> str:
-    """What is used, in a line: the base, its size, how it is tuned, the type of its weights, and on what device."""
+    """Describes a model in one line: base, size, tuning, type of the weights, and device."""
     size = f"{parameter_count(model):,} parameters"
     return f"{model.base}: {size}, tuning {model.tuning}, weights in {model.dtype}, on {device()}"
 
 
 def context_length(model: Model) -> int | None:
-    """Tokens that a base model can read at once, where its configuration says so."""
+    """Returns a base model's maximum number of tokens, or None if its configuration does not say."""
     found = getattr(_configuration(model).get_text_config(), "max_position_embeddings", None)
     return int(found) if found else None
 
 
 def vocabulary_size(model: Model) -> int:
-    """Rows of the output head."""
+    """Returns the number of rows of the output head."""
     return int(_configuration(model).get_text_config().vocab_size)
 
 
 def _configuration(model: Model) -> Any:
-    return _had(AutoConfig, model)
+    return _from_pretrained(AutoConfig, model)
 
 
-def _adapter(model: Model) -> "LoraConfig":
+def _lora_config(model: Model) -> "LoraConfig":
     from peft import LoraConfig
 
     return LoraConfig(

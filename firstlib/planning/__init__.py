@@ -1,4 +1,4 @@
-"""What a run would take, by arithmetic, before anything is run: `first plan`."""
+"""Estimates the memory, storage and time of a run before it starts: `first plan`."""
 
 from firstlib.planning.anatomy import Anatomy, anatomy_of
 from firstlib.planning.memory import Batch, Memory, asking_memory, training_memory

@@ -1,4 +1,4 @@
-"""A model's shape and size by its configuration alone: no weight is fetched, none is allocated."""
+"""A model's shape and size, from its configuration alone: no weights are downloaded or allocated."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +27,7 @@ def _llama(width: int, inner: int, layers: int, heads: int, **others: Any) -> di
 _SMOL = {"vocab_size": 49_152, "tie_word_embeddings": True}
 _QWEN = {"model_type": "qwen2"}
 
-# The presets' models as they are published, so that a plan needs no hub.
+# Configurations of the presets' models as published, so that a plan does not need the hub.
 KNOWN: dict[str, dict[str, Any]] = {
     "huggyllama/llama-30b": _llama(6656, 17_920, 60, 52),
     "huggyllama/llama-7b": _llama(4096, 11_008, 32, 32),
@@ -50,17 +50,17 @@ FOLDER = "its folder"
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What the arithmetic needs to know of a model.
+    """A model's dimensions, as the estimates need them.
 
     Attributes:
-        parameters: All of them, tied ones once.
-        linear: Parameters of the linear layers below the head: LoRA adapts these, QLoRA quantises their matrices.
-        sides: Inputs and outputs of those layers together: the parameters of all adapters at rank 1.
+        parameters: All parameters; tied ones count once.
+        linear: Parameters of the linear layers below the head, which LoRA adapts and QLoRA quantises.
+        sides: Inputs plus outputs of those layers, summed: the parameters of all adapters at rank 1.
         largest: Parameters of the largest of those matrices.
-        layers: Blocks, one like the other.
-        width: Numbers that stand for a token between the blocks, D.
-        attention: Heads times their size, A.
-        inner: Width inside the feed-forward part, I.
+        layers: Number of transformer blocks.
+        width: Hidden size, D.
+        attention: Number of heads times their size, A.
+        inner: Feed-forward size, I.
         vocabulary: Rows of the output head, V.
         source: Where the configuration came from.
     """
@@ -77,15 +77,15 @@ class Anatomy:
     source: str
 
     def adapter(self, rank: int) -> int:
-        """Parameters of a LoRA adapter on every linear layer: two matrices of that rank each."""
+        """Returns the parameters of LoRA adapters on all linear layers: two matrices of that rank per layer."""
         return rank * self.sides
 
 
 def anatomy_of(model: Model) -> Anatomy:
-    """A model's anatomy, without its weights.
+    """Returns a model's anatomy without loading its weights.
 
     Raises:
-        UserError: Its configuration is neither in a local folder, nor cached, nor known, nor to be had from the hub.
+        UserError: The configuration is not available from a local folder, the cache, the built-in table or the hub.
     """
     return _anatomy(base_location(model))
 
@@ -97,7 +97,7 @@ def _anatomy(location: str) -> Anatomy:
 
 
 def _configuration(location: str) -> tuple[Any, str]:
-    """The first that there is: folder or cache, the table above, the hub."""
+    """Returns the first available configuration, and its source: folder or cache, the table above, the hub."""
     try:
         found = AutoConfig.from_pretrained(location, local_files_only=True)
         return found, FOLDER if Path(location).is_dir() else "the hub's cache"
@@ -111,13 +111,13 @@ def _configuration(location: str) -> tuple[Any, str]:
         return AutoConfig.from_pretrained(location), "the hub"
     except (OSError, ValueError) as error:
         raise UserError(
-            f"base model {location!r}: its configuration is neither known nor to be had from the hub; "
+            f"base model {location!r}: its configuration is neither built in nor available from the hub; "
             "check the name and the connection, or give a local folder"
         ) from error
 
 
 def dissect(config: Any, source: str) -> Anatomy:
-    """Builds the model on the meta device, where tensors have shapes and no memory, and counts."""
+    """Counts the parameters of the model, built on the meta device, where tensors take no memory."""
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(config)
     head, text = built.get_output_embeddings(), config.get_text_config()

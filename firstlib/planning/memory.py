@@ -1,17 +1,17 @@
-"""Memory of a stage, in bytes, from a model's anatomy.
+"""Peak memory of a stage, in bytes, from a model's anatomy.
 
-Training holds, at its highest, with P parameters of which F are tuned:
+Training, with P parameters of which F are tuned:
 
-    weights      P x their type's bytes; QLoRA: half a byte and its scales for those in linear layers, 4 for the others
-    gradients    F x 4 (2 where 16-bit weights are tuned in full): they live on from one batch to the next
+    weights      P x the size of their type; QLoRA: half a byte plus scales in linear layers, 4 bytes elsewhere
+    gradients    F x 4 (2 if 16-bit weights are tuned in full); they persist between batches
     optimiser    2 x the gradients: Adam's two moments
-    activations  what autograd saves, for every token of a batch and every block (`SAVED`); with checkpointing only what
-                 enters a block
-    working      the larger of two that come one after the other: the loss with its chunk of logits; a block's
-                 backward pass, which with checkpointing holds that block's saved tensors too
+    activations  tensors that autograd saves, for every token of a batch and every block (`SAVED`); with checkpointing,
+                 only the inputs of blocks
+    working      the larger of two that do not coincide: the loss with its chunk of logits; a block's backward pass,
+                 with checkpointing including that block's saved tensors
 
-Asking a model holds weights and, as working memory, the larger of one block's forward pass and a chunk of logits.
-Every formula counts named tensors, none is fitted; tests compare them with what is measured.
+Inference takes the weights and, as working memory, the larger of a block's forward pass and a chunk of logits.
+The formulas count named tensors; no constant is fitted. Tests compare them with measurements.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from firstlib.planning.anatomy import Anatomy
 from firstlib.settings.schema import Model, Training
 
 FLOAT32, HALF = 4, 2  # bytes
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: 4 bits; a byte for each 64; for 256 of those a float32
-ADAPTERS = 7  # in a block: query, key, value, output, gate, up, down
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per weight: 4 bits, a 1-byte scale per 64, a float32 per 256 scales
+ADAPTERS = 7  # per block: query, key, value, output, gate, up, down
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a stage holds at its highest, in bytes, by what it is for."""
+    """A stage's peak memory by purpose, in bytes."""
 
     weights: float
     gradients: float = 0
@@ -39,16 +39,18 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All of it together."""
+        """The sum, in bytes."""
         return self.weights + self.gradients + self.optimiser + self.activations + self.working
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one device takes at once, every example as long as the longest.
+    """A batch on one device; every example counts with the length of the longest.
 
     Attributes:
-        positions: Those that a loss or an answer is taken at.
+        examples: Number of examples.
+        length: Tokens of the longest example.
+        positions: Positions whose logits are computed, over all examples.
     """
 
     examples: int
@@ -57,14 +59,14 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Padding included."""
+        """Number of tokens, including padding."""
         return self.examples * self.length
 
 
 class Saved(NamedTuple):
-    """Bytes a token and block, for each number of the width D, of the attention A, of the inner width I, of the rank.
+    """Bytes saved per token and block, for each unit of the width D, attention A, inner width I and adapter rank.
 
-    `passing_*` is what the block's backward pass adds: the gradients of the stream and of the inner product.
+    `passing_*` is added by the block's backward pass: gradients of the residual stream and of the inner product.
     """
 
     width: int
@@ -75,11 +77,11 @@ class Saved(NamedTuple):
     passing_inner: int
 
 
-# Of a Llama-like block autograd saves: of each norm its input in float32, the normalised numbers (to tune its weights)
-# and its output (to tune the matrices that read it); queries, keys, values, one set for each head, and the attention's
-# output; the gate, the gate activated, the other half, their product. A frozen matrix needs no input saved, its
-# adapter does. Where a matrix or adapter computes in another type than it is given, it saves a copy of its own: five
-# of them read the norms' outputs, one the attention's, one the product.
+# In a Llama-like block, autograd saves: for each norm, its input in float32, the normalised values (to tune its
+# weights) and its output (to tune the matrices that read it); queries, keys and values, one set per head, and the
+# attention's output; the gate, the activated gate, the other half, and their product. A frozen matrix does not need
+# its input saved, but its adapter does. A matrix or adapter that computes in another type than its input saves its own
+# copy: five of them read the norms' outputs, one the attention's output, one the product.
 SAVED: dict[tuple[str, int, bool], Saved] = {
     # (tuning, bytes of the weights' type, mixed precision)
     ("full", FLOAT32, False): Saved(2 * (4 + 4 + 4), 4 * 4, 4 * 4, 0, 4, 4),
@@ -90,24 +92,24 @@ SAVED: dict[tuple[str, int, bool], Saved] = {
     ("lora", FLOAT32, True): Saved(2 * 4 + 5 * 2, 4 * 2 + 2, 3 * 2 + 2, ADAPTERS * 2, 4, 4 + 2),
     ("lora", HALF, False): Saved(2 * 4 + 5 * 4, 4 * 2 + 4, 3 * 2 + 4, ADAPTERS * 4, 4, 4 + 2),
     ("lora", HALF, True): Saved(2 * 4 + 5 * 2, 4 * 2 + 2, 3 * 2 + 2, ADAPTERS * 2, 4, 4 + 2),
-    # QLoRA's stream is float32, whatever the weights' type: what is not quantised is made so.
+    # QLoRA's residual stream is float32 for all types, because weights that are not quantised are cast to it.
     ("qlora", FLOAT32, False): Saved(2 * (4 + 4), 4 * 4, 4 * 4, ADAPTERS * 4, 4, 4),
     ("qlora", FLOAT32, True): Saved(2 * 4 + 5 * 2, 4 * 2, 3 * 4 + 2, ADAPTERS * 2, 4, 4 + 2),
 }
 
 
 def element(model: Model) -> int:
-    """Bytes of a number in the type that the weights are loaded in."""
+    """Returns the bytes per number in the type of the loaded weights."""
     return FLOAT32 if model.dtype == "float32" else HALF
 
 
 def tuned(anatomy: Anatomy, model: Model) -> int:
-    """How many parameters are tuned."""
+    """Returns the number of tuned parameters."""
     return anatomy.parameters if model.tuning == "full" else anatomy.adapter(model.lora.rank)
 
 
 def training_memory(anatomy: Anatomy, model: Model, training: Training, batch: Batch, devices: int = 1) -> Memory:
-    """Fine-tuning or distilling, on each of several devices that divide weights, gradients and optimiser evenly."""
+    """Memory of fine-tuning or distillation, per device; weights, gradients and optimiser are evenly sharded."""
     mixed = training.mixed_precision != "no"
     number = element(model) if model.tuning == "full" else FLOAT32  # adapters are float32
     gradients = tuned(anatomy, model) * number / devices
@@ -126,12 +128,12 @@ def training_memory(anatomy: Anatomy, model: Model, training: Training, batch: B
 
 
 def asking_memory(anatomy: Anatomy, model: Model, batch: Batch) -> Memory:
-    """Extraction or answers: one whole model on each device, in the type it is asked in."""
+    """Memory of extraction or answering: one whole model per device, in its inference type."""
     number = element(model)
     if model.tuning == "full" or number == FLOAT32:
-        halves = 3 if model.tuning == "full" else 4  # of the inner width: gate, other half, product; LoRA's sum
+        halves = 3 if model.tuning == "full" else 4  # gate, other half, product; for LoRA also the sum
         block = number * (max(halves * anatomy.inner, 6 * anatomy.attention) + 4 * anatomy.width)
-    else:  # adapters work in float32, and give 16 bits back
+    else:  # adapters compute in float32 and return 16 bits
         block = (4 + 4 + 2 + 2) * (anatomy.inner + anatomy.width)
     logits = min(batch.positions * anatomy.vocabulary, CHUNK) * _logit(number)
     states = batch.tokens * anatomy.width * number
@@ -139,27 +141,27 @@ def asking_memory(anatomy: Anatomy, model: Model, batch: Batch) -> Memory:
 
 
 def _stream(model: Model) -> int:
-    """Bytes of a number on its way from block to block."""
+    """Returns the bytes per number of the residual stream."""
     return FLOAT32 if model.tuning == "qlora" else element(model)
 
 
 def _computing(model: Model, mixed: bool) -> int:
-    """Bytes of a number in matrix products."""
+    """Returns the bytes per number in matrix products."""
     return HALF if mixed else _stream(model)
 
 
 def _logit(computing: int) -> int:
-    """Bytes of a logit: float32, made from 16 bits where those are what a product gives."""
+    """Returns the bytes per logit: float32, plus its 16-bit source if the product is computed in 16 bits."""
     return FLOAT32 + (HALF if computing == HALF else 0)
 
 
 def _training_weights(anatomy: Anatomy, model: Model, mixed: bool, devices: int) -> float:
     whole = _base(anatomy, model, _stream(model)) + _adapters(anatomy, model)
     computing, four_bit = _computing(model, mixed), model.tuning == "qlora"
-    if devices > 1:  # what is not a block's, and two blocks, are put together when their turn comes
+    if devices > 1:  # parameters outside blocks, and two blocks at a time, are gathered
         blocks = (NF4 if four_bit else computing) * 2 * anatomy.linear / anatomy.layers
         return whole / devices + blocks + computing * (anatomy.parameters - anatomy.linear)
-    copies = computing < _stream(model) and not four_bit  # autocast keeps them until the backward pass
+    copies = computing < _stream(model) and not four_bit  # autocast keeps copies until the backward pass
     return whole + (computing * anatomy.linear if copies else 0)
 
 
@@ -168,7 +170,7 @@ def _asking_weights(anatomy: Anatomy, model: Model) -> float:
 
 
 def _base(anatomy: Anatomy, model: Model, number: int) -> float:
-    """The base model's weights, where those that are not quantised have so many bytes each."""
+    """Returns the bytes of the base model's weights, with `number` bytes per weight that is not quantised."""
     of_linear = NF4 if model.tuning == "qlora" else number
     return of_linear * anatomy.linear + number * (anatomy.parameters - anatomy.linear)
 
@@ -183,7 +185,7 @@ class _Block(NamedTuple):
 
 
 def _block(anatomy: Anatomy, model: Model, mixed: bool, batch: Batch) -> _Block:
-    """One block's saved tensors, and what its backward pass adds; the attention mask is saved in every block."""
+    """Returns the bytes that one block saves, and those that its backward pass adds; each block saves the mask."""
     each = SAVED[model.tuning, _stream(model), mixed]
     mask = batch.length * _computing(model, mixed)
     saved = (
@@ -198,7 +200,7 @@ def _block(anatomy: Anatomy, model: Model, mixed: bool, batch: Batch) -> _Block:
 
 
 def _loss(anatomy: Anatomy, model: Model, mixed: bool, batch: Batch) -> float:
-    """`losses.top_k_kl`: its chunk of logits, states with their gradients, and of the head the gradient and a copy."""
+    """Bytes of `losses.top_k_kl`: chunk of logits, hidden states and their gradients, the head's gradient and copy."""
     computing, head = _computing(model, mixed), anatomy.vocabulary * anatomy.width
     logits = batch.positions * anatomy.vocabulary * _logit(computing)
     chunk = min(logits, LARGEST_CHUNK, max(SMALLEST_CHUNK, logits // 4))

@@ -1,4 +1,4 @@
-"""A plan: what every stage of a run takes, and what would help where it does not fit."""
+"""A plan: the memory and work of every stage of a run, and what to change if it does not fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from firstlib.planning.memory import Batch, Memory, asking_memory, training_memo
 from firstlib.planning.tokens import TaskPlan, plan_task
 from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
 from firstlib.settings.loading import change_settings
-from firstlib.settings.schema import STUDENT_METHODS, Model, Settings
+from firstlib.settings.schema import Model, Settings
 
 _HALVES: dict[str, Literal["bfloat16", "float16"]] = {"bf16": "bfloat16", "fp16": "float16"}
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
@@ -22,6 +22,9 @@ class Stage:
     """One stage over all tasks.
 
     Attributes:
+        name: For display.
+        memory: Peak memory per device, in bytes.
+        flops: Floating-point operations.
         half: Whether it computes in 16 bits.
     """
 
@@ -33,25 +36,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class Scene:
-    """What does not change with the settings that are tried: the two models and every task's tokens."""
+    """The parts of a plan that do not depend on the settings it varies: both models and every task's tokens."""
 
     teacher: Anatomy
     student: Anatomy
     train: tuple[TaskPlan, ...]
     validation: tuple[TaskPlan, ...]
-    tests: tuple[tuple[TaskPlan, ...], ...]  # of each column
+    tests: tuple[tuple[TaskPlan, ...], ...]  # by column
 
     @property
     def distinct_tests(self) -> list[TaskPlan]:
-        """Every test set once."""
+        """Every test set, once each."""
         return list({test.task: test for tests in self.tests for test in tests}.values())
 
 
 def make_scene(settings: Settings) -> Scene:
-    """Looks at models and data.
+    """Reads the models' configurations and the data.
 
     Raises:
-        UserError: A model's configuration or a data set's files cannot be had.
+        UserError: A model's configuration or a data set is not available.
     """
     tasks = dict.fromkeys(column.train for column in settings.columns)
     return Scene(
@@ -64,15 +67,16 @@ def make_scene(settings: Settings) -> Scene:
 
 
 def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
-    """The four stages: train the teacher, extract, train the students, answer.
+    """Returns the four stages: train the teacher, extract, train the students, answer.
 
     Raises:
-        UserError: The batch cannot be divided among the devices.
+        UserError: The batch is not divisible among the devices.
     """
     training, teacher, student = settings.training, settings.teacher, settings.student
-    taught = _batch(training.shares(devices)[0], scene.train)
+    taught = _batch(training.batch_sizes(devices)[0], scene.train)
     read = _batch(settings.knowledge.batch_size, scene.train)
     asked = _batch(AT_ONCE * settings.knowledge.batch_size, scene.distinct_tests)
+    students = [student.model_copy(update={"tuning": m.tuning or student.tuning}) for m in settings.methods.values()]
     answering = (
         asking_memory(scene.teacher, asked_as(settings, teacher), asked),
         asking_memory(scene.student, asked_as(settings, student), asked),
@@ -81,7 +85,7 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
         Stage(
             "train teacher",
             training_memory(scene.teacher, teacher, training, taught, devices),
-            training_work(settings, teacher, scene.teacher, scene),
+            trained_teachers(settings) * training_work(settings, teacher, scene.teacher, scene),
             _computes_in_half(settings, teacher),
         ),
         Stage(
@@ -92,46 +96,58 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
         ),
         Stage(
             "train students",
-            training_memory(scene.student, student, training, taught, devices),
-            len(STUDENT_METHODS) * training_work(settings, student, scene.student, scene),
+            max(
+                (training_memory(scene.student, tuned, training, taught, devices) for tuned in students),
+                key=lambda memory: memory.total,
+            ),
+            sum(training_work(settings, tuned, scene.student, scene) for tuned in students),
             _computes_in_half(settings, student),
         ),
         Stage(
             "answer",
             max(answering, key=lambda memory: memory.total),
-            answering_work(scene),
+            answering_work(settings, scene),
             _computes_in_half(settings, teacher),
         ),
     ]
 
 
 def training_work(settings: Settings, model: Model, part: Anatomy, scene: Scene) -> float:
-    """Operations of training one model once on every task."""
+    """Returns the operations of training one model once on every task."""
     each = flops_to_train(model, settings.training)
     return sum(training_flops(part.parameters, task.tokens, settings.training.epochs, each) for task in scene.train)
 
 
-def answering_work(scene: Scene) -> float:
-    """Operations of all answers: every method's, both base models', and the teacher's on validation."""
+def trained_teachers(settings: Settings) -> int:
+    """Returns how many teachers a task needs, counted as trainings on all its examples.
+
+    Each of n fold teachers of cross-fitted knowledge is trained on (n - 1) / n of the examples.
+    """
+    folds = {method.folds for method in settings.methods.values() if method.knowledge == "cross-fitted"}
+    return 1 + sum(number - 1 for number in folds)
+
+
+def answering_work(settings: Settings, scene: Scene) -> float:
+    """Returns the operations of all answers: all methods, both base models, and the teacher on validation."""
     teacher, student = scene.teacher.parameters, scene.student.parameters
-    methods = _tokens([t for tests in scene.tests for t in tests]) * (teacher + len(STUDENT_METHODS) * student)
+    methods = _tokens([t for tests in scene.tests for t in tests]) * (teacher + len(settings.methods) * student)
     bases = _tokens(scene.distinct_tests) * (teacher + student)
     return float(FLOPS_TO_ASK) * (methods + bases + _tokens(scene.validation) * teacher)
 
 
 def asked_as(settings: Settings, model: Model) -> Model:
-    """A model as it is asked: in the type that it was trained to compute in."""
+    """Returns a model's settings for inference: its dtype is the type that training computes in."""
     half = _HALVES.get(settings.training.mixed_precision)
     return model.model_copy(update={"dtype": half}) if half else model
 
 
 def fits(found: Sequence[Stage], machine: Machine) -> bool:
-    """Whether every stage has room."""
+    """Returns whether every stage fits into the machine's memory."""
     return all(stage.memory.total <= machine.room for stage in found)
 
 
 def remedy(settings: Settings, scene: Scene, machine: Machine, devices: int) -> dict[str, object] | None:
-    """The fewest settings to change so that every stage fits, in the order of what they cost; None: nothing helps."""
+    """Returns the fewest changes of settings that make every stage fit, cheapest first; None if nothing helps."""
     changes = _changes(settings)
     for count in range(1, len(changes) + 1):
         needed = changes[:count]
@@ -141,7 +157,7 @@ def remedy(settings: Settings, scene: Scene, machine: Machine, devices: int) -> 
 
 
 def devices_needed(settings: Settings, scene: Scene, machine: Machine, devices: int) -> int | None:
-    """How many devices it takes with the settings as they are."""
+    """Returns the number of devices needed with unchanged settings; None if no number helps."""
     for more in _MORE_DEVICES:
         whole = settings.training.global_batch_size % (more * (settings.training.micro_batch_size or 1)) == 0
         if more > devices and whole and fits(stages(settings, scene, more), machine):
@@ -160,7 +176,7 @@ def _pruned(
 
 
 def _changes(settings: Settings) -> list[tuple[str, object]]:
-    """What can be changed without changing what is computed comes first; then what approximates it."""
+    """Returns changes that keep the results first, then those that approximate them."""
     return [
         ("knowledge.batch_size", min(8, settings.knowledge.batch_size)),
         ("training.micro_batch_size", 1),
@@ -181,7 +197,7 @@ def _computes_in_half(settings: Settings, model: Model) -> bool:
 
 
 def _batch(examples: int, tasks: Sequence[TaskPlan]) -> Batch:
-    """The longest examples of all tasks together, with a position taken at every token."""
+    """Returns a batch as long as the longest example of all tasks, with logits at every position."""
     longest = max(task.longest for task in tasks)
     return Batch(examples, longest, examples * longest)
 

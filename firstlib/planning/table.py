@@ -1,4 +1,4 @@
-"""A plan as tables for the terminal."""
+"""Formats a plan as tables for the terminal."""
 
 from typing import Any
 
@@ -18,34 +18,34 @@ from firstlib.settings.loading import load_preset
 from firstlib.settings.schema import Model, Settings
 
 _LEGEND = (
-    "Time: operations over that. For each parameter and token 6 to train (4 with adapters: frozen weights need no "
-    "gradient), 2 more with checkpointing, 2 to ask; attention's own products, padding, loading and what notebooks try "
-    "beside the five methods are left out. Expect the order of magnitude.",
-    "Memory: weights, gradients and Adam's two moments by their types (NF4: half a byte and scales); activations are "
-    "what autograd saves for every token of a batch as long as the longest example, block by block, as in a Llama; "
-    "working is the larger of the loss with its chunk of logits and one block's pass. On several devices weights, "
-    "gradients and moments are divided (FSDP or ZeRO-3), and a model is asked whole on each.",
-    f"Store: the paper counts {BYTES_PER_ENTRY} bytes a kept token. Ours at most: log2(V) bits a token and 13 a "
-    "probability or residual; real text takes less, 12 to 16 bytes a position at k = 5.",
+    "Time: operations divided by that speed. Per parameter and token: 6 to train (4 with adapters: frozen weights need "
+    "no gradient), 2 more with checkpointing, 2 for inference. Attention products, padding, loading and the notebooks' "
+    "extra experiments are not counted. Expect the right order of magnitude.",
+    "Memory: weights, gradients and Adam's two moments by type (NF4: half a byte plus scales); activations are the "
+    "tensors that autograd saves in each block of a Llama, for a batch as long as the longest example; working is the "
+    "larger of the loss with its chunk of logits and one block's pass. On several devices, training shards weights, "
+    "gradients and moments (FSDP or ZeRO-3), and inference runs a whole model on each.",
+    f"Store: the paper counts {BYTES_PER_ENTRY} bytes per kept token. Ours takes at most log2(V) bits per token id and "
+    "13 per probability or residual; real text takes less, 12 to 16 bytes per position at k = 5.",
 )
 _BASES = {
     "sampled": "scaled up from 200 sampled questions",
     "counted": "counted in the files",
-    "stated": "published rows times means of real rows in Llama's tokens",
+    "stated": "published rows times mean tokens of real rows with Llama's tokenizer",
 }
 
 
 def plan_table(preset: str, overrides: tuple[str, ...] = (), gpu: str | None = None, devices: int = 1) -> Any:
-    """What a run would take, to be printed: models, tokens, memory, store, time, and what does not fit.
+    """Returns a printable plan of a run: models, tokens, memory, store, time, and advice where it does not fit.
 
     Args:
-        preset: a preset's name, or a YAML file.
-        overrides: settings to change, as `key=value`.
-        gpu: a machine of `machines.MACHINES`, or letters of its name; None: all of them.
-        devices: how many of them work together.
+        preset: A preset's name, or a YAML file.
+        overrides: Settings to change, as `key=value`.
+        gpu: Part of the name of a machine in `machines.MACHINES`; None: all machines.
+        devices: Number of such machines used together.
 
     Raises:
-        UserError: No such preset, model, data or machine; a batch that cannot be divided.
+        UserError: The preset, a model, the data or the machine is not available, or the batch is not divisible.
     """
     settings, machines = load_preset(preset, overrides), find_machines(gpu)
     scene = make_scene(settings)
@@ -145,13 +145,13 @@ def _time(found: list[Stage], machines: tuple[Machine, ...], devices: int) -> Ta
 def _advice(
     settings: Settings, scene: Scene, found: list[Stage], machines: tuple[Machine, ...], devices: int
 ) -> list[RenderableType]:
-    """A line for each machine that does not suffice: by how much, and what would help."""
+    """Returns a line for each machine that is too small: what is needed, and what would help."""
     lines: list[RenderableType] = []
     for machine in machines:
         large = [stage for stage in found if stage.memory.total > machine.room]
         if large:
             needs = ", ".join(f"{_in(GIB, stage.memory.total)} GiB to {stage.name}" for stage in large)
-            text = f"{machine.name}: needs {needs}, and has {ROOM * machine.memory:.0f} of its {machine.memory} free. "
+            text = f"{machine.name}: needs {needs}, but can use {ROOM * machine.memory:.0f} of its {machine.memory}. "
             lines.append(Padding(Text(text + _help(settings, scene, machine, devices)), (0, 0, 0, 1)))
     return lines
 
@@ -161,8 +161,8 @@ def _help(settings: Settings, scene: Scene, machine: Machine, devices: int) -> s
     more = devices_needed(settings, scene, machine, devices)
     written = " ".join(f"--set {key}={str(value).lower()}" for key, value in (changes or {}).items())
     found = [f"with {written}"] if written else []
-    found += [f"on {more} such devices that divide a model between them"] if more else []
-    return f"It fits {', or '.join(found)}." if found else "No setting helps here: choose smaller models."
+    found += [f"on {more} such devices that share a model"] if more else []
+    return f"It fits {', or '.join(found)}." if found else "No setting helps: choose smaller models."
 
 
 def _speeds(machines: tuple[Machine, ...], found: list[Stage]) -> str:
@@ -189,7 +189,7 @@ def _power(count: float) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours in a unit that reads well.
+    """Formats hours in a suitable unit.
 
     >>> [duration(hours) for hours in (1234.5, 2.5, 0.5, 0.001)]
     ['1,234 h', '2.5 h', '30 min', '4 s']
@@ -200,7 +200,7 @@ def duration(hours: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units.
+    """Formats bytes in decimal units.
 
     >>> size(12_288_000_000)
     '12 GB'

@@ -1,4 +1,4 @@
-"""How many examples and tokens a task has: counted where its questions are at hand, else as stated here."""
+"""Numbers of examples and tokens of a task: counted if its questions are available, else from a built-in table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from firstlib.tasks.encoding import Encoded, encode_examples, encode_on_disk
 from firstlib.tasks.source import DataSource
 
 
-class Published(NamedTuple):
-    """A published data set: its rows with answers by split, and means over them in Llama's tokens."""
+class PublishedCounts(NamedTuple):
+    """Counts of a published data set: rows with answers by split; mean and longest tokens with Llama's tokenizer."""
 
     rows: dict[str, int]
     tokens: float
@@ -22,22 +22,27 @@ class Published(NamedTuple):
     longest: int
 
 
-# Rows as published. Tokens with our prompts and Llama's 32,000 pieces, begin and end included, over the usable rows of
-# csqa and obqa, 5,270 of boolq and 9,225 of alpaca. Positions are those of the response and its end.
-PUBLISHED: dict[Task, Published] = {
-    "csqa": Published({"train": 9741, "validation": 1221}, 65.4, 7.0, 123),
-    "boolq": Published({"train": 9427, "validation": 3270}, 216.2, 2.0, 1425),
-    "obqa": Published({"train": 4957, "validation": 500, "test": 500}, 62.7, 7.0, 155),
-    "alpaca": Published({"train": 52_002}, 128.6, 66.2, 1097),
+# Rows as published. Tokens: our prompts with Llama's tokenizer of 32,000 tokens, including begin and end, over the
+# usable rows of csqa and obqa, 5,270 of boolq and 9,225 of alpaca. Positions: those of the response and its end token.
+PUBLISHED: dict[Task, PublishedCounts] = {
+    "csqa": PublishedCounts({"train": 9741, "validation": 1221}, 65.4, 7.0, 123),
+    "boolq": PublishedCounts({"train": 9427, "validation": 3270}, 216.2, 2.0, 1425),
+    "obqa": PublishedCounts({"train": 4957, "validation": 500, "test": 500}, 62.7, 7.0, 155),
+    "alpaca": PublishedCounts({"train": 52_002}, 128.6, 66.2, 1097),
 }
 
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One split of a task: its tokens, all and those of responses alone, and its longest example.
+    """Size of one split of a task.
 
     Attributes:
-        basis: How they were found: `sampled`, `counted` or `stated`.
+        task: The task.
+        examples: Number of examples.
+        tokens: Number of tokens.
+        positions: Number of tokens of responses.
+        longest: Tokens of the longest example.
+        basis: Origin of the numbers: `sampled`, `counted` or `stated`.
     """
 
     task: Task
@@ -49,10 +54,10 @@ class TaskPlan:
 
 
 def plan_task(settings: Settings, task: Task, split: str = "train", sample: int = 200) -> TaskPlan:
-    """A split's tokens: of the microworld a sample, of files all of them, of the hub's data sets what is stated here.
+    """Returns a split's size: a scaled sample for the microworld, a count for files, the table above for the hub.
 
     Raises:
-        UserError: Files cannot be read, or there is no tokenizer for a data set that is not published.
+        UserError: Files are not readable, or the tokenizer for a user's own data is not available.
     """
     if settings.data.source == "microworld":
         return _sampled(settings, task, split, sample)
@@ -65,7 +70,7 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
 
 @cache
 def _source(settings: Settings) -> DataSource | None:
-    """The data's files, read once; None where the student's tokenizer cannot be had."""
+    """Returns the files' data, read once, or None if the student's tokenizer is not available."""
     try:
         tokenizer = loading.load_tokenizer(settings.student)
     except UserError:
@@ -89,14 +94,17 @@ def _counted(task: Task, encoded: Sequence[Encoded], count: int, basis: str) -> 
 
 def _stated(settings: Settings, task: Task, split: str) -> TaskPlan:
     if task not in PUBLISHED:
-        raise UserError(f"plan: tokens of {task} need the tokenizer of {settings.student.base}, which cannot be had")
+        raise UserError(
+            f"plan: tokens of {task} need the tokenizer of {settings.student.base}, which is not available; "
+            "download it, or set student.base to a local folder"
+        )
     known, count = PUBLISHED[task], published_count(settings, task, split)
     longest = min(known.longest, settings.data.max_length)
     return TaskPlan(task, count, round(count * known.tokens), round(count * known.positions), longest, "stated")
 
 
 def published_count(settings: Settings, task: Task, split: str) -> int:
-    """Rows of our split of a published data set, by the rule of `tasks.hub`."""
+    """Returns the number of rows of our split of a published data set, by the rule of `tasks.hub`."""
     rows = dict(PUBLISHED[task].rows)
     if "test" not in rows:
         rows |= {"test": rows.pop("validation")} if "validation" in rows else {}

@@ -1,17 +1,18 @@
-"""The results table with its intervals, beside the paper's own."""
+"""Every method on every test set, with intervals over questions, beside the paper's numbers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
-from rich.table import Table
-
-from firstlib.experiment.experiment import Experiment
-from firstlib.metrics import Interval, bootstrap_ece, clopper_pearson, trust
-from firstlib.results import tables
-from firstlib.settings.schema import METHODS
+from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import evaluate
+from firstlib.experiment import Experiment
+from firstlib.metrics import Interval, bootstrap_ece, clopper_pearson, paired_bootstrap_difference
+from firstlib.results.paper import paper_numbers
+from firstlib.settings.schema import Measures
 
 Numbers = tuple[float, float, float]
+BASELINE = "fine-tune"  # what differences are taken to
+BASE_STUDENT = "base student"
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Compared:
     Attributes:
         accuracy: With its 95 % interval over questions (Clopper and Pearson).
         ece: With its 95 % bootstrap interval.
-        paper: Accuracy, ECE and Trust in the paper's Table 1, the mean over its three families; None where it has
-            no such column.
+        difference: ECE minus that of fine-tuning on the same questions, with its paired 95 % interval; None for
+            fine-tuning itself, and where there is none.
+        paper: Accuracy, ECE and Trust in the paper's Table 1, the mean over its three families; None where it has none.
     """
 
     setting: str
@@ -32,60 +34,52 @@ class Compared:
     accuracy: Interval
     ece: Interval
     trust: float
+    difference: Interval | None
     paper: Numbers | None
 
 
-def compare(experiment: Experiment) -> list[Compared]:
-    """Every method on every test set of every column."""
-    return list(_compare(experiment))
+def compare(experiment: Experiment, base: bool = False) -> list[Compared]:
+    """Returns every method on every test set of every column; with `base`, the untuned student before them."""
+    return list(_compare(experiment, base))
 
 
-def _compare(experiment: Experiment) -> Iterator[Compared]:
-    paper, measures = tables.paper() / 100, experiment.settings.measures
+def _compare(experiment: Experiment, base: bool) -> Iterator[Compared]:
+    paper, measures = paper_numbers(), experiment.settings.measures
     for column in experiment.settings.columns:
         for test in column.test:
-            known = (column.setting, test) in paper.columns.droplevel(2)
-            for method in METHODS:
-                found = experiment.predictions(method, column.train, test)
-                correct = found.correct()
-                error = bootstrap_ece(found.confidence(measures.confidence), correct, measures.bins)
-                right = _share(int(correct.sum()), len(found))
-                theirs = tuple(map(float, paper.loc[method, (column.setting, test)])) if known else None
-                yield Compared(
-                    column.setting, test, method, len(found), right, error, trust(right.estimate, error.estimate),
-                    theirs,  # type: ignore[arg-type]
-                )  # fmt: skip
+            found = {BASE_STUDENT: experiment.base_predictions("student", test)} if base else {}
+            found |= {name: experiment.predictions(name, column.train, test) for name in experiment.methods}
+            for name, answers in found.items():
+                baseline = found.get(BASELINE) if name != BASELINE else None
+                theirs = paper.get((column.setting, test, name))
+                yield _compared(column.setting, test, name, answers, baseline, measures, theirs)
 
 
-def _share(right: int, n: int) -> Interval:
+def _compared(
+    setting: str,
+    test: str,
+    name: str,
+    found: Predictions,
+    baseline: Predictions | None,
+    measures: Measures,
+    paper: Numbers | None,
+) -> Compared:
+    scores = evaluate(found, measures)
+    confidence, correct = found.confidence(measures.confidence), found.correct()
+    return Compared(
+        setting, test, name, scores.n, share_interval(int(correct.sum()), scores.n),
+        bootstrap_ece(confidence, correct, measures.bins), scores.trust, _difference(found, baseline, measures), paper,
+    )  # fmt: skip
+
+
+def _difference(found: Predictions, baseline: Predictions | None, measures: Measures) -> Interval | None:
+    if baseline is None or len(baseline) != len(found):
+        return None
+    pairs = [(one.confidence(measures.confidence), one.correct()) for one in (found, baseline)]
+    return paired_bootstrap_difference(*pairs[0], *pairs[1], bins=measures.bins)
+
+
+def share_interval(right: int, n: int) -> Interval:
+    """Returns a share with its exact 95 % interval (Clopper and Pearson)."""
     low, high = clopper_pearson([right], [n])
     return Interval(right / n, float(low[0]), float(high[0]))
-
-
-def between(interval: Interval) -> str:
-    """An estimate and its ends, in percent.
-
-    >>> between(Interval(0.681, 0.66, 0.7013))
-    '68.1 (66.0 to 70.1)'
-    """
-    return f"{100 * interval.estimate:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-
-
-def theirs(numbers: Numbers | None) -> str:
-    """The paper's accuracy, ECE and Trust, in percent."""
-    return "" if numbers is None else " / ".join(f"{100 * number:.1f}" for number in numbers)
-
-
-def terminal_table(compared: Iterable[Compared]) -> Table:
-    """The comparison for a terminal of 80 columns, a block to each test set."""
-    title = "In percent, with 95 % intervals over questions; the paper's own accuracy / ECE / Trust."
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0), title_justify="left")
-    table.add_column("", no_wrap=True)
-    for name in ("accuracy", "ECE", "Trust", "the paper"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for (setting, dataset), rows in groupby(compared, lambda row: (row.setting, row.dataset)):
-        table.add_row(f"[bold]{setting} {dataset}")
-        for row in rows:
-            numbers = (between(row.accuracy), between(row.ece), f"{100 * row.trust:.1f}", theirs(row.paper))
-            table.add_row(row.method, *numbers)
-    return table

@@ -1,4 +1,4 @@
-"""Is a run what it says it is? `first verify` computes every number of its results anew from what it keeps."""
+"""Verification: recomputes every number of a run's results from the answers that the run keeps."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from firstlib.experiment.experiment import Experiment
+from firstlib.experiment import Experiment
 from firstlib.runtime.artefacts import MANIFEST, check
 from firstlib.runtime.errors import UserError
 
@@ -14,18 +14,17 @@ Leaf = str | float | bool | None
 
 
 def verify(experiment: Experiment) -> int:
-    """Compares files with their manifests, and results with what the kept answers give; tells how many values agree.
+    """Compares files with their manifests, and results with what the kept answers give. Returns how many values agree.
 
-    Nothing is trained or asked: an artefact that is missing is an error, not something to make.
+    Nothing is trained or asked: a missing artefact is an error.
 
     Raises:
-        UserError: There are no results, a file was changed, an artefact is missing, or a value differs; it is named.
+        UserError: There are no results, a file was changed, an artefact is missing, or a value differs; names it.
     """
     file = check_ran(experiment)
     for manifest in sorted(experiment.folder.glob(f"*-*/{MANIFEST}")):
         check(manifest.parent)
-    experiment.seal()
-    written, computed = _written(file), _read(json.dumps(experiment.measured()))
+    written, computed = _written(file), _read(json.dumps(experiment.sealed().results()))
     for place in sorted(written.keys() | computed.keys()):
         if not _same(written.get(place), computed.get(place)):
             has, gives = written.get(place), computed.get(place)
@@ -34,10 +33,10 @@ def verify(experiment: Experiment) -> int:
 
 
 def check_ran(experiment: Experiment) -> Path:
-    """Makes sure that there is a run, and gives its results' file.
+    """Returns the file of a run's results.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no run.
     """
     file = experiment.folder / "results.json"
     if not file.is_file():
@@ -53,7 +52,7 @@ def _written(file: Path) -> dict[str, Leaf]:
 
 
 def _read(text: str) -> dict[str, Leaf]:
-    """Every value of a JSON text by its place.
+    """Returns every value of a JSON text by its place.
 
     >>> _read('{"rows": [{"n": 8}], "seed": 0}')
     {'rows/0/n': 8, 'seed': 0}
@@ -71,7 +70,7 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Leaf]]:
 
 
 def _same(first: Leaf, second: Leaf) -> bool:
-    """Equal; numbers up to the rounding of another processor's sums."""
+    """Whether two values are equal; numbers up to rounding, which differs between processors."""
     if isinstance(first, float) and isinstance(second, float):
         return math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-12)
     return first == second

@@ -31,10 +31,12 @@ class Artefacts:
     Attributes:
         folder: Holds one folder for each stage, and the locks.
         sealed: Whether a missing stage is an error instead of being computed.
+        on_get: Called with the folder of every stage that is asked for.
     """
 
     folder: Path
     sealed: bool = False
+    on_get: Callable[[Path], None] | None = None
 
     def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
         """Returns the folder of a stage, computing it if it does not exist yet.
@@ -48,6 +50,8 @@ class Artefacts:
         """
         key = content_hash(inputs)
         final = self.folder / f"{stage}-{key}"
+        if self.on_get:
+            self.on_get(final)
         if distributed.broadcast((final / MANIFEST).is_file()):
             check(final)
             return final

@@ -17,6 +17,7 @@ RULES: tuple[str, ...] = get_args(Rule)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}")
 RESERVED = ("teacher", "knowledge", "base-student", "base-teacher")
 _DEFAULT_SMOOTHING = 0.1  # the paper's d
+_FOLDS = 4
 
 
 class Method(Part):
@@ -37,9 +38,9 @@ class Method(Part):
     coefficient: float | Rule | None = Field(
         default=None,
         description="of the map: a number, or the measure that the search minimises on validation data. "
-        "None: validation-ece, for label smoothing 0.1",
+        "null: validation-ece, for label smoothing 0.1",
     )
-    tail: TailName = Field(default="drop", description="what becomes of the mass outside the targets' k tokens")
+    tail: TailName = Field(default="drop", description="what becomes of the probability outside the k tokens")
     student: Softmax = Field(
         default="full", description="Eq. 5's student probability: over the whole vocabulary, or over the k tokens"
     )
@@ -47,7 +48,7 @@ class Method(Part):
         default="teacher",
         description="`cross-fitted`: each training example's top k comes from a teacher that was not trained on it",
     )
-    folds: int = Field(default=4, ge=2, le=20, description="teachers of cross-fitted knowledge")
+    folds: int = Field(default=_FOLDS, ge=2, le=20, description="teachers of cross-fitted knowledge")
     tuning: Tuning | None = Field(default=None, description="instead of `student.tuning`")
     afterwards: Literal["student-temperature"] | None = Field(
         default=None,
@@ -68,7 +69,7 @@ class Method(Part):
             self._refuse_for_answers()
         if self.student == "renormalised" and self.tail not in ("drop", "renormalise"):
             raise ValueError(f"a renormalised student has no mass where tail: {self.tail} puts some; use tail: drop")
-        if self.knowledge == "teacher" and "folds" in self.model_fields_set:
+        if self.knowledge == "teacher" and self.folds != _FOLDS:
             raise ValueError("folds: means something only with knowledge: cross-fitted; leave it out")
         self._check_coefficient()
         return self
@@ -133,7 +134,7 @@ def check_names(methods: dict[str, Method], beyond: dict[str, Method]) -> None:
     for name in (*methods, *beyond):
         if not NAME.fullmatch(name) or name in RESERVED:
             raise ValueError(
-                f"methods: {name!r} cannot be a method's name; use letters, digits and . + _ -, 40 at most, and none of "
+                f"methods: {name!r} cannot be a method's name; use up to 40 letters, digits and . + _ -, and none of "
                 f"{', '.join(RESERVED)}"
             )
     if twice := sorted(methods.keys() & beyond.keys()):

@@ -21,9 +21,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 class Column(Part):
     """One training task and the test sets it is measured on."""
 
-    setting: Literal["in-domain", "out-of-domain"]
-    train: Task
-    test: tuple[Task, ...] = Field(min_length=1)
+    setting: Literal["in-domain", "out-of-domain"] = Field(description="where the results table shows the test sets")
+    train: Task = Field(description="the task that models are trained on")
+    test: tuple[Task, ...] = Field(min_length=1, description="the tasks they are tested on; each once per setting")
     max_train_examples: Count | None = Field(
         default=None, description="training examples, where fewer than `sizes.train`"
     )
@@ -32,17 +32,20 @@ class Column(Part):
 class Sizes(Part):
     """Number of questions in each split."""
 
-    train: Count | None = Field(default=None, description="None: all that the data set has")
-    validation: Count
-    test: Count | None = Field(default=None, description="None: all that the data set has")
+    train: Count | None = Field(default=None, description="null: all that the data set has")
+    validation: Count = Field(description="validation questions, which choose the coefficients")
+    test: Count | None = Field(default=None, description="null: all that the data set has")
 
 
 class Data(Part):
     """Where questions come from, and which rows are usable."""
 
-    source: Literal["microworld", "hub"] = "microworld"
+    source: Literal["microworld", "hub"] = Field(
+        default="microworld", description="synthetic questions, or real data sets from the hub or from files"
+    )
     folder: str | None = Field(
-        default=None, description="files instead of the hub: a folder a data set, in the hub's or the original layout"
+        default=None,
+        description="files instead of the hub: one folder per data set, in the hub's or the original layout",
     )
     own: str | None = Field(default=None, description="the task `own`: a user's file or folder of multiple choice")
     chat_template: bool = Field(default=False, description="ask in the model's own chat format")
@@ -55,9 +58,9 @@ class Data(Part):
 class Lora(Part):
     """The adapter of LoRA and QLoRA."""
 
-    rank: Count = 16
-    alpha: Count = 32
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rank: Count = Field(default=16, description="of the adapter's matrices")
+    alpha: Count = Field(default=32, description="the adapter's output is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs dropped in training")
     learning_rate: float = Field(default=2e-3, gt=0, description="adapters need a larger one than full tuning")
 
 
@@ -67,28 +70,33 @@ class Model(Part):
     base: str = Field(description="a local folder or a hub name of a causal language model")
     revision: str = Field(default="main", description="of a hub name: a branch, a tag, or, safest, a commit")
     trust_remote_code: bool = Field(default=False, description="run code that the base model brings along")
-    tuning: Tuning = "full"
-    dtype: Precision = "float32"
+    tuning: Tuning = Field(default="full", description="all weights, a LoRA adapter, or one on 4-bit weights (QLoRA)")
+    dtype: Precision = Field(default="float32", description="number format of the weights")
     lora: Lora = Lora()
 
 
 class Training(Part):
     """How teacher and student are trained; defaults are the paper's (arXiv 2408.12168, section 4)."""
 
-    epochs: Count = 3
+    epochs: Count = Field(default=3, description="passes over the training questions")
     global_batch_size: Count = Field(default=32, description="examples in one optimiser step, over all devices")
     micro_batch_size: Count | None = Field(
         default=None,
-        description="examples in one forward pass of a device; the rest is accumulated. None: the device's share",
+        description="examples in one forward pass of a device; the rest is accumulated. null: the device's share",
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    gradient_checkpointing: bool = False
-    teacher_learning_rate: float = Field(default=2e-5, gt=0)
-    student_learning_rate: float = Field(default=2e-5, gt=0)
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        default="no",
+        description="number format of the forward pass; 'no' (quoted: YAML reads a bare no as false): the weights'",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations in the backward pass: less memory, more time"
+    )
+    teacher_learning_rate: float = Field(default=2e-5, gt=0, description="peak, for full tuning")
+    student_learning_rate: float = Field(default=2e-5, gt=0, description="peak, for full tuning")
     lr_warmup_fraction: float = Field(default=0.03, ge=0, lt=1, description="share of all steps")
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(default=1e-6, gt=0)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="decay of the squared gradient's mean")
+    adam_epsilon: float = Field(default=1e-6, gt=0, description="added to the denominator")
     checkpoint_minutes: float = Field(
         default=10, gt=0, description="between two checkpoints: a crash costs no more than this"
     )
@@ -118,7 +126,7 @@ class Knowledge(Part):
 
     k: int = Field(default=5, gt=1, le=LARGEST_COUNT, description="tokens stored at each position")
     batch_size: Count = Field(default=64, description="examples in one forward pass")
-    engine: Literal["transformers", "vllm"] = "transformers"
+    engine: Literal["transformers", "vllm"] = Field(default="transformers", description="what runs the teacher")
     imported: str | None = Field(
         default=None, description="a folder written by `first import-logprobs`, instead of a teacher with weights"
     )
@@ -141,7 +149,7 @@ class Measures(Part):
 class Settings(Part):
     """A whole experiment."""
 
-    description: str = ""
+    description: str = Field(default="", description="one sentence on the experiment")
     data: Data = Data()
     columns: tuple[Column, ...] = Field(min_length=1)
     sizes: Sizes
@@ -153,14 +161,14 @@ class Settings(Part):
         default_factory=paper_methods, min_length=1, description="the students of the results table, by name"
     )
     beyond: dict[str, Method] = Field(
-        default_factory=dict, description="further students, computed only by `make seeds` and when asked for"
+        default_factory=dict, description="further students, computed only by `make seeds` and when asked for by name"
     )
     measures: Measures = Measures()
     threads: int | None = Field(
         default=None,
         gt=0,
         le=MOST_THREADS,
-        description="CPU threads of each process; sums depend on their number. None: torch's choice",
+        description="CPU threads of each process; sums depend on their number. null: torch's choice",
     )
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""What models are asked and taught: questions, their prompts and tokens, and the microworld that makes them."""
+"""Tasks: questions, their prompts and tokens, real data sets, and the microworld that generates questions."""

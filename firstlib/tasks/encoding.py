@@ -1,4 +1,4 @@
-"""From text to token ids: where a response begins, and which token answers a question."""
+"""Tokenisation: where a response begins, and which token answers a question."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,13 @@ from firstlib.runtime.hashing import number_from
 from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk
 from firstlib.tasks.question import Example, Item, Question, as_example, characters
 
-WIDEST = 1000  # characters that a token may write: a text of more is too long without being tokenised
+WIDEST = 1000  # characters per token, at most: longer texts are too long for a model and need not be tokenised
+IGNORE_INDEX = -100  # label of tokens that the loss skips, in torch and transformers
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """An example as token ids; `token_ids[start:]` is the response, its end token included."""
+    """An example as token ids; `token_ids[start:]` is the response, including its end token."""
 
     id: str
     token_ids: list[int]
@@ -25,14 +26,17 @@ class Encoded:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example) -> Encoded:
-    """Token ids of prompt, response and end token: `encode_examples` for one."""
+    """Returns the token ids of prompt, response and end token: `encode_examples` for one example."""
     return encode_examples(tokenizer, [example])[0]
 
 
 def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[Encoded]:
-    """Token ids of each example's prompt, response and end token.
+    """Returns the token ids of each example's prompt, response and end token.
 
-    Prompt and response are tokenised together, because many tokenizers write a word's leading space into its token.
+    Prompt and response are tokenised together, because in many tokenizers a word's token includes its leading space.
+
+    Raises:
+        UserError: A response has no token of its own.
     """
     texts = [example.prompt + example.response for example in examples]
     batch = tokenizer(texts, return_offsets_mapping=True, truncation=False) if texts else {"input_ids": []}
@@ -41,7 +45,7 @@ def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Examp
 
 
 def encode_on_disk(tokenizer: PreTrainedTokenizerBase, items: Iterable[Item]) -> LazySequence[Encoded]:
-    """What `encode_examples` gives, of any number of items: kept on disk, so that memory stays flat."""
+    """Encodes any number of items like `encode_examples`, stored on disk so that memory use does not grow."""
     pieces = in_pieces(map(as_example, items), characters)
     encoded = (one for piece in pieces for one in encode_examples(tokenizer, piece))
     return on_disk(encoded, vars, lambda content: Encoded(**content))
@@ -53,7 +57,8 @@ def _encoded(
     start = next((i for i, (begin, end) in enumerate(offsets) if end > len(example.prompt) and end > begin), None)
     if start is None:
         raise UserError(
-            f"example {example.id}: this tokenizer writes no token for {example.response[:20]!r}; leave it out"
+            f"example {example.id}: this tokenizer has no token for the response {example.response[:20]!r}; "
+            "omit the example"
         )
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
@@ -61,7 +66,7 @@ def _encoded(
 
 
 def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
-    """The places of the longest examples first; of one length by a hash of their ids, whatever order they came in."""
+    """Returns indices by decreasing length, ties by a hash of the ids, so the result does not depend on input order."""
     lengths, ranks = np.empty(len(encoded), np.int64), np.empty(len(encoded), np.uint64)
     for place, example in enumerate(encoded):
         lengths[place], ranks[place] = len(example.token_ids), number_from(example.id)
@@ -69,41 +74,41 @@ def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
 
 
 def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item) -> Item:
-    """The same item asked in the model's own chat format: the prompt is the user's turn, the response the assistant's.
+    """Returns the item in the model's chat format: the prompt is the user's turn, the response the assistant's.
 
     Raises:
         UserError: The tokenizer has no chat template.
     """
     if tokenizer.chat_template is None:
         raise UserError(
-            f"data.chat_template: the tokenizer of {tokenizer.name_or_path} has no chat template; leave it off"
+            f"data.chat_template: the tokenizer of {tokenizer.name_or_path} has no chat template; set it to false"
         )
     turn = [{"role": "user", "content": item.prompt}]
     prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
     if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] and tokenizer.bos_token:
-        prompt = prompt.removeprefix(str(tokenizer.bos_token))  # tokenising writes it again
+        prompt = prompt.removeprefix(str(tokenizer.bos_token))  # tokenisation adds it again
     if isinstance(item, Question):
         return replace(item, prompt=prompt, lead=item.lead.lstrip())
     return replace(item, prompt=prompt, response=item.response.lstrip())
 
 
 def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> None:
-    """Makes sure that the token which a model is taught as the answer is the one it is asked for.
+    """Checks that the answer's token in the training example is the one that a question is scored on.
 
     Raises:
-        UserError: A candidate is not one token, or melts into what follows it in the response.
+        UserError: A candidate is not one token, or merges with the text that follows it in the response.
     """
-    for question in questions:  # one by one: their texts may be long
+    for question in questions:  # one at a time: texts may be long
         example, (stem, candidates) = encode(tokenizer, question.example()), encode_question(tokenizer, question)
         if example.token_ids[: len(stem) + 1] != [*stem, candidates[question.answer]]:
             raise UserError(
-                f"question {question.id}: in {question.response!r} this tokenizer writes the answer "
-                f"{question.candidates[question.answer]!r} as part of another token; choose another model"
+                f"question {question.id}: in {question.response!r}, this tokenizer merges the answer "
+                f"{question.candidates[question.answer]!r} into another token; choose another model"
             )
 
 
 def reasons_not_to_fit(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], longest: int) -> list[str | None]:
-    """Why an item cannot be used with this tokenizer: it is longer than `longest` tokens; None where it can."""
+    """Returns, for each item, None, or the reason why it does not fit: it is longer than `longest` tokens."""
     examples = [as_example(item) for item in items]
     readable = [example for example in examples if len(example.prompt + example.response) <= longest * WIDEST]
     lengths = {encoded.id: len(encoded.token_ids) for encoded in encode_examples(tokenizer, readable)}
@@ -111,17 +116,19 @@ def reasons_not_to_fit(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> tuple[list[int], list[int]]:
-    """Token ids up to the answer, and the token id of each candidate: `encode_questions` for one."""
+    """Returns the token ids before the answer, and the token id of each candidate: `encode_questions` for one."""
     return encode_questions(tokenizer, [question])[0]
 
 
 def encode_questions(
     tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]
 ) -> list[tuple[list[int], list[int]]]:
-    """Each question's token ids up to the answer, and the token id of each candidate, from two calls in all.
+    """Returns each question's token ids before the answer, and the token id of each candidate.
+
+    The tokenizer is called only twice.
 
     Raises:
-        UserError: A candidate is not one token there, or two candidates are the same token.
+        UserError: A candidate is not one token at its position, or two candidates are the same token.
     """
     stems = _open_ended(tokenizer, [q.prompt + q.lead for q in questions])
     texts = [q.prompt + q.lead + candidate for q in questions for candidate in q.candidates]
@@ -130,7 +137,7 @@ def encode_questions(
 
 
 def _open_ended(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, without the end token that some tokenizers append."""
+    """Returns the token ids of each text, without the end token that some tokenizers append."""
     found = tokenizer(texts)["input_ids"] if texts else []
     return [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in found]
 
@@ -140,7 +147,10 @@ def _candidates(
 ) -> list[int]:
     found = [_answer_token(tokenizer, question, text, stem, next(answered)) for text in question.candidates]
     if len(set(found)) < len(found):
-        raise UserError(f"question {question.id}: two of the candidates {question.candidates} are the same token")
+        raise UserError(
+            f"question {question.id}: two of the candidates {question.candidates} are the same token; "
+            "choose another model"
+        )
     return found
 
 
@@ -151,7 +161,7 @@ def _answer_token(
         raise UserError(
             f"question {question.id}: the candidate {candidate!r} is not a single token after "
             f"{(question.prompt + question.lead)[-20:]!r} (alone it is {_pieces(tokenizer, candidate)}, after a space "
-            f"{_pieces(tokenizer, ' ' + candidate)}); choose another model, or word the prompt so that it is one"
+            f"{_pieces(tokenizer, ' ' + candidate)}); choose another model, or reword the prompt"
         )
     return ids[-1]
 
@@ -161,7 +171,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids `(B, T)` padded on the right, and the mask `(B, T)` of what is real."""
+    """Returns token ids `(B, T)` padded with 0 on the right, and a mask `(B, T)`, 1 for tokens and 0 for padding."""
     length = max(map(len, rows))
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     mask = torch.zeros(len(rows), length, dtype=torch.long)

@@ -1,8 +1,8 @@
-"""Real data sets through `datasets`: from the hub, or from files in the hub's or the original layout.
+"""Real data sets: from the hub through `datasets`, or from files in the hub's or the original layout.
 
-Which rows train and which test is one rule. A published split whose answers are hidden does not count. The test
-questions are those of the published test split, else of the published validation split; what then is missing is cut
-from the training rows. Rows are cut, and limited, in the order of a hash of seed and id: it depends on nothing else.
+Our splits follow one rule. Published splits without answers are ignored. Our test split is the published test split,
+or else the published validation split; splits that are then missing are taken from the training rows. Rows are taken
+and limited in the order of a hash of seed and id, which depends on nothing else.
 """
 
 import json
@@ -37,20 +37,20 @@ Fits = Callable[[Sequence[Item]], Sequence[str | None]]
 
 _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(?=[-_.]|$)")
-_SHOWN = 3  # ids in an error
-LOOKED_AT = 2**12  # bytes of a JSON file that show whether it is one list
-ROWS = 2**9  # of a Parquet file in memory at once
+_SHOWN = 3  # ids listed per reason in a message
+PEEK_BYTES = 2**12  # bytes of a JSON file read to see whether it is a list
+BATCH_ROWS = 2**9  # rows of a Parquet file in memory at once
 
 datasets.disable_progress_bars()
 
 
 @dataclass(frozen=True)
-class Published:
-    """One split as it was published.
+class PublishedSplit:
+    """A split as published.
 
     Attributes:
-        items: The rows that can be used.
-        unusable: Why each of the others cannot, by row id.
+        items: The usable rows.
+        unusable: For each other row, by id, why it is unusable.
     """
 
     items: Sequence[Item]
@@ -58,24 +58,25 @@ class Published:
 
     @property
     def lost(self) -> float:
-        """Share of the rows that cannot be used."""
+        """Share of unusable rows, a fraction."""
         return len(self.unusable) / max(1, len(self.items) + len(self.unusable))
 
 
-def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Published]:
-    """Every published split of a data set that has answers. What can be used of it is kept on disk, not in memory.
+def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, PublishedSplit]:
+    """Reads every published split of a data set that has answers; usable rows are stored on disk, not in memory.
 
     Args:
-        task: the data set.
-        data: how many rows may be lost.
-        place: the file or folder that holds it; None: the hub.
-        fits: says of each of some items why it cannot be used, or None; where a tokenizer has its say.
+        task: The data set.
+        data: Settings, with the share of rows that may be unusable.
+        place: The file or folder that holds the data set; None: the hub.
+        fits: Returns, for each item, None, or why it is unusable with the tokenizer.
 
     Raises:
-        UserError: The data set cannot be had, a file cannot be read, two rows have one id, too many rows are unusable.
+        UserError: The data set is not available, a file is not readable, two rows share an id, or too many rows are
+            unusable.
     """
     found = {split: _publish(task, split, rows, fits) for split, rows in _tables(task, place).items()}
-    labelled = {split: published for split, published in found.items() if not _hidden(published)}
+    labelled = {split: published for split, published in found.items() if not _without_answers(published)}
     for split, published in labelled.items():
         _check_loss(f"{task} {split}", published, data.max_unusable, place or NAMES[task][0])
         if published.unusable:
@@ -87,20 +88,20 @@ def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Pu
 
 
 def choose(
-    published: dict[str, Published], split: str, *, seed: int, count: int | None, validation: int, test: int | None
+    published: dict[str, PublishedSplit], split: str, *, seed: int, count: int | None, validation: int, test: int | None
 ) -> Sequence[Item]:
-    """The items of our `train`, `validation` or `test` split, by the rule of this module.
+    """Returns the items of our `train`, `validation` or `test` split, by the rule of this module.
 
     Args:
-        published: what `read` gave.
-        split: which one.
-        seed: of the order that rows are taken in.
-        count: how many at most.
-        validation: size of the validation split, where it is cut from the training rows.
-        test: size of the test split, where it is cut; None: as many as for validation.
+        published: The result of `read`.
+        split: The split to return.
+        seed: Seed of the order in which rows are taken.
+        count: Maximum number of items; None: all.
+        validation: Size of the validation split, if it is taken from the training rows.
+        test: Size of the test split, if it is taken from the training rows; None: that of the validation split.
 
     Raises:
-        UserError: There are too few training rows to cut from.
+        UserError: There are too few training rows to take splits from.
     """
     ours: dict[str, Sequence[Item]] = {name: ranked(part.items, seed) for name, part in published.items()}
     if "test" not in ours and "validation" in ours:
@@ -116,13 +117,13 @@ def choose(
 
 
 def ranked(items: Sequence[Item], seed: int) -> LazySequence[Item]:
-    """Items in the order of `sha256("<seed>:<id>")`, whatever order they came in."""
+    """Returns the items in the order of `sha256("<seed>:<id>")`, whatever their input order."""
     ranks = np.fromiter((number_from(f"{seed}:{item.id}") for item in items), np.uint64, len(items))
     return select(items, np.argsort(ranks, kind="stable"))
 
 
 def summary(unusable: dict[str, str]) -> str:
-    """What cannot be used, counted by reason.
+    """Counts unusable rows by reason, for a message.
 
     >>> summary({"q1": "no answer", "q2": "too long", "q3": "no answer"})
     'no answer: 2 (q1, q3); too long: 1 (q2)'
@@ -133,10 +134,10 @@ def summary(unusable: dict[str, str]) -> str:
     return "; ".join(f"{reason}: {count} ({shown[reason]})" for reason, count in counts.most_common())
 
 
-def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> Published:
+def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> PublishedSplit:
     unusable: dict[str, str] = {}
     usable = _fitting(_read(task, split, rows, unusable), fits, unusable)
-    return Published(on_disk(usable, vars, from_json), unusable)
+    return PublishedSplit(on_disk(usable, vars, from_json), unusable)
 
 
 def _fitting(items: Iterable[Item], fits: Fits, unusable: dict[str, str]) -> Iterator[Item]:
@@ -149,16 +150,16 @@ def _fitting(items: Iterable[Item], fits: Fits, unusable: dict[str, str]) -> Ite
 
 
 def _read(task: Task, split: str, rows: Iterable[Row], unusable: dict[str, str]) -> Iterator[Item]:
-    """The items of all rows but those that cannot be read, which are noted with the reason."""
+    """Yields the items of all usable rows; records the reason for each other row in `unusable`."""
     seen: set[str] = set()
     for index, row in enumerate(rows):
         name = row_id(task, split, row, index)
         if not name.isprintable():
             raise UserError(
-                f"data set {task} {split}: row {index + 1} has the id {name!r}; leave out what is not shown"
+                f"data set {task} {split}: row {index + 1} has the id {name!r}; remove its unprintable characters"
             )
         if name in seen:
-            raise UserError(f"data set {task} {split}: two rows have the id {name!r}; give each its own")
+            raise UserError(f"data set {task} {split}: two rows have the id {name!r}; make ids unique")
         seen.add(name)
         try:
             yield read_row(task, row, name)
@@ -166,15 +167,15 @@ def _read(task: Task, split: str, rows: Iterable[Row], unusable: dict[str, str])
             unusable[name] = str(error)
 
 
-def _hidden(published: Published) -> bool:
+def _without_answers(published: PublishedSplit) -> bool:
     return not published.items and set(published.unusable.values()) <= {NO_ANSWER}
 
 
-def _check_loss(name: str, published: Published, allowed: float, place: Path | str) -> None:
+def _check_loss(name: str, published: PublishedSplit, allowed: float, place: Path | str) -> None:
     if published.lost > allowed:
         raise UserError(
             f"data set {name}: {len(published.unusable)} rows ({published.lost:.1%}) cannot be used: "
-            f"{summary(published.unusable)}; mend them in {place}, or allow more with data.max_unusable"
+            f"{summary(published.unusable)}; fix them in {place}, or raise data.max_unusable"
         )
 
 
@@ -195,7 +196,7 @@ def _tables(task: Task, place: Path | None) -> dict[str, Iterable[Row]]:
 
 
 def split_of(stem: str) -> str:
-    """The split that a file's name speaks of.
+    """Returns the split that a file's name indicates.
 
     >>> [split_of(stem) for stem in ("dev_rand_split", "train-00000-of-00001", "test", "questions")]
     ['validation', 'train', 'test', 'train']
@@ -211,9 +212,9 @@ def _from_hub(task: Task) -> dict[str, Any]:
     name, config = NAMES[task]
     try:
         return dict(datasets.load_dataset(name, config))
-    except Exception as error:  # datasets raises many kinds, of several libraries
+    except Exception as error:  # datasets raises errors of several libraries
         raise UserError(
-            f"data set {name}: neither cached nor to be had from the hub ({first_line(error)}); "
+            f"data set {name}: neither cached nor available from the hub ({first_line(error)}); "
             "check the connection, or set data.folder to a folder that holds it"
         ) from error
 
@@ -221,18 +222,18 @@ def _from_hub(task: Task) -> dict[str, Any]:
 def _from_file(file: Path) -> Iterator[Row]:
     kind, number = _KINDS[file.suffix], 0
     try:
-        for number, row in enumerate(_FORMATS[kind](file), 1):  # noqa: B007 counted for what comes after
+        for number, row in enumerate(_FORMATS[kind](file), 1):  # noqa: B007 used after the loop
             yield row
-    except (OSError, ValueError, RecursionError) as error:  # those of pandas and pyarrow are among them
+    except (OSError, ValueError, RecursionError) as error:  # includes those of pandas and pyarrow
         raise UserError(f"data file {file}: not readable as {kind}: {first_line(error)}") from error
     if not number:
-        raise UserError(f"data file {file}: holds no rows; fill it, or take it away")
+        raise UserError(f"data file {file}: has no rows; add some, or delete the file")
 
 
 def _from_json(file: Path) -> Iterator[Row]:
-    """A row a line, as they come; or a list of rows, which is read whole."""
+    """Yields the rows of a JSON Lines file one at a time, or of a JSON list, which is read as a whole."""
     with file.open("rb") as lines:
-        if lines.read(LOOKED_AT).lstrip().startswith(b"["):
+        if lines.read(PEEK_BYTES).lstrip().startswith(b"["):
             yield from (_as_row(row, f"row {n}") for n, row in enumerate(json.loads(file.read_bytes()), 1))
             return
         lines.seek(0)
@@ -255,7 +256,10 @@ def _as_row(row: Any, where: str) -> Row:
 
 
 def _from_csv(file: Path) -> list[Row]:
-    """Only what is empty is missing: `None` and `NA` may be answers. Read whole, for a column's type is of all rows."""
+    """Returns all rows; only empty fields are missing: `None` and `NA` may be answers.
+
+    The file is read as a whole, because a column's type depends on all its rows.
+    """
     table = pd.read_csv(file, keep_default_na=False, na_values=[""]).astype(object)
     return [
         {str(key): value for key, value in row.items()} for row in table.where(table.notna(), None).to_dict("records")
@@ -264,7 +268,7 @@ def _from_csv(file: Path) -> list[Row]:
 
 def _from_parquet(file: Path) -> Iterator[Row]:
     with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(ROWS):
+        for batch in parquet.iter_batches(BATCH_ROWS):
             yield from batch.to_pylist()
 
 

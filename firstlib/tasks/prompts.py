@@ -1,15 +1,14 @@
-"""The paper's zero-shot prompts, shared by the microworld and by real data.
+"""The paper's zero-shot prompts (arXiv 2408.12168), shared by the microworld and by real data.
 
-Where the response begins is decided here, once: a prompt ends right before the first character that the
-model is taught to write.
+A prompt ends right before the first character of the response that the model is trained on.
 """
 
 from collections.abc import Sequence
 
-# The letter is asked for inside its bracket: there it is one token in every tokenizer seen so far.
+# The letter follows an opening bracket: there it is one token in every tokenizer seen so far.
 ANSWER_LEAD = " The answer is ("
 
-MOST_CHOICES = 26  # then the letters end
+MAX_CHOICES = 26  # the letters of the alphabet
 
 _PREAMBLE = (
     "Below is an instruction that describes a task{paired}. "
@@ -19,7 +18,7 @@ _INPUT_CLAUSE = ", paired with an input that provides further context"
 
 
 def letters(count: int, upper: bool = False) -> tuple[str, ...]:
-    """The letters of `count` choices: CommonsenseQA's are small, OpenBookQA's are capitals.
+    """Returns the letters of `count` choices: lower case as in CommonsenseQA, or upper case as in OpenBookQA.
 
     >>> letters(3), letters(2, upper=True)
     (('a', 'b', 'c'), ('A', 'B'))
@@ -29,7 +28,7 @@ def letters(count: int, upper: bool = False) -> tuple[str, ...]:
 
 
 def multiple_choice(question: str, choices: Sequence[str], upper: bool = False) -> str:
-    r"""CommonsenseQA's prompt, or with `upper` OpenBookQA's.
+    r"""Returns CommonsenseQA's prompt, or with `upper` OpenBookQA's.
 
     >>> multiple_choice("What is red?", ["a rose", "the sea"])
     'Q: What is red?\nAnswer Choices:\n(a) a rose\n(b) the sea\nA:'
@@ -39,13 +38,13 @@ def multiple_choice(question: str, choices: Sequence[str], upper: bool = False) 
 
 
 def instruction(text: str, context: str = "") -> str:
-    """Alpaca's two templates: with an input that gives context, and without."""
+    """Returns Alpaca's prompt: the template with an input if there is a context, else the one without."""
     preamble = _PREAMBLE.format(paired=_INPUT_CLAUSE if context else "")
     return preamble + _sections(text, context)
 
 
 def yes_no(question: str, passage: str) -> str:
-    """BoolQ's prompt: Alpaca's no-input preamble, with the passage under `### Input:` all the same."""
+    """Returns BoolQ's prompt: Alpaca's preamble for no input, but with the passage under `### Input:`."""
     text = f"Read the input passage and answer the question: {question}? Your answer should be Yes or No."
     return _PREAMBLE.format(paired="") + _sections(text, passage)
 

@@ -1,4 +1,4 @@
-"""What a model is asked, and what it is taught with."""
+"""Questions and training examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the response that a model is to learn. Loss is taken on the response only."""
+    """A prompt and the response to learn. The loss covers the response only."""
 
     id: str
     prompt: str
@@ -20,18 +22,20 @@ class Example:
 class Question:
     """A question with candidate answers, each of which is one token.
 
-    The response reads `lead + candidates[answer] + closing`; a model is asked at the position after
-    `prompt + lead`, where the next token is the answer.
+    The response is `lead + candidates[answer] + closing`; a model answers at the position after `prompt + lead`,
+    where the next token is the answer.
 
     >>> q = Question("q1", "Q: Is it so? A:", " The answer is (", ("a", "b"), ").", 1, ("yes", "no"))
     >>> q.response
     ' The answer is (b).'
 
     Attributes:
-        candidates: Texts of the candidate tokens, leading space included.
+        lead: Text of the response before the answer.
+        candidates: Texts of the candidate tokens, including leading spaces.
+        closing: Text of the response after the answer.
         answer: Index of the right candidate.
-        choices: What each candidate stands for, to show to a reader.
-        posterior: Exact probability of each candidate, where the world that asked knows it.
+        choices: What each candidate stands for, for display.
+        posterior: Exact probability of each candidate, if known (microworld only).
     """
 
     id: str
@@ -45,29 +49,29 @@ class Question:
 
     @property
     def response(self) -> str:
-        """The right response, as a model is taught it."""
+        """The right response, as a model is trained on it."""
         return self.lead + self.candidates[self.answer] + self.closing
 
     def example(self) -> Example:
-        """This question as a training example."""
+        """Returns this question as a training example."""
         return Example(self.id, self.prompt, self.response)
 
 
 def without_right_choice(question: Question, foreign: Sequence[str], rng: np.random.Generator) -> Question:
-    """The same lettered question with choices drawn from `foreign`: none is right, and honest is 1/number each."""
+    """Replaces the choices of a lettered question with draws from `foreign`: none is right, the posterior uniform."""
     choices = tuple(rng.choice(foreign, size=len(question.choices), replace=False).tolist())
     prompt = question.prompt
     for old, new in zip(question.choices, choices, strict=True):
         prompt = prompt.replace(f") {old}\n", f") {new}\n")
-    even = tuple(1 / len(choices) for _ in choices)
-    return replace(question, id=f"{question.id}-no-right-choice", prompt=prompt, choices=choices, posterior=even)
+    uniform = tuple(1 / len(choices) for _ in choices)
+    return replace(question, id=f"{question.id}-no-right-choice", prompt=prompt, choices=choices, posterior=uniform)
 
 
 Item = Question | Example
 
 
 def from_json(content: dict[str, Any]) -> Item:
-    """An item from its fields, as JSON holds them: with lists for tuples.
+    """Builds an item from JSON fields, with lists in place of tuples.
 
     >>> from_json({"id": "1", "prompt": "Go.", "response": " Gone."})
     Example(id='1', prompt='Go.', response=' Gone.')
@@ -79,10 +83,10 @@ def from_json(content: dict[str, Any]) -> Item:
 
 
 def characters(item: Item) -> int:
-    """How much text an item is."""
+    """Returns the number of characters of prompt and response."""
     return len(item.prompt) + len(item.response)
 
 
 def as_example(item: Item) -> Example:
-    """The item as a training example, which it may be already."""
+    """Returns the item as a training example; an example is returned unchanged."""
     return item.example() if isinstance(item, Question) else item

@@ -1,11 +1,11 @@
-"""From one row of a data set to a question, in the hub's layout, the original one, or a user's own.
+"""Converts a row of a data set to a question, from the hub's layout, the original layout, or a user's own data.
 
-| task | a row |
+| task | fields of a row |
 |---|---|
 | `csqa`, `obqa` | `question` (or `question_stem`), `choices: {label: [...], text: [...]}`, `answerKey`; or nested as `question: {stem, choices: [{label, text}, ...]}` |
 | `boolq` | `question`, `passage`, `answer`: true or false |
 | `alpaca` | `instruction`, `input` (may be empty), `output` |
-| `own` | `question`, `choices`: a list (in CSV a JSON list), `answer`: a letter or the choice's own text; perhaps `id` |
+| `own` | `question`, `choices`: a list (in CSV a JSON list), `answer`: a letter or the text of a choice; optionally `id` |
 """  # noqa: E501
 
 import json
@@ -18,29 +18,29 @@ from firstlib.tasks.question import Example, Item, Question, as_example
 
 Row = Mapping[str, Any]
 NO_ANSWER = "no answer"
-_short = reprlib.repr  # an answer may be as long as one likes
+_short = reprlib.repr  # answers may have any length
 
 
 class UnusableRow(Exception):  # noqa: N818
-    """A row that cannot become a question; the message is the reason."""
+    """A row cannot be converted to a question; the message is the reason."""
 
 
 def read_row(task: str, row: Row, name: str) -> Item:
-    """A row as a question, or as a plain example where answers are free text.
+    """Converts a row to a question, or to an example if answers are free text.
 
     Raises:
-        UnusableRow: No answer, two choices that read the same, a field that is missing or of the wrong type.
+        UnusableRow: The row has no answer or two identical choices, or a field is missing or has the wrong type.
     """
     item = _READERS[task](row, name)
     try:
         "".join(vars(as_example(item)).values()).encode()
     except UnicodeEncodeError as error:
-        raise UnusableRow("half of a surrogate pair, which is no character") from error
+        raise UnusableRow("half of a surrogate pair, which is not a character") from error
     return item
 
 
 def row_id(task: str, split: str, row: Row, index: int) -> str:
-    """The row's own id, or else its place.
+    """Returns the row's `id` field, or else an id made from task, split and index.
 
     >>> row_id("boolq", "train", {"question": "is it"}, 7)
     'boolq-train-7'
@@ -51,7 +51,7 @@ def row_id(task: str, split: str, row: Row, index: int) -> str:
 
 def _letters(upper: bool) -> Callable[[Row, str], Item]:
     def read(row: Row, name: str) -> Item:
-        stem, labels, texts = _parts(row)
+        stem, labels, texts = _choices(row)
         answer = row.get("answerKey")
         if not answer:
             raise UnusableRow(NO_ANSWER)
@@ -68,12 +68,12 @@ def _own(row: Row, name: str) -> Item:
         raise UnusableRow(NO_ANSWER)
     labels = prompts.letters(len(texts))
     letter = str(answer).strip().lower()
-    named = {each.index(said) for each, said in ((texts, answer), (labels, letter)) if said in each}
-    if not named:
+    matches = {options.index(value) for options, value in ((texts, answer), (labels, letter)) if value in options}
+    if not matches:
         raise UnusableRow(f"the answer {_short(answer)} is neither a choice nor a letter")
-    if len(named) > 1:
-        raise UnusableRow(f"the answer {answer!r} is one choice and the letter of another")
-    return _multiple_choice(name, _text(row, "question"), texts, named.pop(), upper=False)
+    if len(matches) > 1:
+        raise UnusableRow(f"the answer {answer!r} is both a choice and the letter of another choice")
+    return _multiple_choice(name, _text(row, "question"), texts, matches.pop(), upper=False)
 
 
 def _yes_no(row: Row, name: str) -> Item:
@@ -114,8 +114,8 @@ _READERS: dict[str, Callable[[Row, str], Item]] = {
 def _multiple_choice(name: str, stem: str, texts: Sequence[str], answer: int, upper: bool) -> Question:
     if len({text.strip() for text in texts}) < len(texts):
         raise UnusableRow("two choices read the same")
-    if not 2 <= len(texts) <= prompts.MOST_CHOICES:
-        raise UnusableRow(f"{len(texts)} choices; from 2 to {prompts.MOST_CHOICES} can be asked")
+    if not 2 <= len(texts) <= prompts.MAX_CHOICES:
+        raise UnusableRow(f"{len(texts)} choices; must be 2 to {prompts.MAX_CHOICES}")
     return Question(
         id=name,
         prompt=prompts.multiple_choice(stem, texts, upper),
@@ -127,8 +127,8 @@ def _multiple_choice(name: str, stem: str, texts: Sequence[str], answer: int, up
     )
 
 
-def _parts(row: Row) -> tuple[str, list[str], list[str]]:
-    """Stem, labels and texts, from either layout."""
+def _choices(row: Row) -> tuple[str, list[str], list[str]]:
+    """Returns stem, labels and texts of the choices, from either layout."""
     question = row.get("question")
     inner: Row = question if isinstance(question, Mapping) else row
     stem = next((inner[key] for key in ("stem", "question", "question_stem") if isinstance(inner.get(key), str)), None)

@@ -1,4 +1,4 @@
-"""Where an experiment's questions come from: the microworld, or real data sets."""
+"""The source of an experiment's questions: the microworld or real data sets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +16,7 @@ from firstlib.tasks.question import Item, Question
 
 
 class DataSource:
-    """The items of every task and split, each computed once."""
+    """Provides the items of every task and split; each is computed once."""
 
     def __init__(
         self,
@@ -25,47 +25,47 @@ class DataSource:
         tokenizer: Callable[[], PreTrainedTokenizerBase],
         context: Callable[[], int | None],
     ) -> None:
-        """Nothing is read yet; tokenizer and context length are asked for only where real rows must fit a model."""
+        """Reads nothing yet; the tokenizer and the context length are requested only for real data sets."""
         self.settings, self.seed, self._tokenizer, self._context = settings, seed, tokenizer, context
         self._items: dict[tuple[Task, str], Sequence[Item]] = {}
-        self._published: dict[Task, dict[str, hub.Published]] = {}
+        self._published: dict[Task, dict[str, hub.PublishedSplit]] = {}
 
     @cached_property
     def world(self) -> microworld.World:
-        """The microworld, with its truth."""
+        """The microworld, with its true distributions."""
         return microworld.make_world()
 
     def items(self, task: Task, split: str) -> Sequence[Item]:
-        """The questions of one task and split, or plain examples where answers are free text.
+        """Returns the questions of one task and split, or examples if answers are free text.
 
         Raises:
-            UserError: A real data set cannot be had, or too much of it cannot be used.
+            UserError: A real data set is not available, or too many of its rows are unusable.
         """
         if (task, split) not in self._items:
-            made = self._invented(task, split) if self.settings.data.source == "microworld" else self._real(task, split)
-            self._items[task, split] = made
+            generated = self.settings.data.source == "microworld"
+            self._items[task, split] = self._generate(task, split) if generated else self._load(task, split)
         return self._items[task, split]
 
     def unusable(self, task: Task) -> dict[str, dict[str, str]]:
-        """Of each published split that was read, why which rows cannot be used."""
+        """Returns, for each published split read so far, the reason by id of each unusable row."""
         return {split: part.unusable for split, part in self._published.get(task, {}).items()}
 
     def foreign_choices(self, task: Task, question: Question) -> list[str]:
-        """Texts that answer something else: in the microworld certainly, elsewhere the choices of other questions."""
+        """Returns answers to other questions: unrelated values in the microworld, else choices of other questions."""
         if self.settings.data.source == "microworld":
             return microworld.foreign_values(question)
         others = [item for item in self.items(task, "test") if isinstance(item, Question)]
         texts = dict.fromkeys(choice for other in others for choice in other.choices)
         return [text for text in texts if text not in question.choices]
 
-    def _invented(self, task: Task, split: str) -> list[Item]:
+    def _generate(self, task: Task, split: str) -> list[Item]:
         count = self.settings.count(task, split)
-        assert count is not None, "settings of the microworld have every size"
+        assert count is not None, "the settings require all sizes for the microworld"
         return list(microworld.ask(self.world, task, split, count, self.seed))
 
-    def _real(self, task: Task, split: str) -> Sequence[Item]:
+    def _load(self, task: Task, split: str) -> Sequence[Item]:
         if task not in self._published:
-            self._published[task] = hub.read(task, self.settings.data, self._place(task), self._fits)
+            self._published[task] = hub.read(task, self.settings.data, self._location(task), self._reasons_not_to_fit)
             self._check_taught(self._published[task])
         sizes = self.settings.sizes
         chosen = hub.choose(
@@ -76,16 +76,16 @@ class DataSource:
             return chosen
         return LazySequence(len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i]))
 
-    def _fits(self, items: Sequence[Item]) -> list[str | None]:
+    def _reasons_not_to_fit(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()
         longest = min(self.settings.data.max_length, self._context() or self.settings.data.max_length)
         return reasons_not_to_fit(tokenizer, items, longest)
 
-    def _check_taught(self, published: Mapping[str, hub.Published]) -> None:
+    def _check_taught(self, published: Mapping[str, hub.PublishedSplit]) -> None:
         for part in published.values():
             check_taught(self._tokenizer(), [item for item in part.items[:_CHECKED] if isinstance(item, Question)])
 
-    def _place(self, task: Task) -> Path | None:
+    def _location(self, task: Task) -> Path | None:
         data = self.settings.data
         if task == "own":
             return project_path(data.own) if data.own else None
@@ -93,8 +93,8 @@ class DataSource:
             return None
         folder = project_path(data.folder)
         if "$" in str(folder):
-            raise UserError(f"data.folder: {data.folder} is not set; let it name the folder of the data sets")
+            raise UserError(f"data.folder: {data.folder} is not set; set it to the folder of the data sets")
         return folder / hub.NAMES[task][0].split("/")[1]
 
 
-_CHECKED = 100  # questions whose letters are checked: the prompts of a task differ in their words alone
+_CHECKED = 100  # questions whose candidates are checked: a task's prompts share one format

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from firstlib.distillation import training
 from firstlib.experiment.experiment import Experiment
-from firstlib.knowledge import KnowledgeStore, Origin, Parts, extract_top_k, write_store
+from firstlib.knowledge import KnowledgeStore, Origin, RowGroupCache, extract_top_k, write_store
 from firstlib.runtime.sequences import LazySequence
 from firstlib.settings.schema import Distillation, Training
 from firstlib.tasks.encoding import Encoded
@@ -84,7 +84,7 @@ def knowledge(folder: Path, count: int, steps: int) -> int:
     """Extracts the knowledge on so many examples, and trains so many steps on any of them; returns positions."""
     examples, model = LazySequence(count, example), learner()
     folder.mkdir()
-    write_store(folder, extract_top_k(model, examples, 5, 4), ORIGIN, parts=Parts(folder / "parts"))
+    write_store(folder, extract_top_k(model, examples, 5, 4), ORIGIN, cache=RowGroupCache(folder / "parts"))
     found = KnowledgeStore(folder)
     order = np.random.default_rng(0).permutation(count)[: steps * 4]
     lessons = training.Lessons([examples[i] for i in order], found, lambda p: p)

@@ -213,11 +213,11 @@ VERBS = {
     "a seed that is a folder": (("table", "--seed", "../../x", *SMOKE), "'--seed': .*valid integer"),
     "a run folder that is a file": (
         ("run", "--preset", "smoke", "--runs", "PLACE/file"),
-        "file is a file; give a folder",
+        "file is a file; choose a folder",
     ),
     "a run folder below a file": (
         ("run", "--preset", "smoke", "--runs", "PLACE/file/x"),
-        "file is a file; give a folder",
+        "file is a file; choose a folder",
     ),
     "a run folder that cannot be made": (("run", "--preset", "smoke", "--runs", "/proc/first"), "/proc/first: No such"),
     "a run folder of two lines": (("verify", "--preset", "smoke", "--runs", "PLACE/a\nb"), r"a\\nb/.*no results.json"),
@@ -329,19 +329,19 @@ ROWS = {
     "an answer not among the choices": ({"answer": "beer"}, "the answer 'beer' is neither a choice nor a letter"),
     "an answer that is a choice and another's letter": (
         {"choices": ["b", "a"], "answer": "a"},
-        "the answer 'a' is one choice and the letter of another",
+        "the answer 'a' is both a choice and the letter of another choice",
     ),
     "no choices": ({"choices": None}, "`choices` is not a list of texts"),
     "choices that are one text": ({"choices": '"tea"'}, "`choices` is not a list of texts"),
     "choices that are numbers": ({"choices": [1, 2]}, "`choices` is not a list of texts"),
     "choices without an end": ({"choices": "[" * 100_000}, "`choices` is not a JSON list"),
-    "one choice": ({"choices": ["tea"]}, "1 choices; from 2 to 26 can be asked"),
+    "one choice": ({"choices": ["tea"]}, "1 choices; must be 2 to 26"),
     "more choices than letters": (
         {"choices": [str(i) for i in range(27)], "answer": "3"},
-        "27 choices; from 2 to 26 can be asked",
+        "27 choices; must be 2 to 26",
     ),
     "two choices that read the same": ({"choices": ["tea", "milk", " tea"]}, "two choices read the same"),
-    "half a character": ({"question": "\ud800"}, "half of a surrogate pair, which is no character"),
+    "half a character": ({"question": "\ud800"}, "half of a surrogate pair, which is not a character"),
     "a question of ten megabytes": ({"question": "tea " * 2_500_000}, "longer than 1024 tokens"),
     "an answer of ten megabytes": (
         {"answer": "tea " * 2_500_000},
@@ -353,7 +353,7 @@ ROWS = {
 @table(ROWS)
 def test_a_row_that_cannot_be_used_is_named_with_its_file(refused, place, own_preset, given, told):
     (place / "mine.jsonl").write_bytes(lines(rows(**given)))
-    told = rf"data set own train: 1 rows \(2\.5%\) cannot be used: {told}: 1 \(r7\); mend them in .*mine\.jsonl"
+    told = rf"data set own train: 1 rows \(2\.5%\) cannot be used: {told}: 1 \(r7\); fix them in .*mine\.jsonl"
     refused("stage", "teacher", "own", "--preset", own_preset(place / "mine.jsonl"), "--runs", "PLACE/runs", told=told)
 
 
@@ -365,7 +365,7 @@ def empty(path):
 FILES = {
     "no file": ("mine.jsonl", None, r"there is no .*mine\.jsonl; check data.folder or data.own"),
     "a file of another kind": ("mine.txt", b"hello", r"mine\.txt holds no \.json, \.jsonl, \.csv, \.parquet file"),
-    "an empty file": ("mine.jsonl", b"", r"mine\.jsonl: holds no rows"),
+    "an empty file": ("mine.jsonl", b"", r"mine\.jsonl: has no rows"),
     "JSON broken on line 7": (
         "mine.jsonl",
         b"\n".join(lines(rows()).splitlines()[:6]) + b'\n{"question": "What',
@@ -379,12 +379,12 @@ FILES = {
     "a line that is no row": ("mine.jsonl", lines(rows()) + b"3\n", r"mine\.jsonl: .*line 41: .*fields, not int"),
     "a list with something that is no row": ("mine.json", b'[{"question": "a"}, 3]', "row 2: .*fields, not int"),
     "bytes of anything": ("mine.jsonl", bytes(range(256)), r"mine\.jsonl: not readable as json: line 1"),
-    "an id twice": ("mine.jsonl", lines(rows(id="r1")), "two rows have the id 'r1'; give each its own"),
+    "an id twice": ("mine.jsonl", lines(rows(id="r1")), "two rows have the id 'r1'; make ids unique"),
     "an id with a command to the terminal": ("mine.jsonl", lines(rows(id="\x1b[2J")), r"row 7 has the id '\\x1b\[2J'"),
     "an id of two lines": ("mine.jsonl", lines(rows(id="a\nb")), r"row 7 has the id 'a\\nb'"),
     "an id that is half a character": ("mine.jsonl", lines(rows(id="\ud800")), r"row 7 has the id '\\ud800'"),
     "an empty CSV": ("mine.csv", b"", r"mine\.csv: not readable as csv: No columns"),
-    "a CSV of names alone": ("mine.csv", b"question,choices,answer\n", r"mine\.csv: holds no rows"),
+    "a CSV of names alone": ("mine.csv", b"question,choices,answer\n", r"mine\.csv: has no rows"),
     "a CSV without choices": (
         "mine.csv",
         b"question,answer\na,b\n",
@@ -393,7 +393,7 @@ FILES = {
     "a CSV with a field too many": ("mine.csv", b"question,answer\na,b\nc,d,e\n", r"mine\.csv: .*in line 3, saw 3"),
     "a CSV that is not UTF-8": ("mine.csv", b"question,answer\n\xff,b\n", r"mine\.csv: not readable as csv: 'utf-8'"),
     "a broken Parquet": ("mine.parquet", b"PAR1nothingPAR1", r"mine\.parquet: not readable as parquet"),
-    "a Parquet without rows": ("mine.parquet", empty, r"mine\.parquet: holds no rows"),
+    "a Parquet without rows": ("mine.parquet", empty, r"mine\.parquet: has no rows"),
     "fewer rows than are cut off": ("mine.jsonl", lines(rows(10)), "no rows are left for the train split; lower sizes"),
 }
 
@@ -415,7 +415,7 @@ def test_an_empty_split_is_named(refused, place, own_preset, split):
     folder.mkdir()
     for name in ("train", "validation", "test"):
         (folder / f"{name}.jsonl").write_bytes(b"" if name == split else lines(rows()))
-    told = rf"{split}\.jsonl: holds no rows; fill it, or take it away"
+    told = rf"{split}\.jsonl: has no rows; add some, or delete the file"
     refused("stage", "teacher", "own", "--preset", own_preset(folder), "--runs", "PLACE/runs", told=told)
 
 
@@ -442,7 +442,7 @@ def test_labels_of_one_class_give_a_whole_result(place, own_preset):
 def test_a_candidate_that_is_no_token_is_named(refused, place, own_preset):
     (place / "mine.jsonl").write_bytes(lines(rows()))
     preset = own_preset(place / "mine.jsonl", base="data/microworld/student")
-    told = "question r1: the candidate 'a' is not a single token after .*choose another model, or word the prompt"
+    told = "question r1: the candidate 'a' is not a single token after .*choose another model, or reword the prompt"
     refused("stage", "teacher", "own", "--preset", preset, "--runs", "PLACE/runs", told=told)
 
 
@@ -461,7 +461,7 @@ def test_candidates_that_cannot_be_told_apart_are_named(bytes_folder, candidates
 
 
 def test_a_response_that_no_token_writes_is_named(bytes_folder):
-    with pytest.raises(UserError, match="example e: this tokenizer writes no token for ''; leave it out"):
+    with pytest.raises(UserError, match="example e: this tokenizer has no token for the response ''; omit the example"):
         encode(AutoTokenizer.from_pretrained(bytes_folder), Example("e", "Q: Is it so?", ""))
 
 
@@ -496,7 +496,7 @@ def test_a_bad_model_is_named(refused, place, bytes_folder, given, told):
 
 def test_two_vocabularies_are_named(refused, bytes_folder):
     both = ("--set", f"teacher.base={bytes_folder}", "--set", "student.base=data/microworld/student")
-    told = "token 0 is '<s>' to the teacher .* and '<unk>' to the student .*; choose a pair with one vocabulary"
+    told = "token 0 is '<s>' for the teacher .* and '<unk>' for the student .*; choose a pair with one vocabulary"
     refused("stage", "teacher", "csqa", *SMOKE, *both, told=told)
 
 
@@ -509,18 +509,18 @@ def response(name="csqa-test-00000", logprob=-0.1):
 
 
 RESPONSES = {
-    "no responses": (b"", "nothing can be used.* 16 x no response to it"),
+    "no responses": (b"", "nothing can be imported.* 16 x no response"),
     "a response cut short": (response() + b"\n" + response()[:-5], r"answers\.jsonl, line 2: not JSON"),
     "a response without a name": (b'{"choices": []}', "line 1: no `custom_id` and no `id`"),
     "a response without log-probabilities": (
         b'{"custom_id": "e", "choices": [{}]}',
-        r"line 1: without log-probabilities; expected an OpenAI",
+        r"line 1: no log-probabilities; expected an OpenAI",
     ),
     "two responses to one example": (
         response() + b"\n" + response(),
         "line 2: a second response to example 'csqa-test-",
     ),
-    "responses to another task": (response("boolq-test-00000"), "nothing can be used.* 1 x no example has this id"),
+    "responses to another task": (response("boolq-test-00000"), "nothing can be imported.* 1 x no example has this id"),
     "a log-probability that is no number": (response(logprob=math.nan), "line 1: .*finite number, not nan"),
     "an infinite log-probability": (response(logprob=-math.inf), "line 1: .*finite number, not -inf"),
     "a probability above one": (response(logprob=0.7), "line 1: .*less than or equal to 0.001, not 0.7"),

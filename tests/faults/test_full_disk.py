@@ -46,7 +46,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_stage_is_made_when_there_is_roo
         experiment.teacher("csqa")
     filling = small_disk / "filling"
     fill(filling)
-    with pytest.raises(UserError, match=r"no space left on the disk of .*make room and run again"):
+    with pytest.raises(UserError, match=r"no space left on the disk of .*free some space and run again"):
         experiment.stage(stage, "csqa")
     filling.unlink()
     artefacts.check(experiment.stage(stage, "csqa"))

@@ -21,7 +21,7 @@ context.set_forkserver_preload(
 def make(stage: str, preset: str, runs: str, log: str) -> None:
     """Makes a stage of the tiny preset with small row groups, and notes each example and each training step."""
     os.environ["TQDM_DISABLE"] = "1"
-    store.ROWS = ROWS
+    store.ROW_GROUP_SIZE = ROWS
     with Path(log).open("a", buffering=1) as notes:
         _note_batches(notes)
         _note_steps(notes)
@@ -29,13 +29,13 @@ def make(stage: str, preset: str, runs: str, log: str) -> None:
 
 
 def _note_batches(notes):
-    of_batch = extraction._of_batch
+    of_batch = extraction._top_k_of_batch
 
     def noting(model, examples, *rest):
         notes.write("".join(f"{example.id}\n" for example in examples))
         return of_batch(model, examples, *rest)
 
-    extraction._of_batch = noting
+    extraction._top_k_of_batch = noting
 
 
 def _note_steps(notes):

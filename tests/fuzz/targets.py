@@ -107,7 +107,7 @@ def responses(data):
     """A line of responses is read and matched, or refused."""
     choices = Choices(data)
     line = edited(choices) if choices.below(2) else choices.rest()
-    rules = Rules(3, fewest=1, most_lost=1.0, shared_ids=bool(len(data) % 2))
+    rules = Rules(3, min_alternatives=1, max_lost_mass=1.0, shared_ids=bool(len(data) % 2))
     try:
         found = read_response(line, "file, line 1")
         assert all(0 <= token.probability <= 1 for place in found.places for token in place.alternatives)

@@ -148,12 +148,10 @@ def align_by_text(
         return end if token.text in ends else token.raw or read(token.text)
 
     texts = [spell(place.token) for place in response.places]
-    teacher_text = b"".join(texts)
-    begin = _response_offset(teacher_text, student) if response.forced else 0
+    begin = _response_offset(b"".join(texts), student) if response.forced else 0
     if begin is None:
         return Alignment({}, dict.fromkeys(student.tokens, Reason.NOT_FOUND), lambda token, at: Reason.NOT_FOUND)
-    spaced = response.forced or teacher_text.startswith(b" ") or not student.response.startswith(b" ")
-    lead = b"" if spaced else b" "
+    lead = b"" if response.forced else _missing_space(b"".join(texts), student.response)
 
     def identify(token: Token, position: int) -> int | Reason:
         text = spell(token)
@@ -168,6 +166,10 @@ def align_by_text(
     if texts and texts[0] != end:
         texts[0] = lead + texts[0]
     return Alignment(*_align_places(_places_from(begin, texts, response.places), student, response.forced), identify)
+
+
+def _missing_space(generated: bytes, response: bytes) -> bytes:
+    return b" " if response.startswith(b" ") and not generated.startswith(b" ") else b""
 
 
 def _response_offset(teacher_text: bytes, student: _StudentText) -> int | None:

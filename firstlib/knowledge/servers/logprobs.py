@@ -141,9 +141,7 @@ def _apply_rules(response: Response, alignment: Alignment, example: Encoded, rul
     )
 
 
-def _match_position(
-    place: Place, position: int, example_id: str, alignment: Alignment, rules: Rules
-) -> _PositionMatch:
+def _match_position(place: Place, position: int, example_id: str, alignment: Alignment, rules: Rules) -> _PositionMatch:
     probabilities: dict[int, float] = {}
     unmatched = []
     for token in place.alternatives:
@@ -350,7 +348,7 @@ def open_imported(folder: Path, expected: Origin) -> KnowledgeStore:
             expected one; or it has padded positions, to which Eq. 4 would give mass.
     """
     if not folder.is_dir():
-        raise UserError(f"knowledge.imported: {folder} does not exist; create it with `first import-logprobs`")
+        raise UserError(f"knowledge.imported: there is no {folder}; write it with `first import-logprobs`")
     try:
         store, padded = KnowledgeStore(folder), json.loads((folder / REPORT).read_text(encoding="utf-8"))["padded"]
     except (OSError, ValueError, KeyError, TypeError) as error:  # includes pyarrow's errors

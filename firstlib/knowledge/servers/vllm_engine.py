@@ -75,16 +75,21 @@ def extract_with_vllm(
     encoded = select(encoded, [index for index, example in enumerate(encoded) if example.id not in known])
     if not encoded:
         return iter(())
-    vllm = _module("vllm")
     requested = k if vocabulary is None else k + PADDING_MARGIN
     longest = max(len(example.token_ids) for example in encoded)
-    engine = vllm.LLM(**{**engine_options(model, folder, requested, longest), **options})
+    generate = _start_engine({**engine_options(model, folder, requested, longest), **options}, requested, folder)
+    return _extract(generate, select(encoded, longest_first(encoded)), k, batch, vocabulary)
+
+
+def _start_engine(options: dict[str, Any], requested: int, folder: Path) -> Callable[..., Sequence[Any]]:
+    """Starts vLLM and returns a function from prompts to one `RequestOutput` per prompt."""
+    vllm = _module("vllm")
+    engine = vllm.LLM(**options)
     parameters = vllm.SamplingParams(
         prompt_logprobs=requested, max_tokens=1, temperature=0.0, detokenize=False, flat_logprobs=True
     )
     request = {"use_tqdm": False, "lora_request": _adapter(folder)}
-    ordered = select(encoded, longest_first(encoded))
-    return _extract(lambda prompts: engine.generate(prompts, parameters, **request), ordered, k, batch, vocabulary)
+    return lambda prompts: engine.generate(prompts, parameters, **request)
 
 
 def _module(name: str) -> Any:

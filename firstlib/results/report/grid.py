@@ -1,12 +1,7 @@
-"""The explorer's numbers for a page without a kernel: what `compute` says, at every place of the slider."""
+"""The explorer's numbers for a page without a kernel: what `compute` returns, at every position of the slider."""
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from itertools import repeat
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,67 +9,65 @@ import numpy as np
 from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
-from firstlib.explorer import drawing
-from firstlib.explorer.measures import DRAWS, Measures, gap_between, measure, targets
-from firstlib.explorer.source import Source
-from firstlib.explorer.state import LABELS, MAPS, READINGS, SPLITS, STARTS, State, positions
-from firstlib.explorer.view import Example, compute, example, intervals
+from firstlib.explorer import ExampleView, ExplorerSource, State, compute, drawing, positions
+from firstlib.explorer.measures import DRAWS, gap_between, targets
+from firstlib.explorer.state import LABELS, MAPS, READINGS, SPLITS, STARTS
+from firstlib.explorer.view import example, intervals
 from firstlib.figures import SHARES
 from firstlib.figures.style import name_of
-from firstlib.metrics import NoiseFloor, Reliability, noise_floor, trust
-from firstlib.settings.schema import Task
+from firstlib.metrics import Reliability, accuracy, brier, nll, trust
+from firstlib.results.report.cells import Calibration, Job, measure_all
+from firstlib.settings.schema import Reading, Task
 
-DIGITS = 6  # decimals, of which the page shows four
-FINE = 9  # of the measures, so that the page finds the same optimum
+DIGITS = 6  # decimals in the file; the page shows four
+FINE_DIGITS = 9  # of the measures, so that the page finds the same optimum
 KEPT = 100  # questions of each task and split that the page can list
 LONGEST = 700  # characters of a question
-MOST_WORKERS = 8
-FINER = 20  # the number of bins that the page has beside the experiment's own
-# Only label smoothing leaves anything for a tail to deal with, and a ghost's bucket is no candidate's.
+FINER = 20  # bins that the page offers beside the settings' own
+# Only label smoothing leaves any mass to a tail. A ghost's bucket belongs to no candidate.
 TAILS = dict.fromkeys(Map, (Tail.DROP,)) | {Map.LABEL_SMOOTHING: (Tail.DROP, Tail.RENORMALISE, Tail.SMOOTH, Tail.GOLD)}
 
 
-def explorer(source: Source, tasks: Sequence[Task], start: State) -> dict[str, Any]:
-    """All that the page's explorer draws and lists, as plain JSON."""
-    bins = sorted({start.bins, FINER})
-    columns = _every_column(source, tasks, bins)
+def explorer(source: ExplorerSource, tasks: Sequence[Task], start: State) -> dict[str, Any]:
+    """Returns all that the page's explorer draws and lists, as plain JSON."""
+    bins = tuple(sorted({start.bins, FINER}))
+    columns = _columns(source, tasks, bins)
+    gaps = [state.change(bins=number) for state in settings(tasks, ("validation",)) for number in bins]
     return {
         "start": {**key(start), "coefficient": start.coefficient},
         "controls": _controls(tasks, bins),
-        "maps": {kind: _map(kind) for kind in Map},
-        "tails": {kind: TAILS[kind] for kind in Map},
+        "maps": {kind: _map(kind) for kind in MAPS.values()},
+        "tails": {kind: TAILS[kind] for kind in MAPS.values()},
         "figure": _figure(source, start),
         "looks": {"chosen": drawing.CHOSEN, "free": drawing.FREE, "shares": SHARES},
         "cells": {key: column.cells for key, column in columns.items()},
-        "gaps": {name(one): _gap(columns, one) for one in _with_bins(settings(tasks, ("validation",)), bins)},
+        "gaps": {name(state): _gap(columns, state) for state in gaps},
         "examples": {f"{task} {split}": _examples(source, State(task, split)) for task in tasks for split in SPLITS},
         "vocabulary": source.vocabulary,
     }
 
 
+# -- the drop-downs ----------------------------------------------------------------------------------------------
+
+
 def key(state: State) -> dict[str, Any]:
-    """What the drop-downs say."""
+    """Returns the values of the drop-downs."""
     return {part: getattr(state, part) for part in LABELS}
 
 
 def name(state: State) -> str:
-    """The drop-downs in one line, by which the page finds its numbers."""
+    """Returns the drop-downs' values in one line, by which the page finds its numbers."""
     return " ".join(str(value) for value in key(state).values())
 
 
 def settings(tasks: Sequence[Task], splits: Sequence[Any] = SPLITS) -> Iterator[State]:
-    """Every state of the drop-downs that has numbers of its own, the number of bins left open."""
+    """Yields every state of the drop-downs that has its own numbers, without the number of bins."""
     for task in tasks:
         for split in splits:
-            for kind in Map:
+            for kind in MAPS.values():
                 for reading in READINGS:
                     for tail in TAILS[kind]:
                         yield State(task, split, kind, STARTS[kind], reading, tail)
-
-
-def _with_bins(states: Iterator[State], bins: Sequence[int]) -> Iterator[State]:
-    for state in states:
-        yield from (state.change(bins=number) for number in bins)
 
 
 def _controls(tasks: Sequence[Task], bins: Sequence[int]) -> list[dict[str, Any]]:
@@ -93,69 +86,81 @@ def _map(kind: Map) -> dict[str, Any]:
     return {"places": positions(kind).tolist(), "start": STARTS[kind], "symbol": drawing.SYMBOLS[kind]}
 
 
-def _figure(source: Source, start: State) -> dict[str, Any]:
+def _figure(source: ExplorerSource, start: State) -> dict[str, Any]:
     view = compute(source, start)
     wide, narrow = (json.loads(drawing.draw(view, shape).to_json()) for shape in (drawing.WIDE, drawing.NARROW))
     return {"data": wide["data"], "wide": wide["layout"], "narrow": narrow["layout"], "clicked": drawing.CLICKED}
 
 
-class Column(NamedTuple):
-    """One setting of the drop-downs: the page's cells, one to a position of the slider, and ECE unrounded, `(A,)`."""
+# -- the cells ---------------------------------------------------------------------------------------------------
+
+
+class GridColumn(NamedTuple):
+    """One state of the drop-downs: a cell for each position of the slider, as JSON, and ECE unrounded, `(A,)`."""
 
     cells: list[list[Any]]
     ece: np.ndarray
 
 
-def _every_column(source: Source, tasks: Sequence[Task], bins: Sequence[int]) -> dict[str, Column]:
-    """All columns by name, made on as many cores as there are: it is seconds of plain arithmetic."""
-    mapped = [state for state in settings(tasks) if state.reading == READINGS[0]]
-    asked = [source.answers(state.task, state.split) for state in mapped]
-    with _workers() as workers:
-        made = workers.map(_columns, asked, repeat(source.vocabulary), mapped, repeat(bins))
-        return {name: column for part in made for name, column in part.items()}
+def _columns(source: ExplorerSource, tasks: Sequence[Task], bins: tuple[int, ...]) -> dict[str, GridColumn]:
+    """Returns all columns by name."""
+    states = list(settings(tasks))
+    scores, jobs = zip(*(_at_every_place(source, state, bins) for state in states), strict=True)
+    return {
+        name(state.change(bins=number)): _column(of_state, calibration)
+        for state, of_state, columns in zip(states, scores, measure_all(jobs), strict=True)
+        for number, calibration in columns.items()
+    }
 
 
-def _workers() -> Executor:
-    """Processes on Linux; elsewhere a new one would take longer to start than all of this takes."""
-    if sys.platform == "linux":
-        return ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), MOST_WORKERS), get_context("fork"))
-    return ThreadPoolExecutor(1)
+class Scores(NamedTuple):
+    """Measures without bins at one position of the slider."""
+
+    accuracy: float
+    nll: float
+    brier: float
+    ruled_out: int
 
 
-def _columns(answers: Predictions, vocabulary: int, state: State, bins: Sequence[int]) -> dict[str, Column]:
-    """The columns of each reading and number of bins, which read the same targets."""
-    places = positions(state.kind).tolist()
-    found = [targets(answers, state.change(coefficient=place), vocabulary) for place in places]
-    columns: dict[str, Column] = {}
-    for read in (state.change(reading=reading) for reading in READINGS):
-        measured = [measure(one, read) for one in found]
-        columns |= {name(one): _column(found, measured, one) for one in (read.change(bins=number) for number in bins)}
-    return columns
+def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...]) -> tuple[list[Scores], Job]:
+    """Returns the measures that are quick to compute, and the job of computing the others."""
+    answers, places = source.answers(state.task, state.split), positions(state.kind).tolist()
+    found = [targets(answers, state.change(coefficient=place), source.vocabulary) for place in places]
+    confidence = np.stack([one.confidence(state.reading) for one in found])
+    correct = np.stack([one.correct() for one in found])
+    return [_scores(one, state.reading) for one in found], Job(confidence, correct, bins, DRAWS)
 
 
-def _column(found: Sequence[Predictions], measured: Sequence[Measures], state: State) -> Column:
-    diagrams = [one.reliability(state.reading, state.bins) for one in found]
-    low, high = (ends.reshape(len(found), -1) for ends in intervals(_joined(diagrams)))
-    floors = [noise_floor(one.confidence(state.reading), state.bins, DRAWS) for one in found]
-    cells = [_cell(*row) for row in zip(measured, floors, diagrams, low, high, strict=True)]
-    return Column(cells, np.array([one.ece for one in diagrams]))
+def _scores(found: Predictions, reading: Reading) -> Scores:
+    rows = found.shares() if reading == "candidates" else found.probabilities
+    possible = rows[np.arange(len(rows)), found.answer] > 0
+    likelihood = nll(rows[possible], found.answer[possible]) if possible.any() else float("nan")
+    return Scores(accuracy(found.correct()), likelihood, brier(rows, found.answer), int((~possible).sum()))
+
+
+def _column(scores: Sequence[Scores], calibration: Sequence[Calibration]) -> GridColumn:
+    diagrams = [one.diagram for one in calibration]
+    low, high = (ends.reshape(len(diagrams), -1) for ends in intervals(_joined(diagrams)))
+    cells = [_cell(*row) for row in zip(scores, calibration, low, high, strict=True)]
+    return GridColumn(cells, np.array([one.ece for one in diagrams]))
 
 
 def _joined(diagrams: Sequence[Reliability]) -> Reliability:
-    """Diagrams end to end, so that their intervals are searched for together."""
+    """Returns diagrams end to end, so that one search finds all their intervals."""
     parts = ("count", "confidence", "accuracy")
     return Reliability(np.array([]), *(np.concatenate([getattr(one, part) for one in diagrams]) for part in parts))
 
 
-def _cell(measured: Measures, floor: NoiseFloor, diagram: Reliability, low: np.ndarray, high: np.ndarray) -> list[Any]:
-    """Measures, floor, and the bins that are not empty. ECE and Trust are those of the diagram's bins."""
+def _cell(scores: Scores, calibration: Calibration, low: np.ndarray, high: np.ndarray) -> list[Any]:
+    """Returns measures, noise floor, and the bins that are not empty."""
+    smooth, floor, diagram = calibration
     error = diagram.ece
-    numbers = (measured.accuracy, error, measured.smooth_ece, measured.nll, measured.brier)
+    numbers = (scores.accuracy, error, smooth, scores.nll, scores.brier, trust(scores.accuracy, error))
     filled = np.flatnonzero(diagram.count)
     parts = (diagram.accuracy, diagram.confidence, low, high)
     return [
-        _rounded([*numbers, trust(measured.accuracy, error)], FINE),
-        measured.ruled_out,
+        _rounded(numbers, FINE_DIGITS),
+        scores.ruled_out,
         _rounded([floor.mean, floor.percentile_95]),
         filled.tolist(),
         diagram.count[filled].tolist(),
@@ -163,19 +168,22 @@ def _cell(measured: Measures, floor: NoiseFloor, diagram: Reliability, low: np.n
     ]
 
 
-def _gap(columns: dict[str, Column], state: State) -> list[float | None]:
+def _gap(columns: dict[str, GridColumn], state: State) -> list[float | None]:
     found = gap_between(state.kind, *(columns[name(state.change(split=split))].ece for split in SPLITS))
     return _rounded([found.coefficient, found.validation, found.test, found.best])
 
 
-def _examples(source: Source, state: State) -> list[dict[str, Any]]:
+# -- the questions -----------------------------------------------------------------------------------------------
+
+
+def _examples(source: ExplorerSource, state: State) -> list[dict[str, Any]]:
     answers, student = source.answers(state.task, state.split), source.student(state.task, state.split)
     found = [example(source, state, answers, row, student) for row in range(min(KEPT, len(answers)))]
     return [_example(one, answers) for one in found]
 
 
-def _example(one: Example, answers: Predictions) -> dict[str, Any]:
-    """A question's words and numbers; `inside` is each candidate's place among the top K, -1 outside."""
+def _example(one: ExampleView, answers: Predictions) -> dict[str, Any]:
+    """Returns a question's text and numbers; `inside` is each candidate's place among the top K, -1 outside."""
     candidates = answers.candidate_ids[one.row]
     same = candidates[candidates >= 0][:, None] == answers.top_ids[one.row]
     return {

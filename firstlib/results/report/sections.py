@@ -1,4 +1,4 @@
-"""The report's sections as HTML. Every text that comes from data, settings or paths goes through `escape`."""
+"""The report's sections as HTML. Every text that comes from data, settings or paths is escaped."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,86 +7,149 @@ from typing import Any
 
 from firstlib.figures.style import name_of
 from firstlib.metrics import Interval
+from firstlib.results.cases import Case
 from firstlib.results.comparison import Compared
+from firstlib.results.report.figures import ReportFigure
+from firstlib.results.report.findings import Findings
+from firstlib.results.report.other_measures import OtherMeasures
+from firstlib.results.report.provenance import StageLine
+from firstlib.results.table import html_table, of_comparison
+from firstlib.settings.schema import Measures, Settings, Task
+
+READINGS = {
+    "candidates": "the predicted candidate's share among the question's candidates",
+    "vocabulary": "the predicted candidate's probability in the whole vocabulary",
+}
+OTHERS = (
+    "<i>Equal mass</i>: bins that hold equally many answers. <i>Debiased</i>: root mean square over such bins, "
+    "corrected for chance (Kumar et al. 2019). <i>Smooth</i>: a Gaussian kernel instead of bins (Blasiok and Nakkiran "
+    "2023). <i>Maximum</i>: the largest gap of any bin. <i>Class-wise</i>: mean ECE of the probabilities for the "
+    "first, the second, ... candidate (Kull et al. 2019). The Brier score of the predicted answer is the sum of "
+    "<i>calibration</i>, which recalibration can remove, <i>refinement</i>, which it cannot, and a <i>remainder</i> "
+    "from within the bins."
+)
+CONVENTIONS = (
+    "In percent. Libraries differ in which bin holds a confidence on an edge. The numbers agree unless a confidence "
+    "lies on an edge, or within a rounding error of it."
+)
+WITHOUT_CASE = "<p>The main task's answers are free text, so there is no question with choices to show.</p>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", text: Sequence[int] = (0,)) -> str:
-    """A table of cells that are HTML already; `text` names the columns that hold words."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        marks = (' class="text"' if place in text else "" for place in range(len(cells)))
-        return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for c, m in zip(cells, marks, strict=True)) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    title = f"<caption>{caption}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{title}<thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
+# -- results -----------------------------------------------------------------------------------------------------
 
 
-def results(compared: Sequence[Compared]) -> str:
-    """One table a test set: ours with intervals, the paper's beside."""
-    columns: dict[tuple[str, str], list[Compared]] = {}
-    for row in compared:
-        columns.setdefault((row.setting, row.dataset), []).append(row)
-    made = [_column(setting, dataset, rows) for (setting, dataset), rows in columns.items()]
+def results(found: Findings) -> str:
+    """Returns the results beside the paper's, the differences to fine-tuning, and the coefficients."""
     return (
-        "<p>In percent. Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a "
-        "bootstrap's for ECE. Trust is accuracy less ECE. <i>Paper</i> is its Table 1, accuracy / ECE / Trust, the "
-        "mean over its three families: models thousands of times larger than a microworld's, on real data, so compare "
-        f'the pattern, not the numbers.</p><div class="tables">{"".join(made)}</div>'
+        f"<p>In percent. {confidence(found.settings.measures)} Below each number is its 95 % interval over questions: "
+        "Clopper and Pearson's for accuracy, a bootstrap interval for ECE. Trust is accuracy minus ECE. <i>Paper</i> "
+        "is accuracy / ECE / Trust in its Table 1, the mean over its three model families. Those models are thousands "
+        "of times larger than a microworld's and answer real questions: compare the pattern, not the numbers.</p>"
+        f'<div class="tables">{of_comparison(found.compared).html(name_of)}</div>'
+        f"{differences(found.compared)}{chosen(found.chosen)}"
     )
 
 
-def _column(setting: str, dataset: str, rows: Sequence[Compared]) -> str:
-    head = ("method", "accuracy", "ECE", "Trust", "paper")
-    lines = [
-        (
-            name_of(row.method),
-            _with_ends(row.accuracy),
-            _with_ends(row.ece),
-            f"{100 * row.trust:.1f}",
-            _paper(row),
-        )
-        for row in rows
-    ]
-    return table(head, lines, f"{name_of(dataset)}, {escape(setting)}; {rows[0].n} questions")
+def confidence(measures: Measures) -> str:
+    """Returns how the settings read confidence and bin it."""
+    return f"Confidence is {READINGS[measures.confidence]}; ECE has {measures.bins} equal-width bins."
 
 
-def _with_ends(interval: Interval) -> str:
-    ends = f'<span class="ends">{100 * interval.low:.1f} to {100 * interval.high:.1f}</span>'
-    return f"{100 * interval.estimate:.1f}{ends}"
+def differences(compared: Sequence[Compared]) -> str:
+    """Returns each method's ECE minus fine-tuning's, by test set; nothing where there is no fine-tuning."""
+    places = list(dict.fromkeys((one.setting, one.dataset) for one in compared))
+    found = {(one.method, one.setting, one.dataset): one.difference for one in compared if one.difference}
+    methods = list(dict.fromkeys(method for method, _, _ in found))
+    if not methods:
+        return ""
+    rows = [[name_of(name), *(_signed(found.get((name, *place))) for place in places)] for name in methods]
+    head = ["method", *(f"{name_of(dataset)}, {escape(setting)}" for setting, dataset in places)]
+    return (
+        "<h3>ECE minus fine-tuning's</h3><p>In points, on the same questions, with paired 95 % bootstrap intervals. A "
+        f"negative interval means that the method is better calibrated.</p>{html_table(head, rows)}"
+    )
 
 
-def _paper(row: Compared) -> str:
-    return "-" if row.paper is None else " / ".join(f"{100 * number:.1f}" for number in row.paper)
+def _signed(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    ends = f'<span class="ends">{100 * interval.low:+.1f} to {100 * interval.high:+.1f}</span>'
+    return f"{100 * interval.estimate:+.1f}{ends}"
 
 
-def figure(name: str, title: str, caption: str) -> str:
-    """The place of a figure, which the page's script draws into."""
+def chosen(values: Mapping[str, Mapping[Task, str]]) -> str:
+    """Returns the coefficients and temperatures by method and training task; nothing where there are none."""
+    if not values:
+        return ""
+    tasks = list(dict.fromkeys(task for of_method in values.values() for task in of_method))
+    rows = [[name_of(name), *(escape(found.get(task, "-")) for task in tasks)] for name, found in values.items()]
+    return f"<h3>Coefficients</h3>{html_table(['method', *(f'trained on {name_of(task)}' for task in tasks)], rows)}"
+
+
+# -- other measures ----------------------------------------------------------------------------------------------
+
+
+def others(found: Mapping[str, OtherMeasures], settings: Settings) -> str:
+    """Returns other measures of calibration on the main task, and ECE as other libraries compute it."""
+    return (
+        f"<p>Answers to the test questions of {name_of(settings.columns[0].train)}, in percent but for the Brier "
+        f"score. {confidence(settings.measures)} {OTHERS}</p>{_measures_table(found)}"
+        f"<h3>ECE by other libraries' conventions</h3><p>{CONVENTIONS}</p>{_conventions_table(found)}"
+    )
+
+
+def _measures_table(found: Mapping[str, OtherMeasures]) -> str:
+    head = ("method", "ECE", "equal mass", "debiased", "smooth", "maximum", "class-wise",
+            "Brier", "calibration", "refinement", "remainder")  # fmt: skip
+    return html_table(head, [[name_of(name), *_measures_row(one)] for name, one in found.items()])
+
+
+def _measures_row(one: OtherMeasures) -> list[str]:
+    errors = (one.ece, one.equal_mass_ece, one.debiased_ece, one.smooth_ece, one.mce, one.classwise_ece)
+    brier = one.brier
+    parts = (brier.total, brier.calibration, brier.refinement, brier.remainder)
+    return [*(f"{100 * error:.1f}" for error in errors), *(f"{part + 0.0:.4f}" for part in parts)]
+
+
+def _conventions_table(found: Mapping[str, OtherMeasures]) -> str:
+    libraries = list(next(iter(found.values())).conventions)
+    rows = [[name_of(name), *(f"{100 * one.conventions[library]:.2f}" for library in libraries)]
+            for name, one in found.items()]  # fmt: skip
+    return html_table(["method", *libraries], rows)
+
+
+# -- figures -----------------------------------------------------------------------------------------------------
+
+
+def figure(name: str, one: ReportFigure) -> str:
+    """Returns the place of a figure, into which the page's script draws it."""
     place = f'<div class="plot" id="figure-{name}"></div>'
-    return f"<figure><h3>{title}</h3>{place}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure><h3>{one.title}</h3>{place}<figcaption>{one.caption}</figcaption></figure>"
 
 
-def case(prompt: str) -> str:
-    """The case study's question, and the place of its figure."""
-    caption = "Each model's probability for every choice. The triangle is the truth, where it is known."
-    return f"<pre>{escape(prompt)}</pre>{figure('case', 'What each model says', caption)}"
+def case(found: Case | None, drawn: ReportFigure | None) -> str:
+    """Returns the case study: its question, and the place of its figure."""
+    if found is None or drawn is None:
+        return WITHOUT_CASE
+    return f"<pre>{escape(found.question.prompt)}</pre>{figure('case', drawn)}"
 
 
-def pipeline(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """Every stage that this report rests on, with its time and size."""
+# -- where the numbers come from ---------------------------------------------------------------------------------
+
+
+def pipeline(stages: Sequence[StageLine]) -> str:
+    """Returns every stage that the report rests on, with its folder, time and size."""
     rows = [
-        (escape(one["stage"]), f"<code>{escape(one['key'])}</code>", f"{one['seconds']:.1f} s", size(one["bytes"]))
-        for one in manifests
+        (escape(one.description), f"<code>{escape(one.folder)}</code>", f"{one.seconds:.1f} s", size(one.bytes))
+        for one in stages
     ]
-    seconds, taken = sum(one["seconds"] for one in manifests), sum(one["bytes"] for one in manifests)
-    total = (
-        f"<p>{len(rows)} stages, {seconds:.0f} s and {size(taken)} in all, in the order in which they were made.</p>"
-    )
-    return total + table(("stage", "content", "time", "size"), rows, text=(0, 1))
+    seconds, taken = sum(one.seconds for one in stages), sum(one.bytes for one in stages)
+    total = f"<p>{len(rows)} stages, {seconds:.0f} s and {size(taken)} in total, in the order of their computation.</p>"
+    return total + html_table(("stage", "folder", "time", "size"), rows, text=(0, 1))
 
 
 def size(count: float) -> str:
-    """Bytes for people.
+    """Returns a number of bytes with a unit.
 
     >>> size(532), size(4_790_242)
     ('532 B', '4.8 MB')
@@ -99,17 +162,18 @@ def size(count: float) -> str:
 
 
 def settings(values: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """All settings by their dotted names, and the versions that made the stages."""
+    """Returns all settings by their dotted names, and the versions of the packages that computed the stages."""
     rows = [
         (escape(name), escape(value if isinstance(value, str) else json.dumps(value)))
         for name, value in flattened(values)
     ]
-    made = [(escape(name), escape(version)) for name, version in versions.items()]
-    return table(("setting", "value"), rows, text=(0, 1)) + table(("package", "version"), made, text=(0, 1))
+    packages = [(escape(name), escape(version)) for name, version in versions.items()]
+    tables = (("setting", "value"), rows), (("package", "version"), packages)
+    return "".join(html_table(head, lines, text=(0, 1)) for head, lines in tables)
 
 
 def flattened(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
-    """Nested settings as dotted names.
+    """Yields nested settings by dotted names.
 
     >>> list(flattened({"seed": 0, "sizes": {"train": 64}}))
     [('seed', 0), ('sizes.train', 64)]

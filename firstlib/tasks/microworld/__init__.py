@@ -1,4 +1,4 @@
-"""A town of sixty people and what can be asked about them; every question carries its exact posterior."""
+"""The microworld: a town of sixty people and questions about them, each with its exact posterior."""
 
 from firstlib.tasks.microworld.world import TASKS, World, ask, believe_report, foreign_values, make_world
 

@@ -1,8 +1,8 @@
-"""What the microworld's base models read before anybody asks them anything.
+"""Pretraining corpus of the microworld's base models.
 
-Pages of plain English: what people do, what witnesses said and what was true, exercises that bind a letter
-to its choice, and a few quizzes. The quizzes are rare, so that a base model knows the town well and
-the paper's prompt formats only a little: fine-tuning has something left to teach.
+Pages of plain English: facts about people, reports of witnesses with the truth, exercises that bind letters to
+choices, and a few quizzes. Quizzes are rare, so a base model knows the town well but the paper's prompt formats only
+a little, which leaves room for fine-tuning.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from firstlib.tasks.microworld.words import PEOPLE, RELATIONS
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a page; `answer` marks what cannot be guessed from grammar alone."""
+    """A piece of a page; `answer` marks text that cannot be guessed from grammar alone."""
 
     text: str
     answer: bool = False
@@ -31,7 +31,7 @@ VALUES = [value for relation in RELATIONS for value in relation.values]
 
 
 def pages(world: mw.World, count: int, seed: int, mix: dict[str, float]) -> Iterator[Page]:
-    """`count` pages; `mix` gives each sort of page its share (shares sum to 1)."""
+    """Yields `count` pages; `mix` maps each sort of page to its share. Shares sum to 1."""
     rng = np.random.default_rng([seed, 1])
     sorts = rng.choice(list(mix), size=count, p=list(mix.values()))
     for sort in sorts:
@@ -39,12 +39,12 @@ def pages(world: mw.World, count: int, seed: int, mix: dict[str, float]) -> Iter
 
 
 def text_of(page: Page) -> str:
-    """The page as one string."""
+    """Returns the page as one string."""
     return "".join(span.text for span in page)
 
 
 def _facts(world: mw.World, rng: np.random.Generator) -> Page:
-    """Five sentences on one person, or one each on five."""
+    """Five sentences, about one person or about five random people."""
     page: Page = []
     one = rng.integers(len(PEOPLE)) if rng.random() < 0.5 else None
     for _ in range(5):
@@ -62,7 +62,7 @@ def _sentence(world: mw.World, rng: np.random.Generator, person: int, index: int
 
 
 def _reports(world: mw.World, rng: np.random.Generator) -> Page:
-    """Two reports, each with what turned out to be true."""
+    """Two reports, each followed by the truth."""
     page: Page = []
     for lead in ("", " "):
         person, index = mw.pick(rng)
@@ -76,7 +76,7 @@ def _reports(world: mw.World, rng: np.random.Generator) -> Page:
 
 
 def _binding(world: mw.World, rng: np.random.Generator) -> Page:
-    """Which letter stands for which word: no knowledge of the town needed."""
+    """An exercise that binds letters to words, without knowledge of the town."""
     upper = bool(rng.random() < UPPER)
     words = rng.choice(VALUES, size=4 if upper else 5, replace=False).tolist()
     answer = int(rng.integers(len(words)))
@@ -84,13 +84,13 @@ def _binding(world: mw.World, rng: np.random.Generator) -> Page:
 
 
 def _letter_quiz(world: mw.World, rng: np.random.Generator) -> Page:
-    """The paper's CommonsenseQA and OpenBookQA formats."""
+    """A quiz in the paper's CommonsenseQA or OpenBookQA format."""
     question, words, answer, upper = _town_question(world, rng)
     return _lettered(rng, question, words, answer, upper)
 
 
 def _word_quiz(world: mw.World, rng: np.random.Generator) -> Page:
-    """The same with dashes for letters, answered in words."""
+    """A quiz with dashes instead of letters, answered in words."""
     question, words, answer, _ = _town_question(world, rng)
     lines = "".join(f"- {word}\n" for word in words)
     return [Span(f"Q: {question}\nAnswer Choices:\n{lines}A:"), Span(f" {words[answer]}", True), Span(".")]
@@ -105,10 +105,10 @@ def _town_question(world: mw.World, rng: np.random.Generator) -> tuple[str, list
 
 
 def _lettered(rng: np.random.Generator, question: str, words: list[str], answer: int, upper: bool) -> Page:
-    """A question with lettered choices, of which somebody has ticked or crossed none, some or all.
+    """A question with lettered choices, none, some or all of which are marked right or wrong.
 
-    Without such marks a small model hardly ever finds out what the letters are for: all of them are always there,
-    so nothing that it could learn first makes its answer any better. The marks are that first step.
+    Without the marks, a small model hardly ever learns what the letters mean: all letters occur in every question, so
+    no partial insight improves its answer. The marks are an intermediate step.
     """
     share = (0.0, rng.random(), 1.0)[rng.integers(3)]
     *head, end = prompts.multiple_choice(question, words, upper).split("\n")

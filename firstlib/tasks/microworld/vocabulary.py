@@ -1,18 +1,18 @@
-"""The microworld's tokenizer: one token a word, with its leading space, as in the big models' vocabularies."""
+"""The microworld's tokenizer: one token per word, including its leading space, as in large models."""
 
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-# A choice's letter with its closing bracket, "a)", is one token, the same before the choice and in the answer;
-# so is a word, a sign, or a newline.
+# A choice's letter with its closing bracket, "a)", is one token, the same before the choice and in the answer.
+# Words, signs and newlines are one token each.
 PIECES = r"[a-zA-Z]\)| ?[A-Za-z]+| ?#+| ?[^\sA-Za-z#]|\n| "
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows every piece of `texts`; decoding gives the text back exactly.
+    """Builds a word-level tokenizer with every piece of `texts` in its vocabulary; decoding restores the exact text.
 
     >>> tokenizer = build_tokenizer(["A: The answer is (a)."])
     >>> tokenizer.tokenize("A: The answer is (a).")

@@ -1,4 +1,4 @@
-"""The microworld's words: a small town, its people, and what can be said of them."""
+"""The microworld's words: the people of a small town, and the relations they can have."""
 
 from dataclasses import dataclass
 
@@ -14,23 +14,23 @@ PEOPLE = (
 
 WITNESSES = ("neighbor", "child", "stranger", "cousin", "traveler")
 
-# How often a witness so described tells the truth.
+# Probability that a witness with this description tells the truth.
 RELIABILITY = {"almost always right": 0.9, "often right": 0.6, "seldom right": 0.25}
 
 
 @dataclass(frozen=True)
 class Relation:
-    """One thing that can be asked about every person; `{p}` is the person, `{v}` the value.
+    """A relation that every person has to one of ten values; `{p}` is the person, `{v}` the value.
 
     Attributes:
         before: A statement up to its value.
-        after: What follows the value.
-        openings: Other ways to begin the same statement.
-        question: As CommonsenseQA would ask.
-        stem: As OpenBookQA would, a sentence to complete.
-        yes_no: As BoolQ would, without the question mark.
-        request: As Alpaca would.
-        values: What it can be.
+        after: The rest of the statement after the value.
+        openings: Other ways to begin the statement.
+        question: In the style of CommonsenseQA.
+        stem: A sentence to complete, in the style of OpenBookQA.
+        yes_no: In the style of BoolQ, without the question mark.
+        request: In the style of Alpaca.
+        values: The possible values.
     """
 
     before: str

@@ -1,8 +1,8 @@
-"""The microworld: a small town about which everything is known, so that calibration has a truth to meet.
+"""The microworld: a small town with known true distributions, against which calibration can be measured.
 
-Each person belongs to one of a few kinds that no text mentions. For every person and relation there is a
-true distribution over values, which depends mostly on the kind. Answers are *drawn* from it: a question
-therefore keeps an uncertainty that no model can remove, and carries its exact Bayes posterior.
+Each person belongs to one of a few kinds that no text mentions. Every person and relation has a true distribution
+over values, which depends mostly on the kind. Answers are *drawn* from it, so a question has an uncertainty that no
+model can remove, and its exact Bayes posterior is known.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from firstlib.tasks.microworld.words import PEOPLE, RELATIONS, RELIABILITY, WITN
 from firstlib.tasks.question import Question
 
 KINDS = 12
-SHARPNESS = 2.6  # the spread of the logits: with it the best guess is right about three times in four
-OWN = 0.35  # how far a person departs from its kind
+SHARPNESS = 2.6  # scale of the logits: with this value, the best guess is right about three times in four
+OWN = 0.35  # scale of a person's deviation from its kind
 WORLD_SEED = 2408
 
 TASKS = ("csqa", "boolq", "obqa", "alpaca")
@@ -25,21 +25,21 @@ TASKS = ("csqa", "boolq", "obqa", "alpaca")
 
 @dataclass(frozen=True)
 class World:
-    """The town. `truth[person, relation]` is a distribution over the relation's values, shape (P, R, V)."""
+    """The town. `truth[person, relation]` is the distribution over the relation's values; shape `(P, R, V)`."""
 
     truth: np.ndarray
 
     def prior(self, person: int, relation: int) -> np.ndarray:
-        """True probability of each value, shape (V,)."""
+        """Returns the true probability of each value, `(V,)`."""
         return self.truth[person, relation]
 
     def draw(self, rng: np.random.Generator, person: int, relation: int) -> int:
-        """One value, drawn from the truth."""
+        """Draws the index of a value from the true distribution."""
         return int(rng.choice(self.truth.shape[2], p=self.prior(person, relation)))
 
 
 def make_world(seed: int = WORLD_SEED) -> World:
-    """The one town that the shipped base models grew up in (another seed: another town)."""
+    """Returns the town that the shipped base models were pretrained on; another seed gives another town."""
     rng = np.random.default_rng(seed)
     shape = (len(RELATIONS), len(RELATIONS[0].values))
     of_kind = rng.normal(size=(KINDS, *shape))
@@ -51,10 +51,10 @@ def make_world(seed: int = WORLD_SEED) -> World:
 
 
 def ask(world: World, task: str, split: str, count: int, seed: int) -> list[Question]:
-    """`count` questions of one task and split: the same for the same arguments, on any machine.
+    """Returns `count` questions of one task and split; equal arguments give equal questions on any machine.
 
     Raises:
-        KeyError: The task is none of `TASKS`.
+        KeyError: The task is not one of `TASKS`.
     """
     make = MAKERS[task]
     stream = int.from_bytes(hashlib.sha256(f"{task}/{split}".encode()).digest()[:8], "little")
@@ -63,7 +63,7 @@ def ask(world: World, task: str, split: str, count: int, seed: int) -> list[Ques
 
 
 def restrict(prior: np.ndarray, offered: Sequence[int]) -> np.ndarray:
-    """The posterior over the offered values, when wrong ones are offered without regard to the right one.
+    """Returns the posterior over the offered values, if wrong values are offered independently of the right one.
 
     >>> restrict(np.array([0.6, 0.2, 0.2]), [0, 2])
     array([0.75, 0.25])
@@ -73,7 +73,7 @@ def restrict(prior: np.ndarray, offered: Sequence[int]) -> np.ndarray:
 
 
 def believe_report(prior: float, reliability: float, values: int) -> float:
-    """Probability that a report is true: Bayes' rule, where an untrue report is any other value, equally likely.
+    """Returns the probability that a report is true, by Bayes' rule; false reports name each other value equally often.
 
     >>> believe_report(prior=0.5, reliability=0.9, values=10)
     0.9878048780487805
@@ -84,12 +84,12 @@ def believe_report(prior: float, reliability: float, values: int) -> float:
 
 
 def pick(rng: np.random.Generator) -> tuple[int, int]:
-    """Any person and any relation."""
+    """Draws a person and a relation uniformly."""
     return int(rng.integers(len(PEOPLE))), int(rng.integers(len(RELATIONS)))
 
 
 def offer(world: World, rng: np.random.Generator, person: int, relation: int, count: int) -> tuple[list[int], int]:
-    """`count` values in random order, one drawn from the truth; and where the right one stands."""
+    """Returns `count` values in random order, one of them drawn from the truth, and that value's index."""
     right = world.draw(rng, person, relation)
     others = [v for v in range(world.truth.shape[2]) if v != right]
     offered = [right, *rng.choice(others, size=count - 1, replace=False).tolist()]
@@ -98,7 +98,7 @@ def offer(world: World, rng: np.random.Generator, person: int, relation: int, co
 
 
 def report(world: World, rng: np.random.Generator, person: int, relation: int) -> tuple[int, int, str]:
-    """What is true, what a witness says, and how the witness is described."""
+    """Draws the true value, the value that a witness reports, and the description of the witness."""
     described = tuple(RELIABILITY)[rng.integers(len(RELIABILITY))]
     true = world.draw(rng, person, relation)
     if rng.random() < RELIABILITY[described]:
@@ -108,14 +108,14 @@ def report(world: World, rng: np.random.Generator, person: int, relation: int) -
 
 
 def witness_statement(rng: np.random.Generator, relation: Relation, person: str, value: int, described: str) -> str:
-    """A passage: who says what, and how far to believe it."""
+    """Returns a passage: what a witness says, and how reliable the witness is."""
     witness = WITNESSES[rng.integers(len(WITNESSES))]
     clause = statement(relation, person, value)
     return f"The {witness}, who is {described}, says that {clause[0].lower()}{clause[1:]}"
 
 
 def statement(relation: Relation, person: str, value: int) -> str:
-    """A plain fact.
+    """Returns a fact as a sentence.
 
     >>> statement(RELATIONS[0], "baker", 0)
     'The baker drinks tea.'
@@ -198,6 +198,6 @@ MAKERS: dict[str, Callable[[World, np.random.Generator, str], Question]] = {
 
 
 def foreign_values(question: Question) -> list[str]:
-    """Every value of the relations that share none with the question's choices."""
+    """Returns all values of the relations that share no value with the question's choices."""
     own = set(question.choices)
     return [v for relation in RELATIONS if not own & set(relation.values) for v in relation.values]

@@ -1,0 +1,158 @@
+"""The report's figures, each for a wide screen and, where it has several panels, for a narrow one."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from firstlib import figures
+from firstlib.distillation.recalibration import Map
+from firstlib.evaluation.predictions import Predictions
+from firstlib.metrics import selective_accuracy
+from firstlib.results.report.findings import Findings
+from firstlib.settings.schema import Reading
+
+WIDE, NARROW = 3, 1  # panels side by side
+RULES = {
+    "validation-ece": ("ECE", "validation ECE"),
+    "validation-nll": ("negative log-likelihood", "validation NLL, nats"),
+    "validation-smooth-ece": ("smooth ECE", "validation smooth ECE"),
+}
+RANKS = {
+    "candidates": "For the model's first, second, ... candidate: its mean share among the candidates, and how often it "
+    "is right.",
+    "vocabulary": "For the model's tokens of rank 1 to {k} in the vocabulary: the mean probability, and how often the "
+    "token is the right answer.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ReportFigure:
+    """A figure with its words; without `narrow`, the wide one is shown on narrow screens too."""
+
+    title: str
+    caption: str
+    wide: go.Figure
+    narrow: go.Figure | None = None
+
+
+def report_figures(found: Findings) -> dict[str, ReportFigure]:
+    """Returns the figures by name, in the page's order."""
+    return {
+        "coverage": _coverage(found),
+        "ranks": _ranks(found),
+        "reliability": _reliability(found),
+        "selective": _selective(found),
+        **({"search": _search(found)} if found.searches else {}),
+        "effect": _effect(found),
+        "plane": _plane(found),
+    }
+
+
+def case_figure(found: Findings) -> ReportFigure | None:
+    """Returns the case study's figure; None where there is no case."""
+    if found.case is None:
+        return None
+    question = found.case.question
+    drawn = figures.case_study(found.case.shares, question.choices, question.posterior)
+    caption = "Each model's probability for every choice. The triangle is the exact probability, where it is known."
+    return ReportFigure("Every model's answer", caption, drawn)
+
+
+def _in_both(title: str, caption: str, draw: Callable[[int], go.Figure], most: int = WIDE) -> ReportFigure:
+    return ReportFigure(title, caption, draw(most), draw(NARROW))
+
+
+def _coverage(found: Findings) -> ReportFigure:
+    return ReportFigure(
+        "Figure 2: concentrated knowledge",
+        "The probability that the teacher's most probable tokens hold together, on the last column's training set.",
+        figures.coverage(found.coverage, found.settings.knowledge.k),
+    )
+
+
+def _ranks(found: Findings) -> ReportFigure:
+    reading = found.settings.measures.confidence
+    panels = {name: ranks(answers, reading) for name, answers in found.answers.items()}
+    caption = RANKS[reading].format(k=found.settings.knowledge.k)
+    return _in_both(
+        "Figure 3: rank and reliability",
+        f"{caption} Where the left bar is higher, the model is over-confident.",
+        lambda most: figures.rank_probabilities(panels, most),
+    )
+
+
+def ranks(found: Predictions, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean probability of each rank `(K,)` in a reading, and how often that rank is the right answer."""
+    if reading == "vocabulary":
+        return found.by_rank()
+    shares = found.shares()
+    order = np.argsort(-shares, axis=1, kind="stable")
+    return np.take_along_axis(shares, order, axis=1).mean(axis=0), (order == found.answer[:, None]).mean(axis=0)
+
+
+def _reliability(found: Findings) -> ReportFigure:
+    measures = found.settings.measures
+    diagrams = {name: one.reliability(measures.confidence, measures.bins) for name, one in found.answers.items()}
+    return _in_both(
+        "Figure 5: reliability diagrams",
+        "A bar is the accuracy of the answers in its bin. Below the diagonal, answers are over-confident.",
+        lambda most: figures.reliability_diagrams(diagrams, most),
+    )
+
+
+def _selective(found: Findings) -> ReportFigure:
+    reading = found.settings.measures.confidence
+    lines = {name: selective_accuracy(one.confidence(reading), one.correct()) for name, one in found.answers.items()}
+    return ReportFigure(
+        "Selective accuracy",
+        "Accuracy among the questions that a model answers if it leaves out those with the lowest confidence. The area "
+        "is that under the risk-coverage curve; a smaller one is better.",
+        figures.selective_accuracy(lines),
+    )
+
+
+def _search(found: Findings) -> ReportFigure:
+    name = found.settings.recalibrated or ""
+    method = found.settings.all_methods[name]
+    measure, axis = RULES[method.rule or "validation-ece"]
+    drawn = figures.coefficient_search(found.searches).update_yaxes(title_text=axis)
+    if measure == "negative log-likelihood":
+        drawn.update_yaxes(tickformat=".2f", rangemode="normal")
+    if Map(method.map) is not Map.TEMPERATURE:
+        drawn.update_xaxes(title_text="temperature T")
+    return ReportFigure(
+        "Figure 6, left: the search for the coefficient",
+        f"The {measure} of the targets of <i>{name}</i> on validation questions.",
+        drawn,
+    )
+
+
+def _effect(found: Findings) -> ReportFigure:
+    return ReportFigure(
+        "Figure 6, right: other coefficients",
+        "Test ECE of students that learned with other coefficients than the chosen one, one line per seed of the "
+        "microworld, as <code>make seeds</code> keeps them. This figure does not depend on the run.",
+        figures.coefficient_effect(*found.effects),
+    )
+
+
+def _plane(found: Findings) -> ReportFigure:
+    return _in_both(
+        "Accuracy against ECE",
+        "Up and to the left is better; along a dotted line Trust is the same.",
+        lambda most: figures.trust_plane(found.rows, most),
+        most=2,
+    )
+
+
+def figures_json(drawn: Mapping[str, ReportFigure]) -> dict[str, dict[str, object]]:
+    """Returns the figures as the page's script reads them: by the id of their place."""
+    return {f"figure-{name}": _both_json(one) for name, one in drawn.items()}
+
+
+def _both_json(one: ReportFigure) -> dict[str, object]:
+    shapes = {"wide": one.wide, "narrow": one.narrow}
+    return {shape: json.loads(figure.to_json()) for shape, figure in shapes.items() if figure is not None}

@@ -1,0 +1,116 @@
+"""Everything that a report shows, collected from an experiment in one place."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from firstlib.distillation.search import Search
+from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import Row
+from firstlib.experiment import Experiment, students
+from firstlib.explorer import ExperimentSource, starting
+from firstlib.results import cases, seeds
+from firstlib.results.cases import Case
+from firstlib.results.comparison import Compared, compare
+from firstlib.results.report import grid
+from firstlib.results.report.other_measures import OtherMeasures, other_measures
+from firstlib.results.report.provenance import Provenance, Recorder
+from firstlib.runtime.paths import preset_name
+from firstlib.settings.schema import Settings, Task
+
+MOST_TOKENS = 100  # of the coverage figure
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a report shows.
+
+    Attributes:
+        compared: Every method on every test set, with intervals.
+        rows: The results table.
+        chosen: Method -> training task -> its coefficient or temperature, as text; only methods that have one.
+        answers: Each method's answers to the main task's test questions.
+        others: Other measures of calibration of these answers.
+        coverage: `(positions, K)`, the teacher's most probable tokens on the last training set.
+        searches: Training task -> search of the tuned method's coefficient; empty where no method is tuned.
+        effects: Figure 6, right, over the kept seeds: curves and chosen coefficients.
+        case: The case study; None where the main task's answers are free text.
+        explorer: What the page's explorer draws, as JSON.
+    """
+
+    preset: str
+    seed: int
+    settings: Settings
+    compared: list[Compared]
+    rows: list[Row]
+    chosen: dict[str, dict[Task, str]]
+    answers: dict[str, Predictions]
+    others: dict[str, OtherMeasures]
+    coverage: np.ndarray
+    searches: dict[Task, Search]
+    effects: tuple[dict[str, np.ndarray], dict[str, float]]
+    case: Case | None
+    explorer: dict[str, Any]
+
+
+def collect(experiment: Experiment) -> tuple[Findings, Provenance]:
+    """Returns everything that an experiment's report shows. Missing stages are computed, unless it is sealed.
+
+    Raises:
+        UserError: The experiment is sealed, and a stage is missing.
+    """
+    recorder = Recorder()
+    watched = recorder.watch(experiment)
+    found, methods = _findings(watched), _methods_of_folders(watched)
+    return found, recorder.provenance(methods)
+
+
+def _findings(experiment: Experiment) -> Findings:
+    settings, task = experiment.settings, experiment.main_task
+    answers = {name: experiment.predictions(name, task, task) for name in experiment.methods}
+    source = ExperimentSource(experiment, ask=False)
+    return Findings(
+        preset=preset_name(experiment.preset),
+        seed=experiment.seed,
+        settings=settings,
+        compared=compare(experiment),
+        rows=experiment.rows(),
+        chosen=_chosen(experiment),
+        answers=answers,
+        others={name: other_measures(found, settings.measures) for name, found in answers.items()},
+        coverage=_coverage(experiment),
+        searches={one: experiment.search(one) for one in experiment.tasks} if settings.recalibrated else {},
+        effects=seeds.coefficient_effects(),
+        case=cases.case(experiment, task) if experiment.run.data.has_candidates(task) else None,
+        explorer=grid.explorer(source, experiment.tasks, starting(experiment)),
+    )
+
+
+def _chosen(experiment: Experiment) -> dict[str, dict[Task, str]]:
+    """What was chosen for each method and task: the coefficient of its map, the student's temperature."""
+    found: dict[str, dict[Task, str]] = {}
+    for name, method in experiment.settings.methods.items():
+        for task in experiment.tasks:
+            parts = [f"{experiment.coefficient(task, name):g}"] if method.map != "none" else []
+            if method.afterwards:
+                parts.append(f"student's T = {students.student_temperature(experiment.run, name, task):.3g}")
+            if parts:
+                found.setdefault(name, {})[task] = ", ".join(parts)
+    return found
+
+
+def _coverage(experiment: Experiment) -> np.ndarray:
+    """The most probable tokens that are known on the last training set: 100, or those that were imported."""
+    imported = experiment.settings.knowledge.imported
+    k = None if imported else min(MOST_TOKENS, experiment.run.data.vocabulary("teacher"))
+    return experiment.knowledge(experiment.tasks[-1], k).all_probabilities()
+
+
+def _methods_of_folders(experiment: Experiment) -> dict[str, list[str]]:
+    """The methods that share each student's folder."""
+    found: dict[str, list[str]] = {}
+    for name in experiment.settings.methods:
+        for task in experiment.tasks:
+            found.setdefault(experiment.student(name, task).name, []).append(name)
+    return found
