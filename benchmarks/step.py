@@ -10,9 +10,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.measure import Work
-from firstlib.distillation.training import Course, Lesson, distill, fine_tune
+from firstlib.distillation.targets import Targets
+from firstlib.distillation.training import TrainingRun, distill, fine_tune
 from firstlib.models.loading import load_base, load_tokenizer
-from firstlib.settings.schema import Distillation, Model, Training
+from firstlib.settings.schema import Model, Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
 
@@ -39,14 +40,14 @@ def larger() -> tuple[torch.nn.Module, list[Encoded], int]:
     return LlamaForCausalLM(config), [Encoded(str(i), row, 48) for i, row in enumerate(rows)], 32_000
 
 
-def lessons(examples: list[Encoded], vocabulary: int) -> list[Lesson]:
+def lessons(examples: list[Encoded], vocabulary: int) -> list[Targets]:
     """Each example with a teacher's top 5 at its response positions."""
     rng = np.random.default_rng(0)
     found = []
     for example in examples:
         count = len(example.token_ids) - example.start
         ids = np.stack([rng.choice(vocabulary, K, replace=False) for _ in range(count)])
-        found.append(Lesson(example, places(example), ids, rng.dirichlet(np.ones(K), count)))
+        found.append(Targets(example, places(example), ids, rng.dirichlet(np.ones(K), count)))
     return found
 
 
@@ -99,7 +100,7 @@ def work_of(make: Make, batch: int, taught: bool) -> Work:
 
     def run() -> None:
         if taught:
-            distill(model, made, settings, Distillation(), Course(1e-5, 0))
+            distill(model, made, settings, TrainingRun(1e-5, 0))
         else:
             plainly_fine_tune(model, examples, settings, 1e-5)
 
@@ -117,9 +118,9 @@ def parity() -> dict[str, float]:
     """A teacher that is sure of the right token teaches what fine-tuning teaches: the first losses agree."""
     settings = Training(epochs=1, global_batch_size=BATCH)
     model, examples, vocabulary = town()
-    hard = [Lesson(e, places(e), *certain(e, vocabulary)) for e in examples[:BATCH]]
-    first = distill(model, hard, settings, Distillation(), Course(1e-9, 0))
-    second = fine_tune(model, examples[:BATCH], settings, Course(1e-9, 0))
+    hard = [Targets(e, places(e), *certain(e, vocabulary)) for e in examples[:BATCH]]
+    first = distill(model, hard, settings, TrainingRun(1e-9, 0))
+    second = fine_tune(model, examples[:BATCH], settings, TrainingRun(1e-9, 0))
     plain = plainly_fine_tune(model, examples[:BATCH], settings, 1e-9)
     largest = max(abs(first[0] - plain[0]), abs(second[0] - plain[0]))
     assert largest < 1e-4, (first, second, plain)

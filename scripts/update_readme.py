@@ -6,7 +6,7 @@ from typing import Any
 
 from firstlib import Experiment
 from firstlib.results import table
-from firstlib.results.comparison import compare
+from firstlib.results.comparison import Compared, compare
 from firstlib.results.paper import paper_rows
 from firstlib.results.seeds import KEPT, beyond, kept
 from firstlib.results.table import Entry, ResultsTable, markdown_table
@@ -48,9 +48,24 @@ def real(seed: int = 0) -> None:
     experiment = Experiment("real-small", seed)
     results = experiment.results()
     results["unusable"] = {t: {s: len(rows) for s, rows in of.items()} for t, of in results["unusable"].items()}
-    results["table"] = table.of_comparison(compare(experiment, base=True)).markdown()
+    results["intervals"] = [_flat(one) for one in compare(experiment, base=True)]
     write_json(KEPT / f"real-small-seed-{seed}.json", results)
     write_text(FINDINGS, replaced(FINDINGS.read_text(encoding="utf-8"), "real data", real_block(results)))
+
+
+def _flat(one: Compared) -> dict[str, Any]:
+    """A line of the comparison, as it is kept."""
+    return {
+        "setting": one.setting,
+        "dataset": one.dataset,
+        "method": one.method,
+        "n": one.n,
+        "accuracy": one.accuracy.estimate,
+        "ece": one.ece.estimate,
+        "trust": one.trust,
+        "low": one.ece.low,
+        "high": one.ece.high,
+    }
 
 
 def replaced(text: str, name: str, block: str) -> str:
@@ -143,7 +158,7 @@ def real_block(results: Results) -> str:
         f"validation: {coefficients}. Mass of the teacher's top 5: {masses}. {lost} rows of the data sets are unusable "
         "(two choices that read the same, or no answer); the run's `results.json` lists them by id."
     )
-    return f"{results['table']}\n\n{notes}"
+    return f"{table.of_intervals(results['intervals']).markdown()}\n\n{notes}"
 
 
 if __name__ == "__main__":

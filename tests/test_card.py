@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from firstlib import Experiment
 from firstlib.evaluation import asking
 from firstlib.evaluation.predictions import Predictions
-from firstlib.experiment.experiment import Experiment
 from firstlib.models import loading
 from firstlib.results.export import Student, export_student, folder, model_card
 from firstlib.results.export.card import metadata

@@ -1,22 +1,26 @@
 """The whole pipeline on a tiny preset: what a run reports, what it keeps, and what it does not do twice."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from firstlib import knowledge
+from firstlib import Experiment, knowledge
 from firstlib.distillation import training
-from firstlib.distillation.recalibration import Map, temperature
-from firstlib.experiment.experiment import Experiment
+from firstlib.distillation.recalibration import temperature
+from firstlib.experiment import coefficients, students
 from firstlib.metrics import accuracy, brier, ece, nll
 from firstlib.models import loading as models
 from firstlib.runtime.errors import UserError
-from firstlib.settings.schema import METHODS
 
+METHODS = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
 COLUMNS = [
     {"setting": "in-domain", "train": "csqa", "test": ["csqa"]},
     {"setting": "out-of-domain", "train": "alpaca", "test": ["csqa", "obqa"]},
@@ -64,17 +68,17 @@ def new_stages(experiment, before):
 
 
 def test_results_keep_their_contract(finished):
-    _, content = finished
+    experiment, content = finished
+    assert experiment.methods == METHODS
     assert {"preset", "seed", "coefficients", "rows"} <= set(content)
     assert (content["preset"], content["seed"]) == ("tiny", 0)
     assert set(content["coefficients"]) == {"csqa", "alpaca"}
     assert all(0 < c <= 1 for c in content["coefficients"].values())
-    keys = {"method", "setting", "dataset", "n", "accuracy", "ece", "trust", "nll", "brier"}
+    keys = {"method", "setting", "dataset", "n", "accuracy", "ece", "trust", "nll", "brier", "confidence"}
     assert all(set(row) == keys for row in content["rows"])
     found = [(row["setting"], row["dataset"], row["method"]) for row in content["rows"]]
     expected = [("in-domain", "csqa"), ("out-of-domain", "csqa"), ("out-of-domain", "obqa")]
     assert found == [(*column, method) for column in expected for method in METHODS]
-    assert METHODS == ("teacher", "fine-tune", "distill", "label-smoothing", "first")
     for row in content["rows"]:
         assert row["n"] == 16
         assert 0 <= row["accuracy"] <= 1
@@ -106,7 +110,7 @@ def test_a_row_is_what_its_predictions_say(finished):
 def test_the_other_reading_of_confidence_changes_ece_and_trust_alone(finished):
     _, content = finished
     for one, other in zip(content["rows"], content["rows_by_vocabulary"], strict=True):
-        assert {k: v for k, v in one.items() if k not in ("ece", "trust")}.items() <= other.items()
+        assert {k: v for k, v in one.items() if k not in ("ece", "trust", "confidence")}.items() <= other.items()
     assert [r["ece"] for r in content["rows"]] != [r["ece"] for r in content["rows_by_vocabulary"]]
 
 
@@ -150,11 +154,22 @@ def test_students_differ_by_method(finished):
 
 def test_the_targets_of_each_method(finished):
     experiment, content = finished
-    assert experiment.targets("distill", "csqa") == (Map.NONE, 0.0)
-    assert experiment.targets("label-smoothing", "csqa") == (Map.LABEL_SMOOTHING, 0.1)
-    assert experiment.targets("first", "csqa") == (Map.TEMPERATURE, content["coefficients"]["csqa"])
-    own = experiment.change(recalibration__coefficient=0.7, recalibration__first_map="logit-temperature")
-    assert own.targets("first", "csqa") == (Map.LOGIT_TEMPERATURE, 0.7)
+
+    def targets(of, method):
+        found = students.student_inputs(of.run, method, "csqa").targets
+        return found.map, found.coefficient
+
+    assert targets(experiment, "distill") == ("none", 0.0)
+    assert targets(experiment, "label-smoothing") == ("label-smoothing", 0.1)
+    assert targets(experiment, "first") == ("temperature", content["coefficients"]["csqa"])
+    own = experiment.change(methods__first__coefficient=0.7, methods__first__map="logit-temperature")
+    assert targets(own, "first") == ("logit-temperature", 0.7)
+    assert students.student_inputs(experiment.run, "fine-tune", "csqa").targets is None
+
+
+def target(experiment, method="first", task="csqa"):
+    """The first arguments of `target_ece`."""
+    return experiment.run, experiment.settings.methods[method], task
 
 
 def test_the_coefficient_has_the_lowest_validation_ece(finished):
@@ -163,7 +178,7 @@ def test_the_coefficient_has_the_lowest_validation_ece(finished):
     tried = np.concatenate([search.coarse, search.fine])
     assert len(search.coarse) == 10
     assert search.best == content["coefficients"]["csqa"]
-    assert experiment.target_ece("csqa", "validation", "temperature", search.best) == tried[:, 1].min()
+    assert coefficients.target_ece(*target(experiment), "validation", search.best) == tried[:, 1].min()
     found = experiment.predictions("teacher", "csqa", "csqa", "validation")
     moved = found.under(temperature(found.top_probabilities, 0.3))
     at = tried[np.isclose(tried[:, 0], 0.3)][0, 1]
@@ -214,14 +229,14 @@ def test_log_normalisers_are_kept_where_the_settings_ask(finished):
     assert all(item.log_normalisers.shape == (len(item.position), 2) for item in store)
 
 
-STUDENT, ANSWERS = "distill-csqa", "predictions-distill-csqa-on-csqa-test"
+STUDENT, ANSWERS = "student-top-k-csqa", "predictions-student-top-k-csqa-on-csqa-test"
 
 
 @pytest.mark.parametrize(
     ("changes", "made"),
     [
-        ({"distillation__student": "renormalised"}, {STUDENT, ANSWERS}),
-        ({"recalibration__coefficient": 0.55}, set()),
+        ({"methods__distill__student": "renormalised"}, {STUDENT, ANSWERS}),
+        ({"methods__first__coefficient": 0.55}, set()),
         ({"measures__bins": 4}, set()),
         ({"sizes__test": 12}, {ANSWERS}),
         ({"knowledge__k": 4}, {"knowledge-csqa-train-top4", STUDENT, ANSWERS}),
@@ -237,11 +252,14 @@ def test_a_change_makes_anew_only_what_depends_on_it(finished, changes, made):
 
 def test_another_coefficient_is_another_first_and_nothing_else(finished):
     experiment, content = finished
-    changed = experiment.change(recalibration__coefficient=content["coefficients"]["csqa"] + 0.005)
+    changed = experiment.change(methods__first__coefficient=content["coefficients"]["csqa"] + 0.005)
     before = set(experiment.folder.glob("*-*"))
     for method in METHODS:
         changed.predictions(method, "csqa", "csqa")
-    assert new_stages(experiment, before) == {"first-csqa", "predictions-first-csqa-on-csqa-test"}
+    assert new_stages(experiment, before) == {
+        "student-temperature-csqa",
+        "predictions-student-temperature-csqa-on-csqa-test",
+    }
 
 
 def test_a_change_leaves_the_first_experiment_as_it_was(finished):
@@ -269,12 +287,12 @@ def test_a_stopped_stage_leaves_no_half(open_run, monkeypatch):
     monkeypatch.setattr(training, "fine_tune", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.teacher("csqa")
-    assert experiment.artefacts.manifests() == []
+    assert experiment.run.artefacts.manifests() == []
     assert not list(experiment.folder.glob("teacher-*"))
     monkeypatch.setattr(training, "fine_tune", tune)
     again = open_run("stopped").teacher("csqa")
     assert {"manifest.json", "model.safetensors", "losses.json"} <= {path.name for path in again.iterdir()}
-    assert len(experiment.artefacts.manifests()) == 1
+    assert len(experiment.run.artefacts.manifests()) == 1
 
 
 # -- parameters --------------------------------------------------------------------------------------------------
@@ -335,9 +353,10 @@ def test_a_coefficient_chosen_by_hand_is_kept_and_used(open_run):
     experiment.choose("csqa", 0.77)
     again = open_run("by hand")
     assert (again.coefficient("csqa"), again.coefficient("alpaca")) == (0.77, again.search("alpaca").best)
-    assert again.change(recalibration__coefficient=0.5).coefficient("csqa") == 0.5
-    other_map = again.change(recalibration__first_map="logit-temperature")
-    assert other_map.coefficient("csqa") == other_map.search("csqa").best
+    assert again.change(methods__first__coefficient=0.5).coefficient("csqa") == 0.5
+    other = again.change(**{"methods__first-logit": {"learns": "top-k", "map": "logit-temperature"}})
+    assert other.coefficient("csqa", "first-logit") == other.search("csqa", "first-logit").best
+    assert other.coefficient("csqa", "first") == 0.77
     again.choose("csqa", None)
     assert open_run("by hand").coefficient("csqa") == searched
 
@@ -372,3 +391,82 @@ def test_a_damaged_choice_is_named(tiny_preset, tmp_path):
     (experiment.folder / "chosen.json").write_text("{")
     with pytest.raises(UserError, match=r"chosen\.json: is damaged; remove it"):
         experiment.coefficient("csqa")
+
+
+def test_a_choice_for_a_method_that_is_gone_is_named(tiny_preset, tmp_path):
+    """Earlier versions kept choices by map: they are refused, not ignored."""
+    experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path))
+    experiment.folder.mkdir(parents=True)
+    old = {"csqa": {"temperature": {"coefficient": 0.5, "knowledge": "teacher-csqa-0"}}}
+    (experiment.folder / "chosen.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"chosen\.json: 'temperature' is no method of this run; remove it"):
+        experiment.coefficient("csqa")
+
+
+# -- what a stage depends on is read once ------------------------------------------------------------------------
+
+
+def test_a_student_learns_with_the_coefficient_that_its_folder_is_named_after(open_run, monkeypatch):
+    """A choice made while a student's inputs are in hand does not change them."""
+    experiment = open_run("read once")
+    experiment.choose("csqa", 0.4)
+    inputs = students.student_inputs(experiment.run, "first", "csqa")
+    experiment.choose("csqa", 0.9)
+    assert inputs.targets.coefficient == inputs.content()["coefficient"] == 0.4
+    calls = []
+    read = coefficients.all_chosen
+    monkeypatch.setattr(coefficients, "all_chosen", lambda run: calls.append(1) or read(run))
+    folder = experiment.student("first", "csqa")
+    assert len(calls) == 1
+    assert json.loads((folder / "manifest.json").read_text())["inputs"]["coefficient"] == 0.9
+
+
+def test_the_number_of_threads_reaches_torch_while_a_stage_is_made(open_run):
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        folder = open_run("threads").change(threads=threads).teacher("csqa")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["threads"] == manifest["inputs"]["threads"] == threads
+    assert torch.get_num_threads() == before
+
+
+def test_another_base_brings_its_own_tokenizer_and_context(open_run, bytes_folder):
+    experiment = open_run()
+    changed = experiment.change(student__base=str(bytes_folder), teacher__base=str(bytes_folder))
+    assert len(changed.tokenizer()) != len(experiment.tokenizer())
+    text = experiment.questions("csqa")[0].prompt
+    assert changed.run.data.source._tokenizer()(text).input_ids == changed.tokenizer()(text).input_ids
+    assert experiment.run.data.source._tokenizer()(text).input_ids == experiment.tokenizer()(text).input_ids
+
+
+def test_one_vocabulary_that_is_split_differently_is_refused(open_run, base_folder, tmp_path):
+    """The same tokens by the same ids, but the teacher begins every text with one more."""
+    other = tmp_path / "other"
+    shutil.copytree(base_folder, other)
+    content = json.loads((other / "tokenizer.json").read_text())
+    content["post_processor"]["single"].insert(0, content["post_processor"]["single"][0])
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    experiment = open_run("split").change(teacher__base=str(other))
+    with pytest.raises(
+        UserError, match=r"teacher and student: example .* of csqa is \d+ tokens to the teacher and \d+"
+    ):
+        experiment.student("distill", "csqa")
+
+
+def test_a_sealed_experiment_makes_and_writes_nothing(open_run):
+    experiment = open_run("sealed").sealed()
+    with pytest.raises(UserError, match=r"teacher-csqa-.* is missing; run again"):
+        experiment.results()
+    assert not experiment.folder.exists()
+
+
+def test_the_facade_stays_small():
+    public = [name for name in vars(Experiment) if not name.startswith("_")]
+    assert len(public) <= 25
+
+
+def test_the_package_gives_experiment_and_costs_nothing():
+    code = "import sys, firstlib; assert 'torch' not in sys.modules; from firstlib import Experiment; print(Experiment)"
+    assert (
+        "Experiment" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )

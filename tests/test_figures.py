@@ -1,6 +1,7 @@
-"""The figures show the numbers they are given, and leave as files and outputs that need no network."""
+"""Figures show the numbers that they are given; the files and outputs they are written to need no network."""
 
 import functools
+import itertools
 import json
 import logging
 import struct
@@ -17,14 +18,16 @@ from PIL import Image
 from plotly.colors import hex_to_rgb
 
 from firstlib import figures
-from firstlib.distillation.recalibration import search
-from firstlib.figures import chrome, style
-from firstlib.metrics import reliability
-from firstlib.settings.schema import METHODS
+from firstlib.distillation.search import search
+from firstlib.figures import chrome, output, style
+from firstlib.metrics import reliability, selective_accuracy
+from firstlib.settings.methods import PAPER_METHODS
 
 CONFIDENCE = [0.15, 0.65, 0.65, 0.95, 0.95, 0.95, 0.95]
 CORRECT = [1, 1, 1, 1, 1, 0, 0]
 DIAGRAM = reliability(CONFIDENCE, CORRECT)
+SELECTIVE = selective_accuracy(CONFIDENCE, CORRECT)
+METHODS = ("teacher", *PAPER_METHODS)
 SEARCHES = {"csqa": search(lambda c: abs(c - 0.34)), "boolq": search(lambda c: abs(c - 0.5) / 2)}
 MARKUP = "<script>alert(1)</script> & <b>x</b>"
 ROWS = [
@@ -45,7 +48,8 @@ MADE = {
     "losses": figures.losses({"teacher": [3.0, 2.0, 1.5]}),
     "before_after": figures.before_after({"csqa": (0.2, 0.03)}, {"csqa": (0.69, 0.09)}),
     "case_study": figures.case_study({"teacher": [0.9, 0.1], "first": [0.6, 0.4]}, ["10", "10"], [0.5, 0.5]),
-    "top_tokens": figures.top_tokens([0.9, 0.1], [0.7, 0.3], ["(a)", "(b)"]),
+    "selective_accuracy": figures.selective_accuracy({"teacher": SELECTIVE, "first": SELECTIVE}),
+    "top_tokens": figures.top_tokens(["(a)", "(b)"], [0.9, 0.1], [0.7, 0.3]),
 }
 needs_chrome = pytest.mark.skipif(
     chrome.find_chrome() is None, reason="no Chrome or Chromium here: set BROWSER_PATH, or put one on PATH"
@@ -96,11 +100,80 @@ def test_methods_differ_without_colour():
         assert len({getattr(its, part) for its in looks}) == len(looks)
 
 
+def grey(colour):
+    return np.dot(hex_to_rgb(colour), [0.299, 0.587, 0.114])
+
+
+def test_other_names_have_looks_of_their_own():
+    looks = [*style.LOOKS.values(), *style.OTHERS]
+    assert len(style.OTHERS) >= 12
+    for part in ("colour", "dash", "symbol"):
+        assert len({getattr(its, part) for its in looks}) == len(looks)
+    for one, other in itertools.combinations(looks, 2):
+        assert one.hatch != other.hatch or abs(grey(one.colour) - grey(other.colour)) >= 20
+
+
+def test_a_name_keeps_its_look():
+    names = [f"method-{number}" for number in range(12)]
+    together = style.looks([*METHODS, *names])
+    assert [together[name] for name in METHODS] == list(style.LOOKS.values())
+    assert set(together.values()) == {*style.LOOKS.values(), *style.OTHERS}
+    assert style.looks(reversed(names)) == {name: together[name] for name in names}
+    for name in ("first-logit", "student-temperature"):
+        assert style.looks([name, *METHODS])[name] == style.looks([name])[name]
+    assert style.looks(["first-logit"])["first-logit"].symbol == "octagon"  # in every process
+    many = [f"method-{number}" for number in range(40)]
+    assert list(style.looks(many)) == many
+
+
 def test_gaps_differ_in_grey():
     over, under = (traces(MADE["reliability_diagrams"], f"{side}-confident")[0] for side in ("over", "under"))
     assert over.marker.pattern.shape != under.marker.pattern.shape
-    grey = [np.dot(hex_to_rgb(bars.marker.color), [0.299, 0.587, 0.114]) for bars in (over, under)]
-    assert abs(grey[0] - grey[1]) > 20
+    assert abs(grey(over.marker.color) - grey(under.marker.color)) > 20
+
+
+NAME = "my-method.2"
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.reliability_diagrams({"first": DIAGRAM, NAME: DIAGRAM}),
+        figures.rank_probabilities({"first": ([1.0], [1.0]), NAME: ([1.0], [1.0])}),
+        figures.coefficient_search({"first": SEARCHES["csqa"], NAME: SEARCHES["csqa"]}),
+        figures.coefficient_effect({"first": np.array([[0.1, 0.1]]), NAME: np.array([[0.1, 0.1]])}),
+        figures.kept_mass({"first": [1.0], NAME: [1.0]}),
+        figures.losses({"first": [1.0], NAME: [1.0]}),
+        figures.case_study({"first": [1.0], NAME: [1.0]}, ["a"]),
+        figures.selective_accuracy({"first": SELECTIVE, NAME: SELECTIVE}),
+        figures.trust_plane(
+            [SimpleNamespace(method=m, setting="", dataset="csqa", accuracy=0.5, ece=0.1) for m in ("first", NAME)]
+        ),
+    ],
+)
+def test_every_figure_takes_any_method(figure):
+    labels = [trace.name for trace in figure.data if trace.name] + [note.text for note in figure.layout.annotations]
+    assert any(label.startswith("FIRST") for label in labels)
+    assert any(label.startswith(NAME) for label in labels)
+    own = style.looks([NAME])[NAME]
+    for trace in figure.data:
+        if (trace.name or "").startswith(NAME):
+            line, marker = getattr(trace, "line", None), getattr(trace, "marker", None)
+            assert own.colour in (line and line.color, marker and marker.color)
+
+
+def test_a_long_name_is_a_whole_label():
+    longest = "a" * 40  # the settings allow no longer one
+    assert figures.losses({longest: [1.0]}).data[0].name == longest
+
+
+def test_a_legend_of_many_methods_gets_its_room():
+    rows = [
+        SimpleNamespace(method=f"method-{number}", setting="", dataset="csqa", accuracy=0.5, ece=0.1)
+        for number in range(20)
+    ]
+    few, many = figures.trust_plane(rows[:5]).layout, figures.trust_plane(rows).layout
+    assert many.height - few.height == many.margin.t - few.margin.t > 0
 
 
 # -- text from data ------------------------------------------------------------------------------------------
@@ -110,13 +183,14 @@ def test_gaps_differ_in_grey():
     "figure",
     [
         figures.case_study({MARKUP: [1.0]}, [MARKUP]),
-        figures.top_tokens([1.0], [1.0], [MARKUP]),
+        figures.top_tokens([MARKUP], [1.0], [1.0]),
         figures.reliability_diagrams({MARKUP: DIAGRAM}),
         figures.rank_probabilities({MARKUP: ([1.0], [1.0])}),
         figures.coefficient_search({MARKUP: SEARCHES["csqa"]}),
         figures.coefficient_effect({MARKUP: np.array([[0.1, 0.1]])}),
         figures.kept_mass({MARKUP: [1.0]}),
         figures.losses({MARKUP: [1.0]}),
+        figures.selective_accuracy({MARKUP: SELECTIVE}),
         figures.before_after({MARKUP: (0.1, 0.1)}, {MARKUP: (0.1, 0.1)}),
         figures.trust_plane([SimpleNamespace(method=MARKUP, setting=MARKUP, dataset=MARKUP, accuracy=1.0, ece=0.0)]),
     ],
@@ -266,6 +340,27 @@ def test_losses_count_steps_from_one():
     assert (line.x0, line.dx, list(line.y), line.name) == (1, 1, [3, 2, 1.5], "Teacher")
 
 
+def test_selective_accuracy_draws_every_share_and_ends_with_all_questions():
+    line, other = MADE["selective_accuracy"].data
+    assert list(line.x) == SELECTIVE.share.tolist()
+    assert list(line.y) == SELECTIVE.accuracy.tolist()
+    assert list(line.customdata) == SELECTIVE.threshold.tolist()
+    assert (line.x[-1], line.y[-1]) == (1, pytest.approx(np.mean(CORRECT)))
+    assert (line.name, other.name) == (f"Teacher, area {SELECTIVE.area:.3f}", f"FIRST, area {SELECTIVE.area:.3f}")
+    assert line.line.dash != other.line.dash
+    axis = MADE["selective_accuracy"].layout.xaxis
+    assert axis.title.text == "share of questions answered"
+    assert 1 <= axis.range[1] < 1.01
+
+
+def test_selective_accuracy_of_many_questions_is_thinned():
+    random = np.random.default_rng(0)
+    found = selective_accuracy(random.random(5000), random.random(5000) < 0.7)
+    (line,) = figures.selective_accuracy({"first": found}).data
+    assert len(line.x) == 200
+    assert (line.x[0], line.x[-1], line.y[-1]) == (found.share[0], 1, found.accuracy[-1])
+
+
 def test_before_after_pairs_accuracy_and_ece():
     heights = [(bars.name, bars.xaxis, bars.y[0]) for bars in MADE["before_after"].data]
     assert heights == [
@@ -294,16 +389,16 @@ def test_top_tokens_pairs_before_and_after():
 @pytest.fixture
 def shown(monkeypatch):
     outputs = []
-    monkeypatch.setattr(style, "display", lambda bundle, **rest: outputs.append((bundle, rest)))
+    monkeypatch.setattr(output, "display", lambda bundle, **rest: outputs.append((bundle, rest)))
     return outputs
 
 
 @pytest.fixture
 def no_chrome(monkeypatch):
-    monkeypatch.setattr(style, "find_chrome", lambda: None)
-    style._chrome.cache_clear()
+    monkeypatch.setattr(chrome, "find_chrome", lambda: None)
+    chrome._chrome.cache_clear()
     yield
-    style._chrome.cache_clear()
+    chrome._chrome.cache_clear()
 
 
 def test_show_without_chrome_is_interactive_and_says_so_once(shown, no_chrome, caplog):
@@ -334,7 +429,7 @@ def test_write_without_chrome_needs_no_network_and_repeats_itself(tmp_path, no_c
 
 
 def test_a_page_cannot_be_broken_out_of(tmp_path, no_chrome):
-    figures.write(figures.top_tokens([1.0], [1.0], ["</script><script>"]), tmp_path, "top")
+    figures.write(figures.top_tokens(["</script><script>"], [1.0], [1.0]), tmp_path, "top")
     assert (tmp_path / "top.html").read_text().count("<script") == 3
 
 
@@ -348,23 +443,32 @@ def test_a_browser_that_does_not_start_costs_the_picture_only(tmp_path, monkeypa
     fake = tmp_path / "chrome"
     fake.write_text("no program")
     monkeypatch.setenv("BROWSER_PATH", str(fake))
-    assert chrome.picture(MADE["losses"], "png") is None
-    assert "does not start" in caplog.text
+    with caplog.at_level(logging.WARNING, chrome.__name__):
+        assert chrome.picture(MADE["losses"], "png") is None
+        assert chrome.picture(MADE["losses"], "png") is None
+    (warning,) = [record.message for record in caplog.records if record.name == chrome.__name__]
+    assert f"{fake} does not start (BrowserFailedError: The browser seemed to close" in warning
+    assert warning.endswith(chrome.NO_CHROME)
+    assert "\n" not in warning
 
 
-def test_a_browser_path_that_leads_nowhere_is_no_browser(monkeypatch):
+def test_a_browser_path_that_leads_nowhere_is_no_browser(monkeypatch, caplog):
     monkeypatch.setenv("BROWSER_PATH", "/nowhere/chrome")
+    chrome._chrome.cache_clear()
     assert chrome.find_chrome() is None
+    assert chrome.picture(MADE["losses"], "png") is None
+    assert f"BROWSER_PATH: /nowhere/chrome is not a file; {chrome.NO_CHROME}" in caplog.text
+    chrome._chrome.cache_clear()
 
 
 def test_a_picture_that_fails_is_left_out(monkeypatch, caplog):
     class Broken:
         def draw(self, figure, kind):
-            raise RuntimeError("tab crashed")
+            raise RuntimeError("tab crashed\nstack of the page")
 
-    monkeypatch.setattr(style, "_chrome", functools.cache(lambda _: Broken()))
+    monkeypatch.setattr(chrome, "_chrome", functools.cache(lambda _: Broken()))
     assert chrome.picture(MADE["losses"], "png") is None
-    assert "tab crashed" in caplog.text
+    assert "Chrome failed (RuntimeError: tab crashed)" in caplog.text
 
 
 @needs_chrome
@@ -374,7 +478,7 @@ def test_show_adds_a_small_picture_of_the_right_size(shown):
     width, height, _, colours = struct.unpack(">IIBB", bundle["image/png"][16:26])
     inches = {"width": 700, "height": MADE["reliability_diagrams"].layout.height}
     assert rest["metadata"] == {"image/png": inches}
-    assert (width, height) == tuple(side * style.SCALE for side in inches.values())
+    assert (width, height) == tuple(side * chrome.SCALE for side in inches.values())
     assert colours == 3  # a palette
     assert len(bundle["image/png"]) < 60_000
 
@@ -395,7 +499,7 @@ def test_svg_ids_follow_from_the_content():
         b'<svg><defs id="defs-%b"/><path clip-path="clip%bxy" d="M%b"/></svg>' % (3 * (x,))
         for x in (b"12ab34", b"fe0987")
     ]
-    first, second = (style._with_fixed_ids(svg.replace(b"M12ab34", b"M1").replace(b"Mfe0987", b"M1")) for svg in drawn)
+    first, second = (chrome._with_fixed_ids(svg.replace(b"M12ab34", b"M1").replace(b"Mfe0987", b"M1")) for svg in drawn)
     assert first == second
     assert b"12ab34" not in first
 
@@ -412,13 +516,13 @@ def pixels_of(png):
 
 def test_few_colours_survive_exactly():
     pixels = np.random.default_rng(0).choice(np.array([0, 119, 255], np.uint8), (30, 40, 3))
-    assert (pixels_of(style._with_palette(as_png(pixels))) == pixels).all()
+    assert (pixels_of(chrome._with_palette(as_png(pixels))) == pixels).all()
 
 
 def test_many_colours_become_near_ones():
     ramp = np.arange(900, dtype=np.int64).reshape(30, 30)
     pixels = np.stack([ramp % 256, ramp // 4 % 256, ramp // 256], axis=2).astype(np.uint8)
-    near = pixels_of(style._with_palette(as_png(pixels)))
+    near = pixels_of(chrome._with_palette(as_png(pixels)))
     assert len(np.unique(near.reshape(-1, 3), axis=0)) <= 256
     assert np.abs(near.astype(int) - pixels).mean() < 8
 

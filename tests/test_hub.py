@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from firstlib.experiment.experiment import Experiment
+from firstlib import Experiment
+from firstlib.experiment.coefficients import target_ece
 from firstlib.runtime.errors import UserError
 from firstlib.settings.loading import load_preset
 from firstlib.settings.schema import Data
@@ -280,8 +281,8 @@ def test_what_no_model_can_read_at_once_is_left_out(real_preset, tmp_path):
     ]
     rows[7]["question"] = "tea " * 1100  # more tokens than the tiny model's 1,024 positions
     lines(tmp_path / "data" / "commonsense_qa" / "train.jsonl", rows)
-    assert len(experiment.items("csqa", "train")) == 16
-    assert experiment.source.unusable("csqa") == {"train": {"r7": "longer than 1024 tokens"}}
+    assert len(experiment.run.data.items("csqa", "train")) == 16
+    assert experiment.run.data.source.unusable("csqa") == {"train": {"r7": "longer than 1024 tokens"}}
 
 
 def test_a_chat_model_is_asked_in_its_own_format(real_preset, bytes_folder, tmp_path):
@@ -299,7 +300,7 @@ def test_a_chat_model_is_asked_in_its_own_format(real_preset, bytes_folder, tmp_
     assert question.prompt.startswith("[user] Q: What does the baker drink?")
     assert question.prompt.endswith("A:\n[assistant] ")
     assert question.response.startswith("The answer is (")
-    [encoded] = [e for e in experiment.encoded("csqa", "test") if e.id == question.id]
+    [encoded] = [e for e in experiment.run.data.encoded("csqa", "test") if e.id == question.id]
     assert encoded.token_ids.count(tokenizer.bos_token_id) == 1
     stem = tokenizer.decode(encoded.token_ids[encoded.start :])
     assert stem.startswith("The answer is (")
@@ -311,7 +312,7 @@ def test_a_folder_that_is_not_set_is_named(real_preset, tmp_path, monkeypatch):
     changes = ("data.folder=$FIRST_REAL_DATA",)
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
     with pytest.raises(UserError, match=r"\$FIRST_REAL_DATA is not set"):
-        experiment.items("csqa")
+        experiment.run.data.items("csqa")
 
 
 def test_a_model_without_a_chat_format_is_refused(real_preset, tmp_path):
@@ -322,15 +323,16 @@ def test_a_model_without_a_chat_format_is_refused(real_preset, tmp_path):
 
 def test_free_answers_are_asked_at_every_position(real_preset, tmp_path):
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"))
-    assert not experiment.asks("alpaca")
+    assert not experiment.run.data.has_candidates("alpaca")
     with pytest.raises(UserError, match="free text"):
         experiment.questions("alpaca")
     found = experiment.predictions("teacher", "alpaca", "alpaca", "validation")
-    encoded = experiment.encoded("alpaca", "validation")
+    encoded = experiment.run.data.encoded("alpaca", "validation")
     assert len(found) == sum(len(e.token_ids) - e.start for e in encoded)
     gold = [token for e in encoded for token in e.token_ids[e.start :]]
     assert found.correct().tolist() == (found.top_ids[:, 0] == gold).tolist()
-    assert 0 <= experiment.target_ece("alpaca", "validation", "temperature", 0.3) <= 1
+    method = experiment.settings.methods["first"]
+    assert 0 <= target_ece(experiment.run, method, "alpaca", "validation", 0.3) <= 1
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from firstlib import Experiment
 from firstlib.evaluation.asking import follow
-from firstlib.experiment.experiment import Experiment
 from firstlib.experiment.import_logprobs import import_knowledge
 from firstlib.knowledge.servers.logprobs import Rules
 from firstlib.models import loading
@@ -19,7 +19,7 @@ from firstlib.runtime.errors import UserError
 def responses(experiment, task, split, skip=0):
     """What a server with vLLM's `prompt_logprobs` would say, by the tiny teacher itself."""
     model, tokenizer = loading.load_base(experiment.settings.teacher).eval(), experiment.tokenizer()
-    for example in experiment.encoded(task, split)[skip:]:
+    for example in experiment.run.data.encoded(task, split)[skip:]:
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
         logs = logits.log_softmax(-1)[:-1]
@@ -46,7 +46,7 @@ def imported(plain, tiny_preset, tmp_path, tasks=("csqa", "alpaca", "obqa")):
     for task in tasks:
         for split in ("train", "validation", "test"):
             file = written(tmp_path / f"{task}-{split}.jsonl", responses(plain, task, split))
-            import_knowledge(plain, file, task, split, tmp_path / "store", Rules(5, shared_ids=True))
+            import_knowledge(plain.run, file, task, split, tmp_path / "store", Rules(5, shared_ids=True))
     overrides = [f"knowledge.imported={tmp_path / 'store'}"]
     return Experiment(str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=overrides)
 
@@ -74,27 +74,27 @@ def test_an_imported_teacher_answers_as_it_would_here(plain, tiny_preset, tmp_pa
 
 def test_missing_answers_are_said_when_they_are_needed(plain, tiny_preset, tmp_path):
     file = written(tmp_path / "some.jsonl", responses(plain, "csqa", "test", skip=3))
-    report = import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    report = import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
     assert (report.examples, report.answered) == (16, 13)
     experiment = Experiment(
         str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=[f"knowledge.imported={tmp_path / 'store'}"]
     )
-    with pytest.raises(UserError, match="nothing on the answer of question 'csqa-test-00000'"):
+    with pytest.raises(UserError, match="the answer position of question 'csqa-test-00000' is missing"):
         experiment.predictions("teacher", "csqa", "csqa")
     with pytest.raises(UserError, match=r"there is no .*csqa-train; write it with `first import-logprobs`"):
         experiment.knowledge("csqa")
-    with pytest.raises(UserError, match="behind an interface"):
+    with pytest.raises(UserError, match="behind a server"):
         experiment.teacher("csqa")
 
 
 def test_a_store_is_not_written_over_nor_left_half(plain, tmp_path):
     file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
-    import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
-    with pytest.raises(UserError, match="is there already"):
-        import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    with pytest.raises(UserError, match="exists already"):
+        import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
     file.write_text(file.read_text()[:500])
     with pytest.raises(UserError):
-        import_knowledge(plain, file, "csqa", "train", tmp_path / "store", Rules(5, shared_ids=True))
+        import_knowledge(plain.run, file, "csqa", "train", tmp_path / "store", Rules(5, shared_ids=True))
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["csqa-test"]
 
 
@@ -103,7 +103,7 @@ def test_a_store_is_not_written_over_nor_left_half(plain, tmp_path):
 )
 def test_another_experiments_store_is_refused(plain, tiny_preset, tmp_path, changes, complaint):
     file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
-    import_knowledge(plain, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
     other = plain.change(knowledge__imported=str(tmp_path / "store"), **changes)
     with pytest.raises(UserError, match=complaint):
         other.knowledge("csqa", split="test", k=other.settings.knowledge.k)
@@ -111,30 +111,40 @@ def test_another_experiments_store_is_refused(plain, tiny_preset, tmp_path, chan
 
 def test_the_command_line_imports_and_reports(plain, tiny_preset, tmp_path):
     file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
-    command = [
-        sys.executable,
-        "-m",
-        "firstlib.cli.commands",
-        "import-logprobs",
-        str(file),
-        "--task",
-        "csqa",
-        "--split",
-        "test",
-    ]
+    command = [sys.executable, "-m", "firstlib.cli", "import-logprobs", str(file), "--task", "csqa", "--split", "test"]
     options = ["--to", str(tmp_path / "store"), "--preset", str(tiny_preset), "--shared-ids"]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "positions imported, of 16 of 16 examples" in " ".join(done.stdout.split())
+    assert "positions imported, from 16 of 16 examples" in " ".join(done.stdout.split())
     again = subprocess.run([*command, *options], capture_output=True, text=True)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_following_a_text_asks_at_every_position(plain):
-    encoded = plain.encoded("csqa", "test")[:3]
-    found = follow(loading.load_base(plain.settings.student).eval(), encoded, 5)
+    encoded = plain.run.data.encoded("csqa", "test")[:3]
+    found = follow(loading.load_base(plain.settings.student).eval(), encoded)
     assert len(found) == sum(len(e.token_ids) - e.start for e in encoded)
     gold = np.array([token for e in encoded for token in e.token_ids[e.start :]])
     right = np.take_along_axis(found.candidate_ids, found.answer[:, None], 1)[:, 0]
     np.testing.assert_array_equal(right, gold)
+
+
+def test_imported_knowledge_needs_nothing_of_the_presets_teacher(plain, tiny_preset, tmp_path):
+    """Neither weights nor tokenizer: the teacher is behind a server, and its name may be nobody's."""
+    for split in ("train", "validation"):
+        file = written(tmp_path / f"{split}.jsonl", responses(plain, "csqa", split))
+        import_knowledge(plain.run, file, "csqa", split, tmp_path / "store", Rules(5, shared_ids=True))
+    overrides = [f"knowledge.imported={tmp_path / 'store'}", "teacher.base=nobody/has-this-model"]
+    experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=overrides)
+    assert experiment.answer_probabilities("csqa", k=5).shape[1] == 5
+    assert len(experiment.predictions("first", "csqa", "csqa")) == 16
+
+
+def test_another_k_of_imported_knowledge_is_refused(plain, tmp_path):
+    file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
+    import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    experiment = plain.change(knowledge__imported=str(tmp_path / "store"))
+    assert experiment.knowledge("csqa", split="test").origin.k == 5
+    with pytest.raises(UserError, match=r"the store of csqa holds the top 5, so the top 100 cannot be shown; import"):
+        experiment.knowledge("csqa", k=100, split="test")

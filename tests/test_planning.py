@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from firstlib import knowledge, planning
-from firstlib.distillation.training import Course, fine_tune
+from firstlib.distillation.training import TrainingRun, fine_tune
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
 from firstlib.models import loading
 from firstlib.planning import Batch, anatomy_of, asking_memory, training_memory
@@ -177,12 +177,15 @@ def test_a_training_peaks_where_the_plan_says(spec, checkpointing, tmp_path):
     config = LlamaConfig(**SHAPE)
     model = loaded(spec, tmp_path, config)
     training = Training(
-        epochs=1, global_batch_size=2 * BATCH.examples, micro_batch_size=BATCH.examples, gradient_checkpointing=checkpointing
+        epochs=1,
+        global_batch_size=2 * BATCH.examples,
+        micro_batch_size=BATCH.examples,
+        gradient_checkpointing=checkpointing,
     )
     planned = training_memory(dissect(config, "test"), spec, training, BATCH)
     weights = tensors(model)
     with Live(weights) as live:  # two steps of two batches: the last finds moments and gradients there
-        fine_tune(model, examples(4 * BATCH.examples, BATCH), training, Course(learning_rate=1e-4, seed=0))
+        fine_tune(model, examples(4 * BATCH.examples, BATCH), training, TrainingRun(learning_rate=1e-4, seed=0))
     assert planned.total == pytest.approx(bytes_of(weights) + live.peak, rel=CLOSE)
 
 
@@ -311,7 +314,7 @@ def test_a_smaller_sample_is_scaled_up(tiny_preset):
 @pytest.mark.parametrize("test", [None, 40])
 @pytest.mark.parametrize("task", ["csqa", "boolq", "obqa", "alpaca"])
 def test_published_rows_are_split_as_the_library_splits_them(task, test):
-    settings = load_preset("llama2-13b-7b").change(sizes={"validation": 70, "test": test})
+    settings = change_settings(load_preset("llama2-13b-7b"), sizes={"validation": 70, "test": test})
     rows = {
         split: hub.PublishedSplit([Example(f"{split}-{i}", "", "") for i in range(count)], {})
         for split, count in PUBLISHED[task].rows.items()
@@ -334,7 +337,8 @@ def files(folder, base_folder, **data):
         {"id": f"r{i}", "question": "Is it so?", "choices": ["yes", "no"], "answer": "yes"} for i in range(30)
     ]  # of letters and words that the microworld's tokenizer knows
     (folder / "own.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    return load_preset("microworld").change(
+    return change_settings(
+        load_preset("microworld"),
         data=Data(source="hub", own=str(folder / "own.jsonl"), **data).model_dump(),
         columns=[{"setting": "in-domain", "train": "own", "test": ["own"]}],
         sizes={"train": None, "validation": 5, "test": 10},
@@ -352,7 +356,7 @@ def test_a_users_own_file_is_counted(tmp_path, monkeypatch, base_folder):
 
 
 def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
-    settings = files(tmp_path, base_folder, longest=99)
+    settings = files(tmp_path, base_folder, max_length=99)
 
     def missing(_):
         raise UserError("not there")

@@ -157,7 +157,7 @@ def test_hyper_parameters_are_the_papers(preset):
     assert (training.epochs, training.lr_warmup_fraction) == (3, 0.03)
     assert (training.teacher_learning_rate, training.student_learning_rate) == (2e-5, 2e-5)
     assert settings.knowledge.k == 5
-    at_once, times = training.shares(8)
+    at_once, times = training.batch_sizes(8)
     assert at_once * times == 32  # examples of each of 8 devices
     assert (settings.teacher.tuning, settings.student.tuning) == ("full", "full")
     assert (settings.sizes.train, settings.sizes.test) == (None, None)
@@ -183,7 +183,7 @@ def test_the_small_systems_fit_on_one_gpu_of_24_gb_in_a_day(preset):
     assert sum(machine.hours(stage.flops, stage.half) for stage in found) < 24
     training = load_preset(preset).training
     assert training.global_batch_size == 256  # a step sees as many examples as the paper's
-    assert training.shares(1)[1] > 1
+    assert training.batch_sizes(1)[1] > 1
 
 
 def test_the_laptops_system_fits_into_16_gb_and_a_night():

@@ -61,7 +61,7 @@ def test_two_processes_write_two_parts_of_the_same_store(both):
 
 def test_two_processes_train_the_same_models(both):
     """The sums run in another order, and the first steps of Adam make the most of it: weights agree to a step."""
-    for stage in ("teacher-csqa-*", "first-csqa-*"):
+    for stage in ("teacher-csqa-*", "student-temperature-csqa-*"):
         one, two = (load_file(only(folder, stage) / "model.safetensors") for folder in both)
         assert one.keys() == two.keys()
         for name in one:

@@ -9,7 +9,6 @@ from command_line import first
 
 from firstlib.cli import notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
-from firstlib.settings.schema import METHODS
 
 
 def test_a_run_gives_notebooks_figures_and_results(smoke):
@@ -17,7 +16,7 @@ def test_a_run_gives_notebooks_figures_and_results(smoke):
     folder = runs / "smoke" / "seed-0"
     assert len(list((folder / "notebooks").glob("*.ipynb"))) == 6
     assert {"coverage.json", "reliability.html"} <= {path.name for path in (folder / "figures").iterdir()}
-    for told in ("notebooks", "figures", "results", "label-smoothing", "accuracy, ECE and Trust"):
+    for told in ("notebooks", "figures", "results", "label-smoothing", "in-domain csqa"):
         assert told in printed
     assert json.loads((folder / "cost.json").read_text())["peak_memory_bytes"] > 0
 
@@ -26,7 +25,9 @@ def test_the_results_hold_every_method_and_column(smoke):
     results = json.loads((smoke[0] / "smoke" / "seed-0" / "results.json").read_text())
     cells = [(row["setting"], row["dataset"], row["method"]) for row in results["rows"]]
     columns = [("in-domain", "csqa"), ("in-domain", "boolq"), ("out-of-domain", "csqa"), ("out-of-domain", "obqa")]
-    assert sorted(cells) == sorted((*column, method) for column in columns for method in METHODS)
+    assert sorted(cells) == sorted(
+        (*column, method) for column in columns for method in results["methods"] | {"teacher": None}
+    )
 
 
 def test_executed_notebooks_are_small_ordered_and_without_errors(smoke):
@@ -51,7 +52,7 @@ def test_run_again_does_nothing_and_after_a_change_only_what_changed(smoke, monk
         (tmp_path / path.name).write_text(path.read_text())
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     last = sorted(tmp_path.glob("*.ipynb"))[-1]
-    last.write_text(last.read_text().replace("Who can be trusted?", "Whom can one trust?"))
+    last.write_text(last.read_text().replace("Which model can be trusted?", "Whom can one trust?"))
     assert [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)] == [last]
 
 

@@ -1,21 +1,27 @@
 """Tables: numbers by hand, and the shapes that the notebooks show."""
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
-from firstlib.evaluation import scores
+from firstlib import Experiment
 from firstlib.evaluation.predictions import Predictions
-from firstlib.evaluation.scores import Row
-from firstlib.experiment.experiment import Experiment
+from firstlib.evaluation.scores import Row, Scores
+from firstlib.experiment import coefficients
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
+from firstlib.metrics import ece
 from firstlib.models import loading
-from firstlib.results import tables
+from firstlib.results import seeds, table, tables
+from firstlib.results.comparison import compare
 from firstlib.runtime.paths import PROJECT
-from firstlib.settings.schema import METHODS
+from firstlib.settings.schema import Measures
+
+METHODS = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def answers(probabilities, answer, posterior=None):
     ids = np.tile(10 + np.arange(p.shape[1]), (len(p), 1))
     names = np.array([f"q{i}" for i in range(len(p))])
     truth = np.full(p.shape, np.nan) if posterior is None else np.array(posterior)
-    return Predictions(names, ids, p, np.array(answer), ids, p, truth)
+    return Predictions(names, ids, p, np.array(answer), ids, p, truth, np.zeros((len(p), 0)))
 
 
 # -- results and the paper ---------------------------------------------------------------------------------------
@@ -47,35 +53,35 @@ def answers(probabilities, answer, posterior=None):
 def test_results_are_methods_by_columns_in_percent():
     columns = [("in-domain", "csqa"), ("in-domain", "boolq"), ("out-of-domain", "csqa"), ("out-of-domain", "obqa")]
     rows = [
-        Row(method, setting, dataset, 9, 0.8 - i / 100 - j / 1000, 0.1, 0.7, 1.0, 0.5)
+        Row(method, setting, dataset, Scores(9, 0.8 - i / 100 - j / 1000, 0.1, 0.7, 1.0, 0.5, 0.6))
         for j, (setting, dataset) in enumerate(columns)
-        for i, method in reversed(list(enumerate(METHODS)))
+        for i, method in enumerate(METHODS)
     ]
-    frame = tables.results(rows)
+    frame = table.of_rows(rows).frame()
     assert list(frame.index) == list(METHODS)
-    assert list(frame.columns) == [(*column, name) for column in columns for name in ("accuracy", "ece", "trust")]
+    assert list(frame.columns) == [(*column, name) for column in columns for name in ("accuracy", "ECE", "Trust")]
     assert frame.loc["teacher", ("in-domain", "csqa", "accuracy")] == 80.0
     assert frame.loc["first", ("out-of-domain", "obqa", "accuracy")] == 75.7
-    assert frame.loc["first", ("out-of-domain", "obqa", "ece")] == 10.0
+    assert frame.loc["first", ("out-of-domain", "obqa", "ECE")] == 10.0
 
 
 def test_the_papers_table_is_the_mean_over_its_three_families():
-    frame = tables.paper()
+    frame = table.of_paper().frame()
     assert frame.shape == (5, 12)
     assert list(frame.index) == list(METHODS)
     first = frame.loc["first", ("in-domain", "csqa")]
     # (80.8 + 80.3 + 77.2) / 3, (2.9 + 6.3 + 5.0) / 3, (77.9 + 74 + 72.2) / 3
-    assert first.to_dict() == {"accuracy": 79.4, "ece": 4.7, "trust": 74.7}
+    assert first.to_dict() == {"accuracy": 79.4, "ECE": 4.7, "Trust": 74.7}
     # (64.4 + 58.3 + 50.0) / 3 and (20.2 + 28.7 + 13.4) / 3
     assert frame.loc["teacher", ("out-of-domain", "obqa", "accuracy")] == 57.6
-    assert frame.loc["teacher", ("out-of-domain", "obqa", "ece")] == 20.8
+    assert frame.loc["teacher", ("out-of-domain", "obqa", "ECE")] == 20.8
 
 
 def test_the_papers_two_misprints_stay_as_printed():
-    llama = tables.paper("Llama-2 13B->7B").loc["teacher", ("out-of-domain", "obqa")]
-    assert llama.to_dict() == {"accuracy": 58.3, "ece": 28.7, "trust": 29.9}  # 29.6 by its own identity
-    open_llama = tables.paper("OpenLlama 13B->7B").loc["label-smoothing", ("in-domain", "csqa")]
-    assert open_llama.to_dict() == {"accuracy": 74.5, "ece": 9.6, "trust": 65.9}  # 64.9
+    llama = table.of_paper("Llama-2 13B->7B").frame().loc["teacher", ("out-of-domain", "obqa")]
+    assert llama.to_dict() == {"accuracy": 58.3, "ECE": 28.7, "Trust": 29.9}  # 29.6 by its own identity
+    open_llama = table.of_paper("OpenLlama 13B->7B").frame().loc["label-smoothing", ("in-domain", "csqa")]
+    assert open_llama.to_dict() == {"accuracy": 74.5, "ECE": 9.6, "Trust": 65.9}  # 64.9
 
 
 def test_every_other_row_of_the_paper_satisfies_its_identity():
@@ -86,7 +92,7 @@ def test_every_other_row_of_the_paper_satisfies_its_identity():
 
 
 def test_ours_and_the_papers_table_have_one_shape(experiment):
-    ours, papers = tables.results(experiment.rows()), tables.paper()
+    ours, papers = table.of_rows(experiment.rows()).frame(), table.of_paper().frame()
     assert ours.index.equals(papers.index)
     assert ours.columns.names == papers.columns.names
     assert set(ours["in-domain"]["csqa"].columns) == set(papers["in-domain"]["csqa"].columns)
@@ -98,7 +104,7 @@ def test_ours_and_the_papers_table_have_one_shape(experiment):
 def test_an_outcome_by_hand():
     found = answers([[0.4, 0.1], [0.07, 0.13]], [0, 0])
     # candidates: confidence 0.8 right, 0.65 wrong, in two bins; vocabulary: 0.4 right, 0.13 wrong
-    assert tables.outcome(found) == {
+    assert tables.outcome(found, Measures()) == {
         "n": 2, "accuracy": 50.0, "confidence": 72.5, "ECE": 42.5, "ECE (vocabulary)": 36.5,
     }  # fmt: skip
 
@@ -112,12 +118,12 @@ def test_divergence_from_an_unknown_truth_is_unknown():
     assert np.isnan(tables.divergence_from_truth(answers([[0.4, 0.1]], [0])))
 
 
-def test_models_are_compared_a_line_each():
+def test_models_are_compared_a_line_each(experiment):
     found = answers([[0.4, 0.1]], [0], [[0.8, 0.2]])
-    frame = tables.compare({"one": found, "two": found})
+    frame = tables.side_by_side(experiment, {"one": found, "two": found})
     assert list(frame.index) == ["one", "two"]
     assert frame.loc["one", "KL from truth"] == 0
-    assert "KL from truth" not in tables.compare({"one": found}, posterior=False)
+    assert "KL from truth" not in tables.side_by_side(experiment, {"one": answers([[0.4, 0.1]], [0])})
 
 
 def test_coverage_by_hand():
@@ -134,14 +140,14 @@ def test_the_papers_storage_example_by_hand():
 
 
 def test_a_mapped_position_by_hand():
-    frame = tables.mapped([[1.0, 0, 0, 0, 0]], (1.0, 0.3))
+    frame = tables.by_coefficient([[1.0, 0, 0, 0, 0]], (1.0, 0.3))
     assert list(frame.index) == ["stored", "c = 1", "c = 0.3"]
     assert list(frame["top 1"]) == [1.0, 0.405, 0.875]
     assert list(frame.loc["c = 1"][1:]) == [0.149] * 4
 
 
-def test_hopeless_questions_by_hand():
-    frame = tables.hopeless({"first": np.array([[0.5, 0.25, 0.25], [0.9, 0.05, 0.05]])})
+def test_confidence_without_a_right_choice_by_hand():
+    frame = tables.confidence_without_right_choice({"first": np.array([[0.5, 0.25, 0.25], [0.9, 0.05, 0.05]])})
     assert frame.loc["first"].to_dict() == {"questions": 2, "mean confidence": 70.0, "honest": 33.3}
 
 
@@ -157,7 +163,7 @@ def test_a_stored_example_is_shown_position_by_position(base):
         np.array([0.05]),
         np.zeros((1, 0)),
     )
-    frame = tables.stored(item, tokenizer, ids)
+    frame = tables.one_example(item, tokenizer, ids)
     word, other = (repr(tokenizer.decode([i])) for i in (ids[last], ids[1]))
     assert frame.loc[last].to_dict() == {
         "right token": word, "top 1": f"{word} 0.750", "top 2": f"{other} 0.200", "residual": "0.0500",
@@ -175,7 +181,7 @@ def test_stores_by_hand(tmp_path):
     )
     write_store(tmp_path, [item], Origin("t", "t", "d", 2))
     store = KnowledgeStore(tmp_path)
-    line = tables.stores({"csqa": store}).loc["csqa"]
+    line = tables.store_sizes({"csqa": store}).loc["csqa"]
     assert (line["examples"], line["positions"]) == (1, 2)
     assert (line["mean mass kept, %"], line["least mass kept, %"]) == (87.5, 75.0)
     assert line["bytes a position"] == round(store.size / 2, 1)
@@ -200,14 +206,16 @@ def test_searches_say_what_the_coefficient_does(experiment):
     assert line["coefficient"] == best
     assert line["at the edge"] == experiment.search("csqa").at_the_edge
     for split in ("validation", "test"):
-        mapped = experiment.target_ece("csqa", split, "temperature", best)
-        raw = experiment.target_ece("csqa", split, "none", 1.0)
+        mapped, raw = (
+            coefficients.target_ece(experiment.run, experiment.settings.methods[name], "csqa", split, best)
+            for name in ("first", "distill")
+        )
         assert line[f"{split}, recalibrated"] == round(100 * mapped, 2)
         assert line[f"{split}, as stored"] == round(100 * raw, 2)
 
 
 def test_maps_are_all_tried(experiment):
-    frame = tables.maps(experiment, "csqa")
+    frame = tables.ece_by_map(experiment, "csqa")
     assert list(frame.index) == ["none", "label-smoothing", "temperature", "logit-temperature"]
     assert list(frame["coefficient"])[:2] == ["", "0.1"]
     assert frame.loc["temperature", "coefficient"] == f"{experiment.search('csqa').best:g}"
@@ -224,18 +232,82 @@ def test_side_effects_of_smoothing_are_counted(experiment):
 
 def test_uncertainty_has_a_line_a_method_and_column(experiment):
     frame = tables.uncertainty(experiment)
-    assert list(frame.columns) == ["setting", "dataset", "method", "ECE", "95 % interval", "floor"]
+    assert list(frame.columns) == [
+        "setting", "dataset", "method", "ECE", "95 % interval", "floor", "less fine-tune's",
+    ]  # fmt: skip
     assert len(frame) == 2 * len(METHODS)
-    shown = tables.results(experiment.rows())
+    shown = table.of_rows(experiment.rows()).frame()
     for row in frame.itertuples():
-        assert shown.loc[row.method, (row.setting, row.dataset, "ece")] == pytest.approx(row.ECE, abs=0.051)
+        assert shown.loc[row.method, (row.setting, row.dataset, "ECE")] == pytest.approx(row.ECE, abs=0.051)
 
 
-def test_variants_are_told_over_their_seeds(tmp_path, monkeypatch):
-    for seed, right in enumerate((0.60, 0.64)):
-        row = {"group": "tuning", "name": "lora", "n": 50, "accuracy": right, "ece": 0.1, "trust": 0.5}
-        (tmp_path / f"variants-seed-{seed}.json").write_text(json.dumps({"seed": seed, "rows": [row]}))
-    monkeypatch.setattr(scores, "KEPT", tmp_path)
-    line = {"seeds": 2, "n of each": 50, "accuracy": "62.0 ± 2.8", "ECE": "10.0 ± 0.0", "Trust": "50.0 ± 0.0"}
-    assert tables.variants("tuning").loc["lora"].to_dict() == line
-    assert len(tables.variants("reading")) == 0
+def test_no_difference_is_shown_for_fine_tuning_itself(experiment):
+    frame = tables.uncertainty(experiment).set_index(["dataset", "method"])["less fine-tune's"]
+    assert frame["csqa", "fine-tune"] == ""
+    assert frame["csqa", "first"].count("to") == 1
+
+
+def test_every_table_follows_the_settings_measures(experiment):
+    """Other bins and the other reading change each number that depends on them."""
+    changed = experiment.change(measures__confidence="vocabulary", measures__bins=3)
+    measures = changed.settings.measures
+    found = changed.predictions("first", "csqa", "csqa")
+    expected = ece(found.confidence("vocabulary"), found.correct(), 3)
+    assert tables.outcome(found, measures)["ECE"] == round(100 * expected, 1)
+    assert "ECE (candidates)" in tables.outcome(found, measures)
+    lines = tables.uncertainty(changed).set_index(["dataset", "method"])
+    assert lines.loc[("csqa", "first"), "ECE"] == round(100 * expected, 1)
+    assert tables.side_by_side(changed, {"first": found}).loc["first", "ECE"] == round(100 * expected, 1)
+    base = changed.base_predictions("teacher", "csqa")
+    before, _ = tables.before_after_pairs(changed)
+    assert before["csqa"][1] == ece(base.confidence("vocabulary"), base.correct(), 3)
+    [row] = [row for row in compare(changed) if (row.method, row.dataset) == ("first", "csqa")]
+    assert row.ece.estimate == pytest.approx(expected)
+
+
+def test_methods_are_shown_as_they_are_written(experiment):
+    frame = tables.method_data(experiment)
+    assert list(frame.index) == list(METHODS[1:])
+    assert frame.loc["first", "coefficient"] == "validation-ece"
+    assert frame.loc["fine-tune", "map"] == ""
+
+
+def test_a_terminal_of_80_columns_shows_the_papers_column_whole(experiment):
+    console = Console(width=80, file=io.StringIO())
+    console.print(table.of_comparison(compare(experiment)).terminal())
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    [line] = [line for line in text.splitlines() if line.startswith("label-smoothing") and line.count("/") == 2]
+    assert line.rstrip().endswith("77.7 / 9.7 / 68.3")  # (82.0 + 76.6 + 74.5) / 3 and so on, by the CSV
+
+
+def test_one_table_is_rendered_everywhere(experiment):
+    found = table.of_rows(experiment.rows())
+    cell = found.entries["in-domain", "csqa"]["first"]
+    assert f"| first | {cell['accuracy'].text} / {cell['ECE'].text} / {cell['Trust'].text} |" in found.markdown()
+    assert cell["ECE"].text in found.html()
+    assert found.frame().loc["first", ("in-domain", "csqa", "ECE")] == round(cell["ECE"].value, 1)
+
+
+def test_further_methods_are_measured_on_the_main_task(experiment):
+    more = {"first-c1.0": {"learns": "top-k", "map": "temperature", "coefficient": 1.0}}
+    kept = seeds.beyond(experiment.change(beyond=more))
+    assert [row["method"] for row in kept["rows"]] == ["first", "first-c1.0"]
+    assert kept["coefficients"] == {"first": experiment.coefficient("csqa"), "first-c1.0": 1.0}
+    assert {row["dataset"] for row in kept["rows"]} == {"csqa"}
+
+
+def test_effects_of_coefficients_are_read_as_they_were_kept(tmp_path, monkeypatch):
+    first = {"learns": "top-k", "map": "temperature", "coefficient": None, "tuning": None}
+    methods = {"first": first, "first-c0.1": first | {"coefficient": 0.1}, "first-lora": first | {"tuning": "lora"}}
+    rows = [
+        {"method": name, "ece": error} for name, error in (("first", 0.02), ("first-c0.1", 0.05), ("first-lora", 0.9))
+    ]
+    chosen = {"first": 0.3, "first-c0.1": 0.1, "first-lora": 0.3}
+    run = {"seed": 4, "rows": rows, "methods": methods, "coefficients": chosen}
+    (tmp_path / "mine-seed-4.json").write_text(json.dumps(run))
+    monkeypatch.setattr(seeds, "KEPT", tmp_path)
+    curves, best = seeds.coefficient_effects("mine")
+    assert best == {"seed 4": 0.3}
+    np.testing.assert_array_equal(curves["seed 4"], [[0.1, 0.05], [0.3, 0.02]])

@@ -18,9 +18,7 @@ from firstlib.settings.schema import Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
-ONE_STEP = Training(
-    epochs=1, global_batch_size=8, lr_warmup_fraction=0.0
-)  # a warm-up would begin, and here end, at a rate of 0
+ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # a warm-up would begin and end at rate 0
 SHORT = Training(epochs=1, global_batch_size=4)
 
 
@@ -390,7 +388,7 @@ def test_padding_rows_of_the_head_get_no_mass(model, examples, tmp_path):
     [
         (
             ["tensorbord"],
-            r"training\.report_to: 'tensorbord' is not a logger of transformers; choose among .*tensorboard",
+            r"report_to: 'tensorbord' is not a logger of transformers; choose among .*tensorboard",
         ),
         (["tensorboard", "comet_ml"], r"training\.report_to: the package of 'comet_ml' is not installed"),
     ],

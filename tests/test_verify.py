@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from firstlib.experiment.experiment import Experiment
+from firstlib import Experiment
 from firstlib.results.verify import verify
 from firstlib.runtime import artefacts
 from firstlib.runtime.errors import UserError
@@ -44,8 +44,8 @@ def test_another_number_in_the_results_is_named(run):
 
 
 def test_a_missing_artefact_is_not_made_again(run):
-    shutil.rmtree(next(run().folder.glob("predictions-first-*")))
-    with pytest.raises(UserError, match=r"predictions-first-.* is missing; run again"):
+    shutil.rmtree(next(run().folder.glob("predictions-student-temperature-*")))
+    with pytest.raises(UserError, match=r"predictions-student-temperature-.* is missing; run again"):
         verify(run())
 
 

@@ -83,7 +83,8 @@ class RunData:
 
     def vocabulary(self, role: Role) -> int:
         """Returns how many rows of a model's output head are tokens."""
-        return min(len(self.tokenizer(role)), loading.vocabulary_size(self.model(role)))
+        make = lambda: min(len(self.tokenizer(role)), loading.vocabulary_size(self.model(role)))  # noqa: E731
+        return self.once(("vocabulary", role), make)
 
     # -- models ------------------------------------------------------------------------------------------------
 

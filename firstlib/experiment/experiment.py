@@ -55,7 +55,7 @@ class Experiment:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
 
     @classmethod
-    def of_run(cls, preset: str, run: Run) -> "Experiment":
+    def _of_run(cls, preset: str, run: Run) -> "Experiment":
         """Returns an experiment on a run that exists already."""
         made = cls.__new__(cls)
         made.preset, made.seed, made.run = preset, run.seed, run
@@ -68,11 +68,11 @@ class Experiment:
         """
         settings = change_settings(self.settings, **changes)
         check_loggers(settings.training.report_to)
-        return Experiment.of_run(self.preset, self.run.under(settings))
+        return Experiment._of_run(self.preset, self.run.under(settings))
 
     def sealed(self) -> "Experiment":
         """Returns the experiment as it is on disk: a missing stage is an error instead of being computed."""
-        return Experiment.of_run(self.preset, replace(self.run, artefacts=replace(self.run.artefacts, sealed=True)))
+        return Experiment._of_run(self.preset, replace(self.run, artefacts=replace(self.run.artefacts, sealed=True)))
 
     # -- what it is about --------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""A view as a figure, laid out for a column or for a phone.
+"""A view as a figure, in a layout for a notebook's column and one for a phone.
 
-A figure's traces have a fixed look (`traces`) and numbers that a new view changes (`numbers`, in the same order): the
-widget writes the numbers into the figure that is there, and the report's page does the same with its own.
+`traces` gives every trace a fixed look, and `numbers` gives its numbers in the same order. The widget and the report's
+page write new numbers into an existing figure.
 """
 
 from collections.abc import Iterator
@@ -21,19 +21,25 @@ SYMBOLS = {Map.TEMPERATURE: "c", Map.LOGIT_TEMPERATURE: "T", Map.LABEL_SMOOTHING
 STRIPS = (("ece", "smooth_ece"), ("nll",), ("brier",), ("trust",))
 LOOKS = {"smooth_ece": Look(VERMILLION, "dash", "square", "")}
 OWN_LOOK = Look(BLUE, "solid", "circle", "")
-CLICKED = "bin"  # the trace that takes clicks: a bin's whole height, whatever its bars
-SHARE, BROWN = "#BDBDBD", "#8A5A00"  # brown is orange that can be read as text
+CLICKED = "bin"  # the trace that takes clicks: it covers the whole height of each bin
+SHARE, BROWN = "#BDBDBD", "#8A5A00"  # text in orange would be hard to read, so it is brown
 FREE, CHOSEN = "rgba(0,0,0,0)", "rgba(0,0,0,0.12)"
 TWO_COLUMNS = {"entrywidth": 0.45, "entrywidthmode": "fraction"}
 
 
 class Shape(NamedTuple):
-    """What part of the figure each panel takes, as left, right, bottom, top; and its size in pixels."""
+    """Where the panels are, and how large the figure is.
+
+    Attributes:
+        height: Pixels.
+        top: Pixels above the panels, for the legend.
+        panels: Left, right, bottom and top of the diagram, of the tokens and of each strip, as fractions of the figure.
+    """
 
     height: int
-    top: int  # pixels of the legend
+    top: int
     legend: dict[str, Any]
-    panels: tuple[tuple[float, float, float, float], ...]  # diagram, tokens, one for each strip
+    panels: tuple[tuple[float, float, float, float], ...]
 
 
 WIDE = Shape(
@@ -53,16 +59,16 @@ NARROW = Shape(
 
 
 def draw(view: View, shape: Shape = WIDE) -> go.Figure:
-    """The whole view as a figure."""
+    """Returns the whole view as a figure."""
     made = [trace.update(change) for trace, change in zip(traces(), numbers(view), strict=True)]
     figure = parts.blank(*made).update_layout(layout(view, shape))
     for axis in (figure.layout.template.layout.xaxis, figure.layout.template.layout.yaxis):
-        axis.title.standoff = None  # plotly.js cannot reckon it while a page folds the figure away, and complains
+        axis.title.standoff = None  # plotly.js logs an error if it has to compute it while the figure is hidden
     return figure
 
 
 def traces() -> Iterator[BaseTraceType]:
-    """Every trace's look, without numbers."""
+    """Yields every trace with its look, without numbers."""
     first = {"xaxis": "x", "yaxis": "y", "hoverinfo": "skip"}
     for name, colour, hatch in (
         ("accuracy", PALE, ""),
@@ -111,7 +117,7 @@ def _curve(name: str, common: dict[str, Any]) -> Iterator[go.Scatter]:
 
 
 def numbers(view: View) -> list[dict[str, Any]]:
-    """Every trace's numbers, in the order of `traces`."""
+    """Returns every trace's numbers, in the order of `traces`."""
     return [*_diagram(view), *_tokens(view), *_strips(view)]
 
 
@@ -123,7 +129,7 @@ def _diagram(view: View) -> Iterator[dict[str, Any]]:
     yield {**at, "y": parts.numbers(found.over_confidence), "base": parts.numbers(found.accuracy)}
     yield {**at, "y": parts.numbers(found.under_confidence), "base": parts.numbers(found.confidence)}
     counts = [str(count) if count else "" for count in found.count.tolist()]
-    # The quotient first, so that the largest is exactly 1: plotly hides the count of a bar that ends outside its axis.
+    # Dividing first makes the largest exactly 1: plotly hides the count of a bar that ends outside its axis.
     shares = parts.numbers(-SHARES * (found.weight / found.weight.max()))
     yield {**at, "y": shares, "text": counts, "textangle": 0 if len(middle) <= 10 else -90}
     yield {"x": [0, 1], "y": [0, 1]}
@@ -136,7 +142,7 @@ def _diagram(view: View) -> Iterator[dict[str, Any]]:
 
 
 def bin_texts(view: View) -> list[str]:
-    """What is said of each bin when it is pointed at."""
+    """Returns the hover text of each bin."""
     found = view.reliability
     rows = zip(found.count, found.accuracy, view.low, view.high, found.confidence, strict=True)
     return [
@@ -167,12 +173,12 @@ def _strips(view: View) -> Iterator[dict[str, Any]]:
 
 
 def titles(view: View) -> list[str]:
-    """What stands above each panel: the diagram, the tokens, each strip."""
+    """Returns the titles of the panels: the diagram, the tokens, each strip."""
     symbol, curves = SYMBOLS[view.state.kind], view.curves
     places = {name: curves.best(name) for names in STRIPS for name in names}
-    told = {name: f"{place:.2f}" if np.isfinite(place) else "none" for name, place in places.items()}
-    best = {name: f"{NAMES[name]}: best {symbol} = {place}" for name, place in told.items()}
-    ece = f"{coloured(best['ece'], BLUE)}, {coloured('smooth ' + told['smooth_ece'], VERMILLION)}"
+    texts = {name: f"{place:.2f}" if np.isfinite(place) else "none" for name, place in places.items()}
+    best = {name: f"{NAMES[name]}: best {symbol} = {place}" for name, place in texts.items()}
+    ece = f"{coloured(best['ece'], BLUE)}, {coloured('smooth ' + texts['smooth_ece'], VERMILLION)}"
     return [
         f"{view.state.split} answers by confidence",
         f"{coloured('stored', GREY)} and {coloured('recalibrated', BROWN)}: {plain(view.example.name, 24)}",
@@ -181,17 +187,17 @@ def titles(view: View) -> list[str]:
 
 
 def coloured(text: str, colour: str) -> str:
-    """Text in a trace's colour, so that it needs no legend."""
+    """Returns text in a trace's colour, so that the trace needs no legend."""
     return f'<span style="color:{colour}"><b>{text}</b></span>'
 
 
 def token_names(view: View) -> list[str]:
-    """The stored tokens, as tick labels."""
+    """Returns the stored tokens as tick labels."""
     return [plain(token, 12) for token in view.example.tokens]
 
 
 def layout(view: View, shape: Shape) -> dict[str, Any]:
-    """Axes, titles and size."""
+    """Returns the figure's layout: axes, titles and size."""
     made: dict[str, Any] = {
         "height": shape.height, "barmode": "overlay", "bargap": 0, "hovermode": "closest",
         "margin": {"l": 52, "r": 16, "t": shape.top, "b": 46}, "clickmode": "event", "dragmode": False,
@@ -199,7 +205,7 @@ def layout(view: View, shape: Shape) -> dict[str, Any]:
     }  # fmt: skip
     for place, (left, right, bottom, top) in enumerate(shape.panels, 1):
         number = "" if place == 1 else str(place)
-        fixed = {"fixedrange": True, "automargin": False}  # automatic margins draw everything twice
+        fixed = {"fixedrange": True, "automargin": False}  # automatic margins would draw everything twice
         made[f"xaxis{number}"] = {"domain": [left, right], "anchor": f"y{number}", **fixed}
         made[f"yaxis{number}"] = {"domain": [bottom, top], "anchor": f"x{number}", **fixed}
     _style_axes(made, view)
@@ -214,7 +220,10 @@ def layout(view: View, shape: Shape) -> dict[str, Any]:
 
 
 def nll_range(view: View) -> list[float] | None:
-    """Where to look at NLL: around its optimum, for a tiny coefficient sends it far up; None: nothing to see."""
+    """Returns the range of the NLL axis; None if there is no NLL.
+
+    It covers the neighbourhood of the optimum, because NLL is very large at small coefficients.
+    """
     least, here = float(np.nanmin([*view.curves.nll, np.inf])), view.measures.nll
     if not np.isfinite(least):
         return None

@@ -1,19 +1,19 @@
-"""What the explorer says in words: its numbers, and the questions of a bin. HTML; all text of a data set is escaped."""
+"""The explorer's texts as HTML: its numbers, and the questions of a bin. All text from data is escaped."""
 
 from html import escape
 from math import isfinite
 
 from firstlib.explorer.drawing import SYMBOLS
-from firstlib.explorer.view import LISTED, Example, View
+from firstlib.explorer.view import LISTED, ExampleView, View
 from firstlib.figures.style import name_of
 
 LONGEST = 700  # characters of a question
 
 
 def numbers(view: View) -> str:
-    """The measures, the noise floor and the optimism gap."""
+    """Returns the measures, the noise floor and the optimism gap."""
     found, floor = view.measures, view.floor
-    told = {
+    values = {
         "ECE": (f"{found.ece:.2%}", "ece"),
         "smooth ECE": (f"{found.smooth_ece:.2%}", "smooth_ece"),
         "NLL": (f"{found.nll:.4f}" if isfinite(found.nll) else "none", "nll"),
@@ -21,13 +21,13 @@ def numbers(view: View) -> str:
         "accuracy": (f"{found.accuracy:.2%}", "accuracy"),
         "Trust": (f"{found.trust:.2%}", "trust"),
     }
-    parts = [f'{name} <b data-measure="{key}">{value}</b>' for name, (value, key) in told.items()]
+    parts = [f'{name} <b data-measure="{key}">{value}</b>' for name, (value, key) in values.items()]
     chance = f"By chance alone ECE would be {floor.mean:.2%}, and above {floor.percentile_95:.2%} one time in twenty."
     return f"{', '.join(parts)}; {found.n} answers.<br>{chance} {optimism(view)} {ruled_out(view)}"
 
 
 def optimism(view: View) -> str:
-    """What fitting on validation is worth."""
+    """Returns how much better the fitted coefficient looks on validation questions than on test questions."""
     gap, symbol = view.gap, SYMBOLS[view.state.kind]
     return (
         f"Fitted on validation: {symbol} = <b>{gap.coefficient:g}</b>, ECE {gap.validation:.2%} there and "
@@ -37,7 +37,7 @@ def optimism(view: View) -> str:
 
 
 def ruled_out(view: View) -> str:
-    """Why NLL leaves questions out, if it does."""
+    """Returns which questions NLL leaves out; nothing if it covers all."""
     if not view.measures.ruled_out:
         return ""
     return (
@@ -46,7 +46,7 @@ def ruled_out(view: View) -> str:
 
 
 def questions(view: View) -> str:
-    """The chosen bin's questions."""
+    """Returns the chosen bin's questions."""
     if view.state.bin is None:
         return "<p>Click a bar, or choose a bin, to see its questions.</p>"
     edges = view.reliability.edges
@@ -56,8 +56,8 @@ def questions(view: View) -> str:
     return head + "".join(question(one, view) for one in view.listed)
 
 
-def question(one: Example, view: View) -> str:
-    """One question with what everybody says of it."""
+def question(one: ExampleView, view: View) -> str:
+    """Returns one question with the answers of teacher, target and student."""
     text = one.text if len(one.text) <= LONGEST else "… " + one.text[-LONGEST:]
     verdict = "right" if one.correct else "wrong"
     rows = "".join(_row(one, place) for place in range(len(one.choices)))
@@ -72,13 +72,13 @@ def question(one: Example, view: View) -> str:
     )
 
 
-def _row(one: Example, place: int) -> str:
+def _row(one: ExampleView, place: int) -> str:
     mark = " ✓" if place == one.answer else ""
     shares = (one.teacher, one.target, one.student)
     cells = "".join(f"<td>{share[place]:.1%}</td>" if share is not None else "<td>-</td>" for share in shares)
     return f"<tr><td>{escape(one.choices[place])}{mark}</td>{cells}</tr>"
 
 
-def _tokens(one: Example) -> str:
+def _tokens(one: ExampleView) -> str:
     pairs = zip(one.tokens, one.before, one.after, strict=True)
     return ", ".join(f"{escape(token.strip() or '␣')} {before:.1%} → {after:.1%}" for token, before, after in pairs)

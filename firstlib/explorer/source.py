@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.experiment import coefficients
-from firstlib.experiment.experiment import Experiment
+from firstlib.experiment import Experiment, coefficients
 from firstlib.runtime.errors import UserError
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Task

@@ -95,14 +95,13 @@ def _chrome(path: str | None) -> _Chrome | None:
 
 
 def _reason(error: Exception) -> str:
-    """Returns an error's type and the first line of its message; choreographer passes a tuple of lines.
+    r"""Returns an error's type and the first line of its message; choreographer passes each line as an argument.
 
-    >>> _reason(RuntimeError("tab crashed at line 1 of the page")), _reason(OSError(("no display", "set DISPLAY")))
-    ('RuntimeError: tab crashed at line 1 of the page', 'OSError: no display')
+    >>> _reason(ValueError("tab crashed\nstack")), _reason(RuntimeError("no display", "set DISPLAY"))
+    ('ValueError: tab crashed', 'RuntimeError: no display')
     """
-    message = error.args[0] if error.args and isinstance(error.args[0], tuple) else (str(error),)
-    lines = "\n".join(map(str, message)).strip().splitlines()
-    return ": ".join([type(error).__name__, *lines[:1]])
+    message = str(error.args[0]) if str(error) == str(error.args) else str(error)
+    return ": ".join([type(error).__name__, *message.strip().splitlines()[:1]])
 
 
 def _with_fixed_ids(svg: bytes) -> bytes:

@@ -65,7 +65,7 @@ def disk_use(
     return figure.update_yaxes(tickvals=powers, ticktext=[_size(power) for power in powers])
 
 
-def kept_mass(masses: Mapping[str, ArrayLike]) -> go.Figure:
+def kept_mass(masses: Mapping[str, np.ndarray]) -> go.Figure:
     """Distribution over positions of the probability that the top k hold.
 
     A box covers the middle half of the positions and marks their median; its whiskers end at the 5th and the 95th

@@ -140,6 +140,16 @@ def of_comparison(compared: Iterable[Compared]) -> ResultsTable:
     return ResultsTable(entries, sizes, notes)
 
 
+def of_intervals(rows: Sequence[Mapping[str, Any]]) -> ResultsTable:
+    """Returns one run's table from kept rows whose `low` and `high` are the ends of the ECE's interval; fractions."""
+
+    def entry(found: Sequence[Mapping[str, Any]], measure: str) -> Entry:
+        ends = f" ({100 * found[0]['low']:.1f} to {100 * found[0]['high']:.1f})" if measure == "ece" else ""
+        return Entry(100 * found[0][measure], ends)
+
+    return _table(rows, entry)
+
+
 def interval_entry(found: Interval) -> Entry:
     """Returns a fraction in percent, with the ends of its interval.
 

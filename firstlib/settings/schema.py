@@ -209,6 +209,10 @@ class Settings(Part):
                 f"list them in knowledge.temperatures, now {list(stored)}"
             )
 
+    def __hash__(self) -> int:
+        """Frozen, but pydantic cannot hash the methods' dictionary itself."""
+        return hash(self.model_dump_json())
+
     @property
     def all_methods(self) -> dict[str, Method]:
         """`methods` and `beyond` together."""

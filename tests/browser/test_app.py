@@ -1,4 +1,4 @@
-"""`make app`: notebook 04 without its code, served on this machine to this machine."""
+"""`make app` serves notebook 04 without its code, to this machine alone."""
 
 import shlex
 import subprocess
@@ -14,7 +14,7 @@ from firstlib.runtime.paths import PROJECT
 
 @pytest.fixture(scope="module")
 def app(experiment, tmp_path_factory):
-    """What `make app` serves, on a copy of the notebook for the small run; gives its address."""
+    """Serves a copy of the notebook for the small run as `make app` does; gives its address."""
     pytest.importorskip("voila", reason="voila is not installed: pip install -e .[app]")
     root = tmp_path_factory.mktemp("app")
     copy_notebook(experiment, root / "04_temperature.ipynb")
@@ -25,8 +25,8 @@ def app(experiment, tmp_path_factory):
 
 
 def made_by_make():
-    """The environment and the options of the command behind `make app`."""
-    command = ["make", "--no-print-directory", "-n", "app"]  # it may be make that runs this test, and then tells where
+    """Returns the environment and the options of the command that `make app` runs."""
+    command = ["make", "--no-print-directory", "-n", "app"]  # make prints its folder if make runs this test
     told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     words = shlex.split(told.replace("\\\n", " ").splitlines()[-1])
     at = words.index("notebooks/04_temperature.ipynb")
@@ -41,7 +41,7 @@ def test_the_app_is_served_to_this_machine_alone():
 def test_the_app_follows_its_slider_and_shows_no_code(watched, app, experiment, pictures):
     from playwright.sync_api import expect
 
-    page = watched(WIDTHS["wide"])  # which complains, at the end, of any foreign host that was asked
+    page = watched(WIDTHS["wide"])  # fails at the end if the page asked another host
     page.goto(app, timeout=PATIENCE, wait_until="commit")  # the notebook runs while the page loads
     measures = page.locator("[data-measure=ece]")
     measures.wait_for(timeout=PATIENCE)

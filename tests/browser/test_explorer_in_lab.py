@@ -1,13 +1,13 @@
-"""Notebook 04 in JupyterLab: what its explorer shows is what `compute` says, whatever a hand does to it."""
+"""Notebook 04 in JupyterLab: its explorer shows what `compute` returns, after every use of its controls."""
 
 import re
 
 import pytest
 
 from browser.shown import SOON, WIDTHS, click_bin, nulls, redraw, run_all, told
+from firstlib import Experiment
 from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
-from firstlib.experiment.experiment import Experiment
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.explorer.state import LABELS, MAPS
 
@@ -18,7 +18,7 @@ def source(experiment):
 
 
 def test_what_is_shown_depends_on_every_control(source):
-    """Else the tests below could not tell one state from another."""
+    """Otherwise the tests below could not distinguish one state from another."""
     state = State("alpaca", coefficient=0.3)
     for name, value in (
         ("task", "csqa"), ("split", "test"), ("kind", Map.LOGIT_TEMPERATURE), ("coefficient", 0.5),
@@ -30,7 +30,7 @@ def test_what_is_shown_depends_on_every_control(source):
 
 
 def check(page, source, state):
-    """Waits for the numbers in words, and compares those that are drawn."""
+    """Waits until the page shows the numbers of a state, as text and in the figure."""
     from playwright.sync_api import expect
 
     view = compute(source, state)
@@ -43,7 +43,7 @@ def check(page, source, state):
     page.wait_for_function(DRAWN, arg=["accuracy", None, heights], timeout=SOON)
 
 
-# Whether a trace of the widget's figure holds these numbers; null is an empty bin.
+# Whether a trace of the widget's figure has these numbers; null stands for an empty bin.
 DRAWN = """([name, x, y]) => {
   const plot = [...document.querySelectorAll('.js-plotly-plot')].find((one) => one.closest('.jupyter-widgets'));
   const trace = plot && plot.data.find((one) => one.name === name);
@@ -76,8 +76,8 @@ def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
     page.get_by_role("button", name="Use this coefficient").click()
     page.get_by_text(f"notebook 05 distils with {state.coefficient:g}").wait_for(timeout=SOON)
     assert Experiment(experiment.preset, 0, str(experiment.folder.parents[1])).coefficient("csqa") == state.coefficient
-    experiment.choose("csqa", None)  # as the report's tests expect it
-    page.keyboard.press("Control+b")  # folds the list of files away, which would leave a narrow window no room
+    experiment.choose("csqa", None)  # the report's tests expect the search's coefficient
+    page.keyboard.press("Control+b")  # hides the list of files, which would fill a narrow window
     page.locator("#jp-left-stack").wait_for(state="hidden", timeout=SOON)
     page.set_viewport_size({"width": WIDTHS["narrow"], "height": 1000})
     page.wait_for_timeout(500)
@@ -85,7 +85,7 @@ def test_the_explorer_in_jupyterlab(watched, lab, source, experiment, pictures):
 
 
 def drag_and_press(page, source, state):
-    """The slider by mouse, and then by the arrow keys."""
+    """Moves the slider by mouse, and then with the arrow keys."""
     handle, rail = page.locator(".widget-hslider .noUi-handle"), page.locator(".widget-hslider .noUi-base")
     box, from_ = rail.bounding_box(), handle.bounding_box()
     height = from_["y"] + from_["height"] / 2

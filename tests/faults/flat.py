@@ -17,11 +17,12 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from firstlib import Experiment
 from firstlib.distillation import training
-from firstlib.experiment.experiment import Experiment
+from firstlib.distillation.targets import SoftTargets
 from firstlib.knowledge import KnowledgeStore, Origin, RowGroupCache, extract_top_k, write_store
 from firstlib.runtime.sequences import LazySequence
-from firstlib.settings.schema import Distillation, Training
+from firstlib.settings.schema import Training
 from firstlib.tasks.encoding import Encoded
 
 TIMES = 100
@@ -87,8 +88,8 @@ def knowledge(folder: Path, count: int, steps: int) -> int:
     write_store(folder, extract_top_k(model, examples, 5, 4), ORIGIN, cache=RowGroupCache(folder / "parts"))
     found = KnowledgeStore(folder)
     order = np.random.default_rng(0).permutation(count)[: steps * 4]
-    lessons = training.Lessons([examples[i] for i in order], found, lambda p: p)
-    training.distill(model, lessons, Training(epochs=1, global_batch_size=4), Distillation(), training.Course(1e-3, 0))
+    targets = SoftTargets([examples[i] for i in order], found, lambda item: item.probabilities)
+    training.distill(model, targets, Training(epochs=1, global_batch_size=4), training.TrainingRun(1e-3, 0))
     return found.positions
 
 

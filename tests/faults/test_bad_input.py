@@ -20,11 +20,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from firstlib import metrics
+from firstlib import Experiment, metrics
 from firstlib.cli import commands
 from firstlib.distillation.losses import top_k_kl
 from firstlib.distillation.recalibration import label_smoothing, logit_temperature, recalibrate
-from firstlib.experiment.experiment import Experiment
 from firstlib.knowledge import extract_top_k
 from firstlib.metrics import sweep
 from firstlib.models import loading

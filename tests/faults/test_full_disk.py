@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstlib.experiment.experiment import Experiment
+from firstlib import Experiment
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
 from firstlib.runtime import artefacts
 from firstlib.runtime.artefacts import Artefacts

@@ -10,8 +10,8 @@ import yaml
 from test_imports import responses, written
 from transformers import AutoTokenizer
 
+from firstlib import Experiment
 from firstlib.experiment import experiment
-from firstlib.experiment.experiment import Experiment
 from firstlib.experiment.import_logprobs import import_knowledge
 from firstlib.knowledge.servers.logprobs import Rules
 from firstlib.results.verify import verify

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerCallback
 
-from firstlib.experiment.experiment import Experiment
+from firstlib import Experiment
 from firstlib.knowledge import extraction, store
 
 ROWS = 40  # positions in a row group

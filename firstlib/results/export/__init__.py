@@ -1,6 +1,6 @@
-"""Results that travel: a finished student as a plain transformers folder, with a card that says how honest it is.
+"""Exports a finished student as a plain transformers folder, with a model card that states how well calibrated it is.
 
->>> from firstlib.card import export_student
+>>> from firstlib.results.export import export_student
 >>> export_student(experiment, "first", "csqa", "my-student")  # doctest: +SKIP
 """
 

@@ -1,4 +1,4 @@
-"""A finished student as a plain transformers folder, complete or absent."""
+"""Writes a finished student as a plain transformers folder, complete or absent."""
 
 import json
 import shutil
@@ -10,39 +10,42 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from firstlib.evaluation import asking
-from firstlib.experiment.experiment import Experiment
+from firstlib.evaluation.asking import ask
+from firstlib.experiment import Experiment
+from firstlib.experiment.answers import asking
 from firstlib.figures import reliability_diagrams
 from firstlib.figures.chrome import picture
 from firstlib.models import loading
-from firstlib.results.export.card import ADAPTER, DIAGRAM, model_card
+from firstlib.results.export.calibration import DIAGRAM
+from firstlib.results.export.card import model_card
+from firstlib.results.export.making import ADAPTER
 from firstlib.results.export.measured import TOLERANCE, Measured, Repeat
 from firstlib.results.export.student import Student, portable
 from firstlib.runtime.artefacts import MANIFEST, write_manifest
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash
-from firstlib.settings.schema import Method, Task
+from firstlib.settings.schema import Task
 
-EXPORT = "export-"  # how the stage of an export's manifest begins
+EXPORT = "export-"  # start of the stage's name in an export's manifest
 
 
-def export_student(experiment: Experiment, method: Method, task: Task, folder: str | Path) -> Path:
-    """Writes a student, trained if it is not yet, as a folder that two lines of transformers load.
+def export_student(experiment: Experiment, method: str, task: Task, folder: str | Path) -> Path:
+    """Writes a student, trained if necessary, as a folder that transformers loads in two lines, and returns its path.
 
-    In it: the weights in safetensors (an adapter merged into its base, and kept beside in `adapter/`), the tokenizer,
-    a model card with its reliability diagram, and a manifest. The folder is complete or absent, and an earlier export
-    is replaced as a whole.
+    The folder holds the weights as safetensors (an adapter merged into its base model, and separately in `adapter/`),
+    the tokenizer, a model card with its reliability diagram, and a manifest. It is complete or absent; an earlier
+    export is replaced as a whole.
 
     Args:
-        experiment: whose student it is.
-        method: one of the four by which students are trained.
-        task: what it was trained on.
-        folder: where to; new, empty, or an earlier export.
+        experiment: Whose student it is.
+        method: Any method of the settings.
+        task: The training task.
+        folder: A new or empty folder, or an earlier export.
 
     Raises:
-        UserError: The folder holds something else; no such method or training task; the merged weights answer
-            otherwise than the adapter, by more than rounding.
+        UserError: The folder holds something else, there is no such method or training task, or the exported weights
+            answer differently from the trained ones by more than rounding.
     """
     to, started = Path(folder).expanduser().resolve(), time.monotonic()
     _check_free(to)
@@ -55,7 +58,7 @@ def export_student(experiment: Experiment, method: Method, task: Task, folder: s
         _check_agreement(student, repeats)
         drawn = _write_diagram([repeat.after for repeat in repeats], made)
         model_card(student, to.name, parameters, repeats, drawn).save(made / "README.md")
-        inputs = {"preset": student.preset, "seed": experiment.seed, "artefacts": portable(student.lineage)}
+        inputs = {"preset": student.preset, "seed": experiment.seed, "artefacts": portable(student.lineage())}
         seconds = time.monotonic() - started
         write_manifest(made, stage=f"{EXPORT}{method}-{task}", key=content_hash(inputs), inputs=inputs, seconds=seconds)
         _publish(made, to)
@@ -65,8 +68,8 @@ def export_student(experiment: Experiment, method: Method, task: Task, folder: s
 def save_weights(student: Student, to: Path) -> int:
     """Writes weights, generation settings, tokenizer and adapter; returns the number of parameters.
 
-    QLoRA's adapter learnt beside 4-bit weights. It is merged into the same base unquantised, for quantised weights
-    cannot take it up without a loss.
+    QLoRA's adapter, trained on 4-bit weights, is merged into the unquantised base model, because quantised weights
+    cannot be merged without loss.
     """
     spec, trained = student.model, student.folder
     unquantised = spec.model_copy(update={"tuning": "lora"}) if spec.tuning == "qlora" else spec
@@ -86,13 +89,14 @@ def _save_adapter(trained: Path, to: Path) -> None:
 
 
 def ask_again(student: Student, folder: Path) -> list[Repeat]:
-    """Loads an exported folder as anybody would, and asks it every test question again."""
+    """Loads an exported folder as any user would, and asks it every test question at the student's temperature."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval().to(loading.device())
-    tokenizer, k = AutoTokenizer.from_pretrained(folder), student.experiment.settings.knowledge.k
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    how = asking(student.experiment.run, "student", temperature=student.temperature)
     repeats = []
     for setting, test in student.tests:
         kept = student.answers(test)
-        found = asking.ask(model, tokenizer, student.experiment.questions(test), k)
+        found = ask(model, tokenizer, student.experiment.questions(test), how)
         before, after = (student.measure(one, setting, test) for one in (kept, found))
         repeats.append(Repeat(test, kept, found, before, after))
     return repeats
@@ -102,8 +106,8 @@ def _check_agreement(student: Student, repeats: Sequence[Repeat]) -> None:
     largest, most = max(repeat.largest for repeat in repeats), TOLERANCE[student.model.dtype]
     if student.model.tuning != "qlora" and not largest <= most:
         raise UserError(
-            f"export: the saved weights give a probability that is off by {largest:.2g}, more than the {most:g} that "
-            f"rounding to {student.model.dtype} explains; nothing was written, use {student.folder} itself"
+            f"export: the exported weights change a probability by {largest:.2g}, more than the {most:g} that rounding "
+            f"to {student.model.dtype} explains; nothing was written, so use {student.folder} instead"
         )
 
 
@@ -111,7 +115,7 @@ def _check_free(folder: Path) -> None:
     if folder.is_file():
         raise UserError(f"export to {folder}: that is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not _is_export(folder):
-        raise UserError(f"export to {folder}: it holds something else than an earlier export; name another folder")
+        raise UserError(f"export to {folder}: it holds other files than an earlier export's; name another folder")
 
 
 def _is_export(folder: Path) -> bool:
@@ -135,7 +139,7 @@ def _publish(made: Path, to: Path) -> None:
 
 
 def _write_diagram(measured: Sequence[Measured], folder: Path) -> bool:
-    """Whether there is a browser to draw it with."""
+    """Returns whether a browser was found to draw it."""
     drawn = picture(reliability_diagrams({one.name: one.reliability for one in measured}), "png")
     if drawn is not None:
         (folder / DIAGRAM).write_bytes(drawn)

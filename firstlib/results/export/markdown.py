@@ -1,22 +1,22 @@
-"""Markdown, written so that text from data sets is shown and never obeyed."""
+"""Markdown in which text from data sets is shown as it is and never interpreted."""
 
 import re
 from collections.abc import Sequence
 
 
 def escaped(text: str) -> str:
-    r"""Text as one line that Markdown and HTML show as it is, in a table's cell too.
+    r"""Returns text as one line that Markdown and HTML show as it is, also in a table's cell.
 
     >>> escaped("a | <b>\n*c*")
     'a &#124; &#60;b&#62; &#42;c&#42;'
-    >>> escaped("www.example.org")  # which GitHub would make a link of
+    >>> escaped("www.example.org")  # GitHub would turn it into a link
     'www&#46;example.org'
     """
     return re.sub(r"[\\`*_\[\]<>&|~!$#:@]|(?<=www)\.", lambda sign: f"&#{ord(sign[0])};", " ".join(text.split()))
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A block of code that its own text cannot end.
+    """Returns a block of code whose fence is longer than any in the text.
 
     >>> fenced("a ``` b").splitlines()
     ['````', 'a ``` b', '````']
@@ -27,12 +27,12 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction in percent, without the sign."""
+    """Returns a fraction in percent, without the sign."""
     return f"{100 * fraction:.1f}"
 
 
 def counted(number: int, thing: str) -> str:
-    """So many things.
+    """Returns a number with its noun.
 
     >>> counted(1, "epoch"), counted(2000, "question")
     ('1 epoch', '2,000 questions')
@@ -41,11 +41,11 @@ def counted(number: int, thing: str) -> str:
 
 
 def bullets(lines: Sequence[str]) -> str:
-    """A list."""
+    """Returns a list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the cells are escaped already."""
+    """Returns a table of cells that are escaped already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,82 +1,72 @@
-"""What is said of a model's answers to one test set: the numbers, and the same in plain words."""
+"""The measures of a model's answers to one test set that a card shows, and the same in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from firstlib.evaluation.predictions import Predictions, Reading
+from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import Scores, evaluate
 from firstlib.metrics import (
     Interval,
     NoiseFloor,
     Reliability,
-    accuracy,
     bootstrap_ece,
-    brier,
     clopper_pearson,
-    ece,
-    nll,
     noise_floor,
     smooth_ece,
-    trust,
 )
 from firstlib.results.export.markdown import counted, escaped, percent
-from firstlib.settings.schema import Task
+from firstlib.settings.schema import Measures, Task
 
-# How far a probability may move between what was measured and what was exported: rounding alone.
+# The most that rounding changes a probability between the experiment's student and the exported one.
 TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.1}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a card says of one test set; fractions, nats for `nll`.
+    """What a card shows of one test set; fractions.
 
     Attributes:
-        name: of the test set, and the setting it stands for.
-        guessing: accuracy of a blind guess.
-        confidence: the mean over questions.
-        interval: of the ECE, 95 %.
+        name: Of the test set, with its setting.
+        guessing: Accuracy of a blind guess.
+        interval: 95 % bootstrap interval of the ECE.
+        noise_floor: ECE that a perfectly calibrated model would have by chance.
     """
 
     name: str
-    n: int
     guessing: float
-    confidence: float
-    accuracy: float
-    ece: float
+    scores: Scores
     interval: Interval
     smooth_ece: float
     noise_floor: NoiseFloor
-    trust: float
-    nll: float
-    brier: float
     reliability: Reliability
 
 
-def measure(found: Predictions, name: str, reading: Reading, bins: int) -> Measured:
-    """Everything that a card says of the answers to one test set."""
-    confidence, correct, shares = found.confidence(reading), found.correct(), found.shares()
-    right, error = accuracy(correct), ece(confidence, correct, bins)
+def measure(found: Predictions, name: str, measures: Measures) -> Measured:
+    """Returns everything that a card shows of the answers to one test set."""
+    confidence, correct, bins = found.confidence(measures.confidence), found.correct(), measures.bins
     return Measured(
         name=name,
-        n=len(found),
         guessing=float((1 / (found.candidate_ids >= 0).sum(axis=1)).mean()),
-        confidence=float(confidence.mean()),
-        accuracy=right,
-        ece=error,
+        scores=evaluate(found, measures),
         interval=bootstrap_ece(confidence, correct, bins),
         smooth_ece=smooth_ece(confidence, correct),
         noise_floor=noise_floor(confidence, bins),
-        trust=trust(right, error),
-        nll=nll(shares, found.answer),
-        brier=brier(shares, found.answer),
-        reliability=found.reliability(reading, bins),
+        reliability=found.reliability(measures.confidence, bins),
     )
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """One test set asked of an exported folder, beside what the experiment kept of the student."""
+    """One test set: the answers that the experiment stores, and those of the exported folder.
+
+    Attributes:
+        kept: The experiment's answers.
+        found: The exported model's.
+        before: The measures of `kept`.
+        after: The measures of `found`.
+    """
 
     test: Task
     kept: Predictions
@@ -86,27 +76,28 @@ class Repeat:
 
     @property
     def largest(self) -> float:
-        """By how much a candidate's probability differs at most, in the vocabulary or among the candidates."""
+        """Largest difference of a candidate's probability, in the vocabulary or among the candidates."""
         probabilities = self.found.probabilities - self.kept.probabilities
         return float(max(np.abs(probabilities).max(), np.abs(self.found.shares() - self.kept.shares()).max()))
 
     @property
     def changed(self) -> int:
-        """How many answers differ."""
+        """Number of answers that differ."""
         return int((self.found.predicted() != self.kept.predicted()).sum())
 
 
 def in_plain_words(one: Measured) -> str:
-    """Where answers are over- or under-confident, by how much, and whether that is more than luck."""
-    gap = one.confidence - one.accuracy
-    direction = "over-confident" if gap > 0 else "under-confident"
-    mean = f"{direction} by {percent(abs(gap))} points" if percent(abs(gap)) != "0.0" else "calibrated on average"
+    """Returns where answers are over- or under-confident, by how much, and whether chance explains it."""
+    scores = one.scores
+    gap = percent(abs(scores.confidence - scores.accuracy))
+    direction = "over-confident" if scores.confidence > scores.accuracy else "under-confident"
     return " ".join(
         [
-            f"On {escaped(one.name)}, it says {percent(one.confidence)} % on average and is right in "
-            f"{percent(one.accuracy)} % of {counted(one.n, 'question')}: {mean}.",
+            f"On {escaped(one.name)}, its mean confidence is {percent(scores.confidence)} % and it answers "
+            f"{percent(scores.accuracy)} % of {counted(scores.n, 'question')} correctly: "
+            + (f"it is {direction} by {gap} points." if gap != "0.0" else "it is calibrated on average."),
             _parts(one.reliability),
-            _luck(one),
+            _chance(one),
             *_against_guessing(one),
         ]
     )
@@ -115,25 +106,25 @@ def in_plain_words(one: Measured) -> str:
 def _parts(found: Reliability) -> str:
     over, under = (float(np.nansum(found.weight * part)) for part in (found.over_confidence, found.under_confidence))
     worst = int(np.nanargmax(found.weight * np.abs(found.confidence - found.accuracy)))
-    said, right = found.confidence[worst], found.accuracy[worst]
+    confidence, accuracy = found.confidence[worst], found.accuracy[worst]
     low, high = 100 * found.edges[worst], 100 * found.edges[worst + 1]
     return (
-        f"Of its ECE, {percent(over)} points are over-confidence and {percent(under)} under-confidence; what weighs "
-        f"most is the bin from {low:.3g} to {high:.3g} % ({counted(found.count[worst], 'answer')}), which is right "
-        f"{percent(abs(said - right))} points {'less' if said > right else 'more'} often than it says."
+        f"Over-confidence contributes {percent(over)} points to its ECE and under-confidence {percent(under)}. The bin "
+        f"from {low:.3g} to {high:.3g} % ({counted(found.count[worst], 'answer')}) contributes most: its accuracy is "
+        f"{percent(abs(confidence - accuracy))} points {'below' if confidence > accuracy else 'above'} its confidence."
     )
 
 
-def _luck(one: Measured) -> str:
+def _chance(one: Measured) -> str:
     limit = f"{percent(one.noise_floor.percentile_95)} %"
-    if one.ece <= one.noise_floor.percentile_95:
-        return f"That may be luck: with so many questions a perfectly calibrated model would show up to {limit}."
-    return f"That is more than luck: a perfectly calibrated model would show up to {limit}."
+    if one.scores.ece <= one.noise_floor.percentile_95:
+        return f"Chance may explain its ECE: on so many questions, a perfectly calibrated model has up to {limit}."
+    return f"Chance does not explain its ECE: on so many questions, a perfectly calibrated model has up to {limit}."
 
 
 def _against_guessing(one: Measured) -> Iterator[str]:
-    low, high = (float(end[0]) for end in clopper_pearson([round(one.accuracy * one.n)], [one.n]))
+    low, high = (float(end[0]) for end in clopper_pearson([round(one.scores.accuracy * one.scores.n)], [one.scores.n]))
     if high < one.guessing:
-        yield f"It is worse than guessing, which is right in {percent(one.guessing)} %."
+        yield f"It is worse than guessing, which is right in {percent(one.guessing)} % of the cases."
     elif low <= one.guessing:
-        yield f"It cannot be told from guessing, which is right in {percent(one.guessing)} %."
+        yield f"It is not significantly better than guessing, which is right in {percent(one.guessing)} % of the cases."

@@ -1,115 +1,105 @@
-"""A finished student with all that a card says of it: what it answers, and what it was made from."""
+"""A finished student of an experiment, as its card describes it."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.experiment.experiment import Experiment
+from firstlib.experiment import Experiment, stages, students
 from firstlib.figures.style import name_of
 from firstlib.results.export.measured import Measured, measure
+from firstlib.results.provenance import Manifest, Recorder
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import preset_name
-from firstlib.settings.schema import Method, Model, Task
-
-Manifest = dict[str, Any]
+from firstlib.settings.methods import Method
+from firstlib.settings.schema import Model, Settings, Task
 
 
 @dataclass(frozen=True)
 class Student:
-    """One student of an experiment, with what was measured of it.
+    """The student of one method and task.
+
+    Attributes:
+        name: The method's name in the settings.
+        task: The training task.
 
     Raises:
-        UserError: No model is trained on the task.
+        UserError: The settings have no such method, or no model is trained on the task.
     """
 
     experiment: Experiment
-    method: Method
+    name: str
     task: Task
 
     def __post_init__(self) -> None:
-        known = self.experiment.training_tasks()
+        students.method_of(self.experiment.run, self.name)
+        known = self.experiment.tasks
         if self.task not in known:
             raise UserError(f"task: no student is trained on {self.task!r}; choose {', '.join(known)}")
 
     @property
-    def folder(self) -> Path:
-        """Its weights or its adapter, as they were trained."""
-        return self.experiment.student(self.method, self.task)
+    def settings(self) -> Settings:
+        """The experiment's settings."""
+        return self.experiment.settings
+
+    @property
+    def method(self) -> Method:
+        """How the student was made."""
+        return self.settings.all_methods[self.name]
 
     @property
     def model(self) -> Model:
-        """Its base, and how that was tuned."""
-        return self.experiment.settings.student
+        """The base model, its tuning, and the data type in which the experiment asks it."""
+        return stages.as_asked(students.student_model(self.experiment.run, self.name), self.settings.training)
+
+    @property
+    def folder(self) -> Path:
+        """The trained weights, or the adapter."""
+        return self.experiment.student(self.name, self.task)
+
+    @property
+    def temperature(self) -> float:
+        """What the student's logits are divided by; 1 unless its method fits a temperature after training."""
+        return students.student_temperature(self.experiment.run, self.name, self.task)
 
     @property
     def preset(self) -> str:
-        """The preset's name, without the folder it may lie in."""
+        """The preset's name, without its folder."""
         return preset_name(self.experiment.preset)
 
     @property
     def tests(self) -> list[tuple[str, Task]]:
-        """Setting and data set of each test of the columns that it was trained for."""
-        columns = [column for column in self.experiment.settings.columns if column.train == self.task]
+        """Setting and data set of every test set of the columns that train on the student's task."""
+        columns = [column for column in self.settings.columns if column.train == self.task]
         return list(dict.fromkeys((column.setting, test) for column in columns for test in column.test))
 
-    @property
     def lineage(self) -> list[Manifest]:
-        """The manifests of all that it was made from, and of the answers of every model among them."""
-        return lineage(self.experiment.artefacts.manifests(), self.folder.name)
+        """Returns the manifests of every stage that the student and its answers rest on, the first ones first."""
+        recorder = Recorder()
+        watched = recorder.watch(self.experiment)
+        watched.student(self.name, self.task)
+        for _, test in self.tests:
+            watched.predictions(self.name, self.task, test)
+        return recorder.manifests()
 
     def title(self, task: Task) -> str:
-        """A data set's name; the microworld's are only like those they are named after."""
-        data = self.experiment.settings.data
+        """Returns a data set's name; the microworld's data sets only resemble those that they are named after."""
+        data = self.settings.data
         if task == "own" and data.own:
             return Path(data.own).stem
         return f"microworld {name_of(task)}" if data.source == "microworld" else name_of(task)
 
     def answers(self, test: Task) -> Predictions:
-        """Its answers to a test set, as the experiment keeps them."""
-        return self.experiment.predictions(self.method, self.task, test)
+        """Returns the answers to a test set that the experiment stores."""
+        return self.experiment.predictions(self.name, self.task, test)
 
     def measure(self, found: Predictions, setting: str, test: Task) -> Measured:
-        """Answers as the experiment's settings read and bin them."""
-        measures = self.experiment.settings.measures
-        return measure(found, f"{self.title(test)}, {setting}", measures.confidence, measures.bins)
-
-
-def lineage(manifests: Sequence[Manifest], name: str) -> list[Manifest]:
-    """Of all manifests those of a stage and its forebears, the first ones first, then of what they were asked.
-
-    A stage's inputs hold the folder names of the stages it was made from.
-    """
-    known = {name_of_stage(manifest): manifest for manifest in manifests}
-
-    def chain(name: str) -> Iterator[str]:
-        for text in _texts(known[name]["inputs"]):
-            if text in known:
-                yield from chain(text)
-        yield name
-
-    made = list(dict.fromkeys(chain(name)))
-    asked = [one for one, manifest in known.items() if manifest["inputs"].get("model") in made]
-    return [known[one] for one in dict.fromkeys([*made, *asked])]
-
-
-def name_of_stage(manifest: Manifest) -> str:
-    """What a stage's folder is called."""
-    return f"{manifest['stage']}-{manifest['key']}"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text inside JSON content."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+        """Returns the measures of answers, in the settings' reading of confidence and number of bins."""
+        return measure(found, f"{self.title(test)}, {setting}", self.settings.measures)
 
 
 def portable(value: Any) -> Any:
-    """JSON content without the folders of the machine that it was written on: of an absolute path the last part.
+    """Returns JSON content without this machine's folders: of every absolute path only the last part.
 
     >>> portable({"base": "/disk/models/small", "seed": 0})
     {'base': 'small', 'seed': 0}

@@ -1,5 +1,5 @@
 "use strict";
-// Draws what the page carries: figures, and the explorer on its grid of coefficients. Text only ever becomes text nodes.
+// Draws the page's data: figures, and the explorer on its grid of coefficients. Text from data becomes text nodes only.
 
 const PHONE = 600; // pixels of width below which figures stand in one column
 const CONFIG = { displayModeBar: false };
@@ -24,7 +24,7 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
-// -- one question under a map: as firstlib.recalibration and firstlib.explorer.measures.targets ------------------
+// -- one question under a map, as in firstlib.distillation.recalibration and firstlib.explorer.measures.targets ----
 
 const scaled = (weights) => weights.map((weight) => weight / sum(weights));
 const softmax = (scores) => scaled(scores.map((score) => Math.exp(score - Math.max(...scores))));
@@ -59,7 +59,7 @@ function binOf(confidence, bins) {
   return bin;
 }
 
-// -- the state, and what belongs to it ---------------------------------------------------------------------------
+// -- the explorer and its state ---------------------------------------------------------------------------------
 
 class Explorer {
   constructor(data) {
@@ -112,7 +112,7 @@ class Explorer {
     this.update();
   }
 
-  // -- numbers of every trace, in their order: as firstlib.explorer.drawing.numbers ------------------------------
+  // -- the numbers of all traces, in the order of firstlib.explorer.drawing.numbers ------------------------------
 
   numbers() {
     return [...this.diagram(), ...this.tokens(), ...this.strips()];
@@ -173,7 +173,7 @@ class Explorer {
     ];
   }
 
-  // -- titles and ranges: as firstlib.explorer.drawing.titles ----------------------------------------------------
+  // -- titles and ranges, as in firstlib.explorer.drawing.titles -------------------------------------------------
 
   layout() {
     const layout = structuredClone(this.data.figure[narrow() ? "narrow" : "wide"]);
@@ -227,7 +227,7 @@ class Explorer {
         const [part, inner] = key.split(".");
         made[part] = inner ? { ...made[part], [inner]: value } : value;
       });
-      if (made.texttemplate && narrow()) made.texttemplate = "%{y:.0%}"; // or the shares would run into each other
+      if (made.texttemplate && narrow()) made.texttemplate = "%{y:.0%}"; // longer labels would overlap
       return made;
     });
   }
@@ -270,16 +270,17 @@ class Explorer {
     ];
     const parts = shown.flatMap(([name, key, value]) => [`${name} `, element("b", value, { "data-measure": key }), ", "]);
     const symbol = this.data.maps[this.state.kind].symbol;
-    const gap = `Fitted on validation: ${symbol} = ${fitted}, ECE ${percent(validation)} there and ${percent(test)} on test, an optimism of `
-      + `${(100 * (test - validation)).toFixed(2)} points; the best on test would be ${percent(best)}.`;
-    const chance = `By chance alone ECE would be ${percent(floor)}, and above ${percent(most)} one time in twenty.`;
-    const left = ruledOut ? ` NLL is over the answers that the kept tokens hold; ${ruledOut} right ones are not among them.` : "";
+    const optimism = 100 * (test - validation);
+    const gap = `The search on validation questions finds ${symbol} = ${fitted}, with ECE ${percent(validation)} there and ${percent(test)} on `
+      + `test questions, ${Math.abs(optimism).toFixed(2)} points ${optimism < 0 ? "less" : "more"}. The lowest ECE on test questions is ${percent(best)}.`;
+    const chance = `By chance, a perfectly calibrated model would have ECE ${percent(floor)} on average, and above ${percent(most)} in one case of twenty.`;
+    const left = ruledOut ? ` NLL leaves out ${ruledOut} questions whose right answer is not among the stored tokens.` : "";
     return [...parts.slice(0, -1), `; ${sum(count)} answers.`, element("br"), `${chance} ${gap}${left}`];
   }
 
   listed() {
     const { bin, bins } = this.state;
-    if (bin === null) return [element("p", "Click a bar, or choose a bin, to see its questions.")];
+    if (bin === null) return [element("p", "Click a bar or choose a bin to list its questions.")];
     const found = this.examples()
       .map((example) => ({ example, ...recalibrated(example, this.state, this.data.vocabulary) }))
       .filter(({ confidence }) => binOf(confidence, bins) === bin);
@@ -288,7 +289,7 @@ class Explorer {
     const span = `(${+(bin / bins).toFixed(4)}, ${+((bin + 1) / bins).toFixed(4)}]`;
     const head = element("p");
     head.append(element("b", `${total} answers with confidence in ${span}`, { "data-total": total }),
-      `; this page keeps ${found.length} of them${found.length > LISTED ? `, the first ${LISTED}:` : "."}`);
+      `; this page holds ${found.length} of them${found.length > LISTED ? `, the first ${LISTED}:` : "."}`);
     return [head, ...found.slice(0, LISTED).map((one) => this.question(one))];
   }
 
@@ -304,14 +305,14 @@ class Explorer {
     const tokens = example.tokens.map((token, i) => `${token.trim() || "␣"} ${percent(example.before[i], 1)} → ${percent(after[i], 1)}`);
     const scroll = element("div", undefined, { class: "scroll" });
     scroll.append(table);
-    const missing = example.student ? "" : "; the run keeps no student's answers to these questions";
+    const missing = example.student ? "" : "; the run holds no student's answers to these questions";
     box.append(element("h3", `${example.name}: ${correct ? "right" : "wrong"} with ${percent(confidence, 1)}`),
       element("div", example.text, { class: "question" }), scroll, element("p", `top tokens: ${tokens.join(", ")}${missing}`));
     return box;
   }
 }
 
-// As firstlib.display.plain: plotly would read markup in a title.
+// As firstlib.figures.style.plain: plotly would read markup in a title.
 function shown(text, longest) {
   const line = text.split(/\s+/).filter(Boolean).join(" ") || "␣";
   const cut = line.length <= longest ? line : `${line.slice(0, longest - 1)}…`;
@@ -323,8 +324,8 @@ function shown(text, longest) {
 function drawFigures(figures) {
   Object.entries(figures).forEach(([id, { wide, narrow: slim }]) => {
     const { data, layout } = structuredClone((narrow() && slim) || wide);
-    const more = narrow() ? 28 : 0; // pixels, for a legend of more lines
-    const { height, margin } = { ...layout.template.layout, ...layout }; // plotly would ask the empty box for its height
+    const more = narrow() ? 28 : 0; // pixels for a legend of several lines
+    const { height, margin } = { ...layout.template.layout, ...layout }; // plotly cannot measure an empty box
     const top = { ...layout.template.layout.margin, ...margin };
     const sized = { height: height + more, margin: { ...top, t: top.t + more }, width: undefined, autosize: true };
     Plotly.react(id, data, { ...layout, ...sized }, CONFIG);
@@ -333,17 +334,17 @@ function drawFigures(figures) {
 
 async function start() {
   if (!window.DecompressionStream) {
-    at("numbers").textContent = "The explorer and the figures need a browser of 2023 or later.";
+    at("figures").prepend(element("p", "The explorer and the figures need a browser of 2023 or later."));
     return;
   }
   const { explorer, figures } = await unpacked(at("data").textContent);
-  const page = new Explorer(explorer);
+  const page = explorer && new Explorer(explorer);
   drawFigures(figures);
   let [width, later] = [document.documentElement.clientWidth, null];
   const redraw = () => {
-    if (document.documentElement.clientWidth === width) return; // only the height changed, as under a phone's address bar
+    if (document.documentElement.clientWidth === width) return; // a phone's address bar changes the height alone
     width = document.documentElement.clientWidth;
-    page.update();
+    if (page) page.update();
     drawFigures(figures);
   };
   window.addEventListener("resize", () => { clearTimeout(later); later = setTimeout(redraw, 150); });

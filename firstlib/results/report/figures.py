@@ -46,7 +46,7 @@ def report_figures(found: Findings) -> dict[str, ReportFigure]:
         "reliability": _reliability(found),
         "selective": _selective(found),
         **({"search": _search(found)} if found.searches else {}),
-        "effect": _effect(found),
+        **({"effect": _effect(found)} if found.effects[0] else {}),
         "plane": _plane(found),
     }
 

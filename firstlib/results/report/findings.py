@@ -1,5 +1,6 @@
 """Everything that a report shows, collected from an experiment in one place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,9 @@ from firstlib.explorer import ExperimentSource, starting
 from firstlib.results import cases, seeds
 from firstlib.results.cases import Case
 from firstlib.results.comparison import Compared, compare
+from firstlib.results.provenance import Manifest, Recorder, StageLine, stage_lines, targets_in_words
 from firstlib.results.report import grid
 from firstlib.results.report.other_measures import OtherMeasures, other_measures
-from firstlib.results.report.provenance import Provenance, Recorder
 from firstlib.runtime.paths import preset_name
 from firstlib.settings.schema import Settings, Task
 
@@ -36,7 +37,7 @@ class Findings:
         searches: Training task -> search of the tuned method's coefficient; empty where no method is tuned.
         effects: Figure 6, right, over the kept seeds: curves and chosen coefficients.
         case: The case study; None where the main task's answers are free text.
-        explorer: What the page's explorer draws, as JSON.
+        explorer: What the page's explorer draws, as JSON; None where no method is tuned.
     """
 
     preset: str
@@ -51,7 +52,20 @@ class Findings:
     searches: dict[Task, Search]
     effects: tuple[dict[str, np.ndarray], dict[str, float]]
     case: Case | None
-    explorer: dict[str, Any]
+    explorer: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a report's numbers come from.
+
+    Attributes:
+        stages: Every stage, in the order in which they were computed.
+        versions: Of the packages that computed the last one.
+    """
+
+    stages: list[StageLine]
+    versions: Mapping[str, str]
 
 
 def collect(experiment: Experiment) -> tuple[Findings, Provenance]:
@@ -63,13 +77,13 @@ def collect(experiment: Experiment) -> tuple[Findings, Provenance]:
     recorder = Recorder()
     watched = recorder.watch(experiment)
     found, methods = _findings(watched), _methods_of_folders(watched)
-    return found, recorder.provenance(methods)
+    manifests: list[Manifest] = sorted(recorder.manifests(), key=lambda manifest: manifest["finished"])
+    return found, Provenance(stage_lines(manifests, methods), manifests[-1]["versions"] if manifests else {})
 
 
 def _findings(experiment: Experiment) -> Findings:
     settings, task = experiment.settings, experiment.main_task
     answers = {name: experiment.predictions(name, task, task) for name in experiment.methods}
-    source = ExperimentSource(experiment, ask=False)
     return Findings(
         preset=preset_name(experiment.preset),
         seed=experiment.seed,
@@ -83,16 +97,20 @@ def _findings(experiment: Experiment) -> Findings:
         searches={one: experiment.search(one) for one in experiment.tasks} if settings.recalibrated else {},
         effects=seeds.coefficient_effects(),
         case=cases.case(experiment, task) if experiment.run.data.has_candidates(task) else None,
-        explorer=grid.explorer(source, experiment.tasks, starting(experiment)),
+        explorer=_explorer(experiment) if settings.recalibrated else None,
     )
 
 
+def _explorer(experiment: Experiment) -> dict[str, Any]:
+    return grid.explorer(ExperimentSource(experiment, ask=False), experiment.tasks, starting(experiment))
+
+
 def _chosen(experiment: Experiment) -> dict[str, dict[Task, str]]:
-    """What was chosen for each method and task: the coefficient of its map, the student's temperature."""
+    """Returns the coefficient of each method's map, and the student's temperature, by method and task."""
     found: dict[str, dict[Task, str]] = {}
     for name, method in experiment.settings.methods.items():
         for task in experiment.tasks:
-            parts = [f"{experiment.coefficient(task, name):g}"] if method.map != "none" else []
+            parts = [targets_in_words(method.map, experiment.coefficient(task, name))] if method.map != "none" else []
             if method.afterwards:
                 parts.append(f"student's T = {students.student_temperature(experiment.run, name, task):.3g}")
             if parts:
@@ -101,14 +119,14 @@ def _chosen(experiment: Experiment) -> dict[str, dict[Task, str]]:
 
 
 def _coverage(experiment: Experiment) -> np.ndarray:
-    """The most probable tokens that are known on the last training set: 100, or those that were imported."""
+    """Returns the top 100 on the last training set, or as many as were imported."""
     imported = experiment.settings.knowledge.imported
     k = None if imported else min(MOST_TOKENS, experiment.run.data.vocabulary("teacher"))
     return experiment.knowledge(experiment.tasks[-1], k).all_probabilities()
 
 
 def _methods_of_folders(experiment: Experiment) -> dict[str, list[str]]:
-    """The methods that share each student's folder."""
+    """Returns the methods that share each student's folder."""
     found: dict[str, list[str]] = {}
     for name in experiment.settings.methods:
         for task in experiment.tasks:

@@ -95,6 +95,9 @@ def _figure(source: ExplorerSource, start: State) -> dict[str, Any]:
 # -- the cells ---------------------------------------------------------------------------------------------------
 
 
+Ends = tuple[np.ndarray, np.ndarray]  # low and high, of each bin's accuracy
+
+
 class GridColumn(NamedTuple):
     """One state of the drop-downs: a cell for each position of the slider, as JSON, and ECE unrounded, `(A,)`."""
 
@@ -106,11 +109,13 @@ def _columns(source: ExplorerSource, tasks: Sequence[Task], bins: tuple[int, ...
     """Returns all columns by name."""
     states = list(settings(tasks))
     scores, jobs = zip(*(_at_every_place(source, state, bins) for state in states), strict=True)
-    return {
-        name(state.change(bins=number)): _column(of_state, calibration)
+    measured = {
+        name(state.change(bins=number)): (of_state, calibration)
         for state, of_state, columns in zip(states, scores, measure_all(jobs), strict=True)
         for number, calibration in columns.items()
     }
+    ends = _intervals([one.diagram for _, column in measured.values() for one in column])
+    return {one: _column(*of_column, ends) for one, of_column in measured.items()}
 
 
 class Scores(NamedTuple):
@@ -124,8 +129,9 @@ class Scores(NamedTuple):
 
 def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...]) -> tuple[list[Scores], Job]:
     """Returns the measures that are quick to compute, and the job of computing the others."""
-    answers, places = source.answers(state.task, state.split), positions(state.kind).tolist()
-    found = [targets(answers, state.change(coefficient=place), source.vocabulary) for place in places]
+    answers, vocabulary = source.answers(state.task, state.split), source.vocabulary
+    places = (state.change(coefficient=place) for place in positions(state.kind).tolist())
+    found = [targets(answers, one, vocabulary) for one in places]
     confidence = np.stack([one.confidence(state.reading) for one in found])
     correct = np.stack([one.correct() for one in found])
     return [_scores(one, state.reading) for one in found], Job(confidence, correct, bins, DRAWS)
@@ -138,17 +144,17 @@ def _scores(found: Predictions, reading: Reading) -> Scores:
     return Scores(accuracy(found.correct()), likelihood, brier(rows, found.answer), int((~possible).sum()))
 
 
-def _column(scores: Sequence[Scores], calibration: Sequence[Calibration]) -> GridColumn:
-    diagrams = [one.diagram for one in calibration]
-    low, high = (ends.reshape(len(diagrams), -1) for ends in intervals(_joined(diagrams)))
-    cells = [_cell(*row) for row in zip(scores, calibration, low, high, strict=True)]
-    return GridColumn(cells, np.array([one.ece for one in diagrams]))
+def _intervals(diagrams: Sequence[Reliability]) -> Iterator[Ends]:
+    """Yields the ends of each diagram's intervals, all found by one search: many bins are equal."""
+    parts = (np.concatenate([getattr(one, part) for one in diagrams]) for part in ("count", "confidence", "accuracy"))
+    sizes = np.cumsum([len(one.count) for one in diagrams])[:-1]
+    low, high = intervals(Reliability(np.array([]), *parts))
+    yield from zip(np.split(low, sizes), np.split(high, sizes), strict=True)
 
 
-def _joined(diagrams: Sequence[Reliability]) -> Reliability:
-    """Returns diagrams end to end, so that one search finds all their intervals."""
-    parts = ("count", "confidence", "accuracy")
-    return Reliability(np.array([]), *(np.concatenate([getattr(one, part) for one in diagrams]) for part in parts))
+def _column(scores: Sequence[Scores], calibration: Sequence[Calibration], ends: Iterator[Ends]) -> GridColumn:
+    cells = [_cell(*row, *next(ends)) for row in zip(scores, calibration, strict=True)]
+    return GridColumn(cells, np.array([one.diagram.ece for one in calibration]))
 
 
 def _cell(scores: Scores, calibration: Calibration, low: np.ndarray, high: np.ndarray) -> list[Any]:

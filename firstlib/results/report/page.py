@@ -13,8 +13,7 @@ import plotly.offline
 from firstlib.experiment import Experiment
 from firstlib.results.report import sections
 from firstlib.results.report.figures import case_figure, figures_json, report_figures
-from firstlib.results.report.findings import Findings, collect
-from firstlib.results.report.provenance import Provenance
+from firstlib.results.report.findings import Findings, Provenance, collect
 from firstlib.runtime.files import write_text
 
 REPORT = "report.html"
@@ -43,6 +42,7 @@ def contents(found: Findings, provenance: Provenance) -> dict[str, str]:
         "title": escape(f"FIRST: the run {found.preset}, seed {found.seed}"),
         "lead": escape(found.settings.description),
         "results": sections.results(found),
+        "explorer": sections.WITHOUT_EXPLORER if found.explorer is None else _own("explorer.html"),
         "others": sections.others(found.others, found.settings),
         "figures": "".join(sections.figure(name, one) for name, one in drawn.items()),
         "case": sections.case(found.case, case),
@@ -61,12 +61,11 @@ def packed(data: Any) -> str:
 
 def filled(content: dict[str, str]) -> str:
     """Returns the page with every `{{name}}` replaced; braces inside the contents stay as they are."""
-    own = files("firstlib.results.report")
-    parts = {
-        **content,
-        "style": own.joinpath("style.css").read_text(encoding="utf-8"),
-        "script": own.joinpath("explorer.js").read_text(encoding="utf-8"),
-        "plotly": plotly.offline.get_plotlyjs(),
-    }
-    pieces = own.joinpath("page.html").read_text(encoding="utf-8").split("{{")
+    own = {"style": _own("style.css"), "script": _own("explorer.js"), "plotly": plotly.offline.get_plotlyjs()}
+    parts = content | own
+    pieces = _own("page.html").split("{{")
     return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
+
+
+def _own(name: str) -> str:
+    return files("firstlib.results.report").joinpath(name).read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ from firstlib.figures.style import name_of
 from firstlib.metrics import Interval
 from firstlib.results.cases import Case
 from firstlib.results.comparison import Compared
+from firstlib.results.provenance import StageLine
 from firstlib.results.report.figures import ReportFigure
 from firstlib.results.report.findings import Findings
 from firstlib.results.report.other_measures import OtherMeasures
-from firstlib.results.report.provenance import StageLine
 from firstlib.results.table import html_table, of_comparison
 from firstlib.settings.schema import Measures, Settings, Task
 
@@ -20,6 +20,15 @@ READINGS = {
     "candidates": "the predicted candidate's share among the question's candidates",
     "vocabulary": "the predicted candidate's probability in the whole vocabulary",
 }
+INTERVALS = (
+    "Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a bootstrap interval for "
+    "ECE. Trust is accuracy minus ECE. <i>Paper</i> is accuracy / ECE / Trust in the paper's Table 1, the mean over its "
+    "three model families."
+)
+SMALL = (
+    " Those models are thousands of times larger than a microworld's and answer real questions: compare the pattern, "
+    "not the numbers."
+)
 OTHERS = (
     "<i>Equal mass</i>: bins that hold equally many answers. <i>Debiased</i>: root mean square over such bins, "
     "corrected for chance (Kumar et al. 2019). <i>Smooth</i>: a Gaussian kernel instead of bins (Blasiok and Nakkiran "
@@ -32,6 +41,7 @@ CONVENTIONS = (
     "In percent. Libraries differ in which bin holds a confidence on an edge. The numbers agree unless a confidence "
     "lies on an edge, or within a rounding error of it."
 )
+WITHOUT_EXPLORER = "<p>No method of this run recalibrates with a temperature, so there is nothing to explore.</p>"
 WITHOUT_CASE = "<p>The main task's answers are free text, so there is no question with choices to show.</p>"
 
 
@@ -40,11 +50,9 @@ WITHOUT_CASE = "<p>The main task's answers are free text, so there is no questio
 
 def results(found: Findings) -> str:
     """Returns the results beside the paper's, the differences to fine-tuning, and the coefficients."""
+    invented = found.settings.data.source == "microworld"
     return (
-        f"<p>In percent. {confidence(found.settings.measures)} Below each number is its 95 % interval over questions: "
-        "Clopper and Pearson's for accuracy, a bootstrap interval for ECE. Trust is accuracy minus ECE. <i>Paper</i> "
-        "is accuracy / ECE / Trust in its Table 1, the mean over its three model families. Those models are thousands "
-        "of times larger than a microworld's and answer real questions: compare the pattern, not the numbers.</p>"
+        f"<p>In percent. {confidence(found.settings.measures)} {INTERVALS}{SMALL if invented else ''}</p>"
         f'<div class="tables">{of_comparison(found.compared).html(name_of)}</div>'
         f"{differences(found.compared)}{chosen(found.chosen)}"
     )

@@ -1,8 +1,9 @@
-"""The stages that a report rests on, each described in words. Several methods may share a stage's folder."""
+"""The stages that a report or a card rests on, each described in words. Several methods may share a stage's folder."""
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from firstlib.experiment import Experiment
 from firstlib.figures.style import name_of
 from firstlib.runtime.artefacts import MANIFEST
 
-Manifest = Mapping[str, Any]
+Manifest = dict[str, Any]
 
 MAPS = {
     Map.NONE: "top k as stored",
@@ -43,25 +44,12 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class StageLine:
-    """One stage as the report lists it."""
+    """One stage as reports and cards list it."""
 
     folder: str
     description: str
     seconds: float
     bytes: int
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What a report's numbers come from.
-
-    Attributes:
-        stages: Every stage, in the order in which they were computed.
-        versions: Of the packages that computed the last one.
-    """
-
-    stages: list[StageLine]
-    versions: Mapping[str, str]
 
 
 class Recorder:
@@ -73,22 +61,17 @@ class Recorder:
 
     def watch(self, experiment: Experiment) -> Experiment:
         """Returns the experiment, sealed or not as it is, with its stages recorded."""
-        artefacts = replace(experiment.run.artefacts, on_get=self._record)
-        return Experiment.of_run(experiment.preset, replace(experiment.run, artefacts=artefacts))
+        watched, run = copy(experiment), experiment.run
+        watched.run = replace(run, artefacts=replace(run.artefacts, on_get=self._record))
+        return watched
 
     def _record(self, folder: Path) -> None:
         self.folders[folder] = None
 
-    def provenance(self, methods: Mapping[str, Iterable[str]]) -> Provenance:
-        """Returns the recorded stages that exist.
-
-        Args:
-            methods: The methods that share each student's folder, by its name.
-        """
+    def manifests(self) -> list[Manifest]:
+        """Returns the manifests of the recorded stages that exist, in the order in which they were asked for."""
         files = [folder / MANIFEST for folder in self.folders]
-        found = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
-        manifests = sorted(found, key=lambda manifest: manifest["finished"])
-        return Provenance(stage_lines(manifests, methods), manifests[-1]["versions"] if manifests else {})
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
 
 def stage_lines(manifests: Sequence[Manifest], methods: Mapping[str, Iterable[str]]) -> list[StageLine]:
@@ -132,13 +115,22 @@ def describe(manifest: Manifest, methods: Mapping[str, Iterable[str]]) -> str:
     return str(stage)
 
 
-def _readable(parts: Manifest) -> Manifest:
+def _readable(parts: Mapping[str, str]) -> dict[str, str]:
     return {key: name_of(part) if key in ("task", "test") else part for key, part in parts.items()}
+
+
+def targets_in_words(kind: str, coefficient: float) -> str:
+    """Returns what a map makes of the stored probabilities.
+
+    >>> targets_in_words("temperature", 0.34)
+    'Eq. 4, c = 0.34'
+    """
+    return MAPS[Map(kind)].format(coefficient)
 
 
 def _learned(inputs: Manifest) -> Iterator[str]:
     kind = inputs.get("map")
-    yield MAPS[Map(kind)].format(inputs["coefficient"]) if kind else "right answers"
+    yield targets_in_words(kind, inputs["coefficient"]) if kind else "right answers"
     if inputs.get("tail", "drop") != "drop":
         yield f"tail {inputs['tail']}"
     if inputs.get("student", "full") != "full":

@@ -1,0 +1,168 @@
+"""The card's section on how a student was made, in words computed from its method's data."""
+
+from pathlib import Path
+
+import numpy as np
+
+from firstlib.distillation.recalibration import Map
+from firstlib.experiment import coefficients, teachers
+from firstlib.knowledge import KnowledgeStore
+from firstlib.models import loading
+from firstlib.results.export.markdown import counted, escaped, percent
+from firstlib.results.export.student import Student
+from firstlib.settings.schema import Model
+
+ADAPTER = "adapter"
+SHORT = {
+    Map.NONE: "distilled from a teacher's most probable tokens",
+    Map.LABEL_SMOOTHING: "distilled with label smoothing",
+    Map.TEMPERATURE: "distilled by FIRST, from recalibrated probabilities,",
+    Map.LOGIT_TEMPERATURE: "distilled from probabilities under a logit temperature",
+    Map.EXACT_TEMPERATURE: "distilled from probabilities under an exact logit temperature",
+}
+MAPS = {
+    Map.NONE: "as stored, renormalised (direct distillation)",
+    Map.LABEL_SMOOTHING: "with d = {:g} moved from the first token to the others (Eq. 3)",
+    Map.TEMPERATURE: "recalibrated: q ~ exp(p / c) with c = {:g} (Eq. 4)",
+    Map.LOGIT_TEMPERATURE: "recalibrated within the stored tokens: q ~ p^(1/T) with T = {:g}",
+    Map.EXACT_TEMPERATURE: "recalibrated over the whole vocabulary: q ~ p^(1/T) with T = {:g}",
+}
+TAILS = {
+    "drop": "is left out, as in the paper",
+    "renormalise": "is divided among these tokens",
+    "ghost": "is one more bucket, matched with the student's probability outside them",
+    "smooth": "is spread evenly over the other tokens",
+    "gold": "goes to the right token",
+}
+SOFTMAXES = {"full": "the whole vocabulary", "renormalised": "these tokens alone"}
+RULES = {"validation-ece": "ECE", "validation-smooth-ece": "smooth ECE", "validation-nll": "negative log-likelihood"}
+
+
+def in_short(student: Student) -> str:
+    """Returns how the student was trained, as part of a sentence."""
+    return SHORT[Map(student.method.map)] if student.method.distils else "fine-tuned"
+
+
+def how_it_was_made(student: Student) -> str:
+    """Returns a paragraph for each of: student, teacher, targets, loss, and what happens after training."""
+    paragraphs = [_student(student)]
+    if student.method.distils:
+        paragraphs += [_teacher(student), _targets(student), _loss(student)]
+    else:
+        paragraphs.append("**Targets.** The right answers alone, without a teacher.")
+    if student.method.afterwards:
+        paragraphs.append(_afterwards(student))
+    return "\n\n".join(paragraphs)
+
+
+def _student(student: Student) -> str:
+    count, epochs = len(student.experiment.run.data.items(student.task, "train")), student.settings.training.epochs
+    return (
+        f"**Student.** {base_name(student.model)}, trained on {counted(count, 'example')} of "
+        f"{escaped(student.title(student.task))} for {counted(epochs, 'epoch')}. {_tuning(student.model)}"
+    )
+
+
+def is_folder(model: Model) -> bool:
+    """Whether a base model is a local folder rather than one of the hub's."""
+    return Path(loading.base_location(model)).is_dir()
+
+
+def base_name(model: Model) -> str:
+    """Returns the name of a base model, without the folder's path."""
+    return f"*{escaped(Path(model.base).name)}* (a local folder)" if is_folder(model) else f"*{escaped(model.base)}*"
+
+
+def _tuning(model: Model) -> str:
+    if model.tuning == "full":
+        return f"All weights were tuned, and are stored in {model.dtype}."
+    adapter = f"adapter (rank {model.lora.rank}, alpha {model.lora.alpha}; in `{ADAPTER}/`)"
+    if model.tuning == "lora":
+        return f"A LoRA {adapter} was tuned and merged into the base model's weights, in {model.dtype}."
+    return (
+        f"A QLoRA {adapter} was tuned on 4-bit NF4 weights. This folder merges it into the *unquantised* weights, in "
+        f"{model.dtype}, so its answers differ from those of the quantised student: see below."
+    )
+
+
+# -- the teacher -------------------------------------------------------------------------------------------------
+
+
+def _teacher(student: Student) -> str:
+    store = _store(student)
+    mass = percent(float(store.all_probabilities().sum(axis=1).mean()))
+    return (
+        f"**Teacher.** {_who(student, store)}. Its k = {student.settings.knowledge.k} most probable tokens were stored "
+        f"at {counted(store.positions, 'response position')}; they hold {mass} % of its probability on average."
+    )
+
+
+def _store(student: Student) -> KnowledgeStore:
+    run, method = student.experiment.run, student.method
+    if method.knowledge == "cross-fitted":
+        return teachers.cross_fitted_knowledge(run, student.task, method.folds)
+    return student.experiment.knowledge(student.task)
+
+
+def _who(student: Student, store: KnowledgeStore) -> str:
+    base, method = base_name(student.settings.teacher), student.method
+    if student.settings.knowledge.imported:
+        return f"*{escaped(store.origin.teacher)}*, whose log-probabilities were imported"
+    if method.knowledge == "cross-fitted":
+        return (
+            f"{base}, fine-tuned {method.folds} times, each time without one of {method.folds} parts of the same "
+            "examples; each example was answered by the teacher that had not seen it"
+        )
+    return f"{base}, fine-tuned on the same examples"
+
+
+# -- targets and loss --------------------------------------------------------------------------------------------
+
+
+def _targets(student: Student) -> str:
+    kind = Map(student.method.map)
+    coefficient = student.experiment.coefficient(student.task, student.name)
+    parts = [
+        f"**Targets.** The teacher's probabilities, {MAPS[kind].format(coefficient)}.",
+        f"The map is *{kind}*.",
+        *([_choice(student, coefficient)] if kind is not Map.NONE else []),
+    ]
+    return " ".join(parts)
+
+
+def _choice(student: Student, coefficient: float) -> str:
+    """How the coefficient was chosen."""
+    run, method = student.experiment.run, student.method
+    if method.fixed_coefficient is not None:
+        return "The preset gives the coefficient."
+    if coefficients.chosen_by_hand(run, student.name, student.task):
+        return "The coefficient was chosen by hand."
+    search = student.experiment.search(student.task, student.name)
+    tried = np.concatenate([search.coarse, search.fine])
+    count = counted(len(coefficients.target_answers(run, method, student.task, "validation")), "validation answer")
+    edge = " It lies at the end of the range that was tried; a wider one might do better." if search.at_the_edge else ""
+    lowest, highest = (_score(student, value) for value in (tried[:, 1].min(), tried[:, 1].max()))
+    return (
+        f"Of {len(np.unique(tried[:, 0]))} coefficients, {coefficient:g} gave the targets the lowest "
+        f"{RULES[method.rule or 'validation-ece']} on {count}, {lowest}; the worst gave {highest}.{edge}"
+    )
+
+
+def _score(student: Student, value: float) -> str:
+    return f"{value:.4f} nats" if student.method.rule == "validation-nll" else f"{percent(value)} %"
+
+
+def _loss(student: Student) -> str:
+    method = student.method
+    return (
+        "**Loss.** Knowledge matching (Eq. 5), without hard labels. The student's probabilities are taken over "
+        f"{SOFTMAXES[method.student]}; probability outside the stored tokens {TAILS[method.tail]} (*{method.tail}*)."
+    )
+
+
+def _afterwards(student: Student) -> str:
+    return (
+        f"**After training.** The student's logits are divided by T = {student.temperature:g}, which minimises the "
+        "negative log-likelihood of its answers to validation questions (Guo et al. 2017). The weights in this folder "
+        "do not contain T: divide the logits as shown below."
+    )
