@@ -1,4 +1,4 @@
-"""A student that is exported answers as it did, and its card says what is so and breaks on nothing."""
+"""An exported student answers as before, and its card states what is true, whatever text the data holds."""
 
 import json
 import re
@@ -22,11 +22,13 @@ from firstlib.models import loading
 from firstlib.results.export import Student, export_student, folder, model_card
 from firstlib.results.export.card import metadata
 from firstlib.results.export.measured import TOLERANCE, Repeat, in_plain_words, measure
-from firstlib.results.export.student import lineage
+from firstlib.results.provenance import folder_name
 from firstlib.runtime.errors import UserError
 from firstlib.settings.loading import load_preset
-from firstlib.settings.schema import STUDENT_METHODS
+from firstlib.settings.methods import PAPER_METHODS
+from firstlib.settings.schema import Measures
 
+SCALED = {"learns": "top-k", "map": "temperature", "afterwards": "student-temperature"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -66,14 +68,14 @@ def exported(experiment, home):
 
 
 def asked(folder, experiment, test, **options):
-    """What anybody gets who loads the folder with two lines."""
+    """The answers of an exported folder, loaded as its card shows."""
     model = AutoModelForCausalLM.from_pretrained(folder, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return asking.ask(model.eval(), tokenizer, experiment.questions(test))
 
 
 def unchanged(student):
-    """What is found when every test set is asked again and nothing differs."""
+    """The repeats of an export in which no answer differs."""
     for setting, test in student.tests:
         found = student.answers(test)
         measured = student.measure(found, setting, test)
@@ -88,17 +90,17 @@ def predictions(probabilities, answer):
     p = np.array(probabilities, dtype=float)
     ids = np.tile(10 + np.arange(p.shape[1]), (len(p), 1))
     names = np.array([f"q{i}" for i in range(len(p))])
-    return Predictions(names, ids, p, np.array(answer), ids, p, np.full(p.shape, np.nan))
+    return Predictions(names, ids, p, np.array(answer), ids, p, np.full(p.shape, np.nan), np.empty((len(p), 0)))
 
 
 def said_of(probabilities, answer):
-    return in_plain_words(measure(predictions(probabilities, answer), "a test", "candidates", 10))
+    return in_plain_words(measure(predictions(probabilities, answer), "a test", Measures()))
 
 
 # -- the folder --------------------------------------------------------------------------------------------------
 
 
-def test_two_lines_of_transformers_give_the_same_answers(exported, experiment):
+def test_the_exported_folder_gives_the_same_answers(exported, experiment):
     for test in ("csqa", "obqa"):
         kept, found = experiment.predictions("first", "csqa", test), asked(exported, experiment, test)
         np.testing.assert_allclose(found.probabilities, kept.probabilities, atol=1e-6)
@@ -107,7 +109,7 @@ def test_two_lines_of_transformers_give_the_same_answers(exported, experiment):
     assert np.abs(untuned.shares() - kept.shares()).max() > 10 * TOLERANCE["float32"]
 
 
-def test_the_folder_holds_what_travels_and_no_pickle(exported):
+def test_the_folder_holds_everything_needed_and_no_pickle(exported):
     names = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     needed = {"README.md", "manifest.json", "config.json", "generation_config.json", "reliability.png"}
     assert needed | {"model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
@@ -115,7 +117,7 @@ def test_the_folder_holds_what_travels_and_no_pickle(exported):
     assert (exported / "reliability.png").read_bytes() == PNG
 
 
-def test_it_tells_no_folder_of_this_machine(exported, home, base_folder, open_run):
+def test_the_export_names_no_folder_of_this_machine(exported, home, base_folder, open_run):
     lora = export_student(open_run("student.tuning=lora"), "fine-tune", "csqa", home / "told")
     texts = [
         path.read_text() for folder in (exported, lora) for path in folder.rglob("*") if path.suffix in (".md", ".json")
@@ -136,7 +138,15 @@ def test_a_merged_adapter_answers_as_the_adapter_does(open_run, home, base):
     adapted = PeftModel.from_pretrained(loading.load_base(base), folder / "adapter").eval()
     found = asking.ask(adapted, experiment.tokenizer(), experiment.questions("csqa"))
     np.testing.assert_allclose(found.probabilities, kept.probabilities, atol=1e-6)
-    assert "A LoRA adapter (rank 4, alpha 32)" in (folder / "README.md").read_text()
+    assert "A LoRA adapter (rank 4, alpha 32; in `adapter/`)" in (folder / "README.md").read_text()
+
+
+def test_half_precision_is_exported_as_it_is_asked(open_run, home):
+    experiment = open_run("training.mixed_precision=bf16")
+    folder = export_student(experiment, "fine-tune", "csqa", home / "half")
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    kept = experiment.predictions("fine-tune", "csqa", "csqa")
+    np.testing.assert_allclose(asked(folder, experiment, "csqa").probabilities, kept.probabilities, atol=1e-6)
 
 
 def test_qlora_is_merged_into_unquantised_weights_and_measured_there(open_run, home):
@@ -148,13 +158,15 @@ def test_qlora_is_merged_into_unquantised_weights_and_measured_there(open_run, h
     results = ModelCard.load(folder / "README.md").data.eval_results
     assert results[0].metric_value == found.correct().mean()
     text = (folder / "README.md").read_text()
-    assert "merged into the *unquantised* weights, in float32" in text
+    assert "merges it into the *unquantised* weights, in float32" in text
     assert "allowed" not in text
 
 
-def test_weights_that_answer_otherwise_are_not_written(experiment, home, monkeypatch):
+def test_weights_that_answer_differently_are_not_written(experiment, home, monkeypatch):
     monkeypatch.setitem(TOLERANCE, "float32", -1.0)
-    with pytest.raises(UserError, match=r"off by .*, more than the -1 that rounding to float32 explains; nothing was"):
+    with pytest.raises(
+        UserError, match=r"change a probability by .*, more than the -1 that rounding to float32 explains; nothing was"
+    ):
         export_student(experiment, "first", "csqa", home / "off")
     assert not (home / "off").exists()
 
@@ -162,9 +174,9 @@ def test_weights_that_answer_otherwise_are_not_written(experiment, home, monkeyp
 # -- complete or absent ------------------------------------------------------------------------------------------
 
 
-def test_what_is_no_export_is_not_overwritten(experiment, tmp_path):
+def test_other_files_are_not_overwritten(experiment, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something else than an earlier export; name another folder") as error:
+    with pytest.raises(UserError, match="holds other files than an earlier export's; name another folder") as error:
         export_student(experiment, "first", "csqa", tmp_path)
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"thesis.txt: that is a file; name a folder"):
@@ -173,7 +185,7 @@ def test_what_is_no_export_is_not_overwritten(experiment, tmp_path):
 
 
 def test_a_trained_student_is_no_export(experiment):
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="other files"):
         export_student(experiment, "first", "csqa", experiment.student("first", "csqa"))
 
 
@@ -203,7 +215,7 @@ def test_a_failure_leaves_the_earlier_export(experiment, exported, monkeypatch):
     assert not list(exported.parent.glob(f".{exported.name}-*"))
 
 
-def test_what_cannot_be_exported_is_named(experiment, tmp_path):
+def test_unknown_tasks_and_methods_are_named(experiment, tmp_path):
     with pytest.raises(UserError, match="no student is trained on 'boolq'; choose csqa"):
         export_student(experiment, "first", "boolq", tmp_path / "x")
     with pytest.raises(UserError, match=r"method: must be one of fine-tune, .*, not 'teacher'"):
@@ -236,37 +248,41 @@ def test_the_table_holds_the_row_of_the_experiment(exported, experiment):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:3] == ["microworld OBQA, out-of-domain", "16", f"{100 * row.accuracy:.1f}"]
     assert cells[3].split()[0] == f"{100 * row.ece:.1f}"
-    assert cells[6:] == [f"{100 * row.trust:.1f}", f"{row.nll:.3f}", f"{row.brier:.3f}"]
+    scores = row.scores
+    assert cells[6:] == [f"{100 * scores.trust:.1f}", f"{scores.nll:.3f}", f"{scores.brier:.3f}"]
 
 
-def test_what_is_measured_by_hand():
-    found = measure(predictions([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.3, 0.7]], [0, 1, 0, 1]), "x", "candidates", 10)
-    assert (found.n, found.accuracy, found.guessing) == (4, 0.75, 0.5)
-    assert found.confidence == pytest.approx(0.775)
-    assert found.ece == pytest.approx((2 * 0.4 + 0.4 + 0.3) / 4)
-    assert found.trust == pytest.approx(0.75 - 0.375)
-    assert found.interval.low <= found.ece <= found.interval.high
-    assert found.brier == pytest.approx((0.02 + 1.62 + 0.32 + 0.18) / 4)
+def test_measures_by_hand():
+    answers = predictions([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.3, 0.7]], [0, 1, 0, 1])
+    found = measure(answers, "x", Measures())
+    scores = found.scores
+    assert (scores.n, scores.accuracy, found.guessing) == (4, 0.75, 0.5)
+    assert scores.confidence == pytest.approx(0.775)
+    assert scores.ece == pytest.approx((2 * 0.4 + 0.4 + 0.3) / 4)
+    assert scores.trust == pytest.approx(0.75 - 0.375)
+    assert found.interval.low <= scores.ece <= found.interval.high
+    assert scores.brier == pytest.approx((0.02 + 1.62 + 0.32 + 0.18) / 4)
 
 
 def test_plain_words_by_hand():
     text = said_of([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.3, 0.7]], [0, 1, 0, 1])
-    assert "it says 77.5 % on average and is right in 75.0 % of 4 questions: over-confident by 2.5 points." in text
-    assert "20.0 points are over-confidence and 17.5 under-confidence" in text
-    assert "the bin from 80 to 90 % (2 answers), which is right 40.0 points less often than it says." in text
-    assert "cannot be told from guessing, which is right in 50.0 %" in text
-    assert "That may be luck" in text
+    assert "its mean confidence is 77.5 % and it answers 75.0 % of 4 questions correctly: it is over-confident" in text
+    assert "it is over-confident by 2.5 points." in text
+    assert "Over-confidence contributes 20.0 points to its ECE and under-confidence 17.5." in text
+    assert "The bin from 80 to 90 % (2 answers) contributes most: its accuracy is 40.0 points below" in text
+    assert "not significantly better than guessing, which is right in 50.0 %" in text
+    assert "Chance may explain its ECE" in text
 
 
-def test_plain_words_on_the_wrong_and_on_the_modest():
+def test_plain_words_for_bad_cautious_and_calibrated_answers():
     wrong = said_of([[0.95, 0.05]] * 100, [1] * 100)
     assert "over-confident by 95.0 points" in wrong
-    assert "That is more than luck" in wrong
+    assert "Chance does not explain its ECE" in wrong
     assert "It is worse than guessing" in wrong
-    modest = said_of([[0.55, 0.45]] * 100, [0] * 100)
-    assert "under-confident by 45.0 points" in modest
-    assert "guessing" not in modest
-    assert "(100 answers), which is right 45.0 points more often" in modest
+    cautious = said_of([[0.55, 0.45]] * 100, [0] * 100)
+    assert "under-confident by 45.0 points" in cautious
+    assert "guessing" not in cautious
+    assert "(100 answers) contributes most: its accuracy is 45.0 points above its confidence" in cautious
     even = said_of([[0.75, 0.25]] * 4, [0, 0, 0, 1])
     assert "calibrated on average" in even
 
@@ -274,41 +290,96 @@ def test_plain_words_on_the_wrong_and_on_the_modest():
 # -- the words ---------------------------------------------------------------------------------------------------
 
 
-def test_the_code_of_the_card_runs_and_says_what_the_experiment_says(exported, experiment, monkeypatch, capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (exported / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    monkeypatch.chdir(exported.parent)
+def run_card(folder, monkeypatch):
+    """Runs the code of a card, and returns its variables."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(folder.parent)
     names = {}
     for block in blocks:
         exec(block, names)
     assert len(blocks) == 2
+    return names
+
+
+def test_the_code_of_the_card_gives_the_experiments_answer(exported, experiment, monkeypatch, capsys):
+    names = run_card(exported, monkeypatch)
     row = [q.prompt + q.lead for q in experiment.questions("csqa")].index(names["prompt"])
     kept = experiment.predictions("first", "csqa", "csqa")
     np.testing.assert_allclose(names["confidence"].numpy(), kept.shares()[row], atol=1e-5)
     assert float(capsys.readouterr().out.split()[-1]) == pytest.approx(kept.confidence()[row], abs=1e-5)
 
 
-@pytest.mark.parametrize("method", STUDENT_METHODS)
+def test_a_students_temperature_is_in_the_code_and_in_the_numbers(experiment, home, monkeypatch):
+    scaled = experiment.change(methods={"scaled": SCALED})
+    folder = export_student(scaled, "scaled", "csqa", home / "scaled")
+    temperature, text = Student(scaled, "scaled", "csqa").temperature, (folder / "README.md").read_text()
+    assert abs(temperature - 1) > 0.01
+    assert f"The student's logits are divided by T = {temperature:g}" in text
+    names = run_card(folder, monkeypatch)
+    row = [q.prompt + q.lead for q in scaled.questions("csqa")].index(names["prompt"])
+    kept = scaled.predictions("scaled", "csqa", "csqa")
+    np.testing.assert_allclose(names["confidence"].numpy(), kept.shares()[row], atol=1e-5)
+    plain = asked(folder, scaled, "csqa")
+    assert np.abs(plain.shares() - kept.shares()).max() > TOLERANCE["float32"]
+    [row] = [row for row in scaled.rows() if (row.method, row.dataset) == ("scaled", "csqa")]
+    results = ModelCard.load(folder / "README.md").data.eval_results
+    [ece] = [one.metric_value for one in results if (one.dataset_type, one.metric_type) == ("microworld-csqa", "ece")]
+    assert ece == pytest.approx(row.ece, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", PAPER_METHODS)
 def test_how_it_was_made(experiment, method):
     text = card(Student(experiment, method, "csqa")).text
     search = experiment.search("csqa")
     lowest = np.concatenate([search.coarse, search.fine])[:, 1].min()
     expected = {
-        "fine-tune": ["fine-tuned on microworld CSQA", "no teacher was asked"],
+        "fine-tune": ["fine-tuned on microworld CSQA", "The right answers alone, without a teacher."],
         "distill": ["direct distillation", "The map is *none*.\n"],
-        "label-smoothing": ["with d = 0.1 moved", "The map is *label-smoothing*.\n"],
-        "first": [f"with c = {search.best:g} (Eq. 4)", f"on 20 validation answers, {100 * lowest:.1f} %"],
+        "label-smoothing": ["with d = 0.1 moved", "The map is *label-smoothing*. The preset gives the coefficient."],
+        "first": [f"with c = {search.best:g} (Eq. 4)", f"lowest ECE on 20 validation answers, {100 * lowest:.1f} %"],
     }
     assert [words for words in expected[method] if words not in text] == []
     assert "trained on 24 examples of microworld CSQA for 1 epoch." in text
     assert ("Its k = 5 most probable tokens" in text) == (method != "fine-tune")
+    assert "After training" not in text
 
 
-def test_a_coefficient_set_by_hand_is_called_so(experiment):
-    text = card(Student(experiment.change(recalibration__coefficient=0.55), "first", "csqa")).text
-    assert "with c = 0.55 (Eq. 4). The map is *temperature*. The coefficient was set by hand." in text
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"coefficient": "validation-nll"}, r"lowest negative log-likelihood on 20 validation answers, [\d.]+ nats"),
+        ({"coefficient": "validation-smooth-ece"}, r"lowest smooth ECE on 20 validation answers, [\d.]+ %"),
+        ({"map": "logit-temperature"}, r"within the stored tokens: q ~ p\^\(1/T\) with T = "),
+        ({"map": "exact-temperature"}, r"over the whole vocabulary: q ~ p\^\(1/T\) with T = .* Of 3 coefficients, "),
+        ({"tail": "ghost"}, r"is one more bucket, matched with .* \(\*ghost\*\)"),
+        ({"student": "renormalised"}, "probabilities are taken over these tokens alone;"),
+        ({"knowledge": "cross-fitted", "folds": 2}, "fine-tuned 2 times, .* Of .* on 40 validation answers"),
+        ({"tuning": "lora"}, r"A LoRA adapter \(rank 4, alpha 32; in `adapter/`\)"),
+    ],
+)
+def test_the_card_describes_any_method(experiment, changes, words):
+    methods = {"mine": {"learns": "top-k", "map": "temperature", **changes}}
+    other = experiment.change(methods=methods, knowledge__temperatures=[0.5, 1.0, 2.0])
+    text = card(Student(other, "mine", "csqa")).text
+    assert re.search(words, text.replace("\n", " "))
 
 
-def test_the_whole_vocabulary_where_the_settings_read_that(experiment):
+def test_further_methods_can_be_exported(experiment):
+    further = experiment.change(beyond={"plain": {"learns": "answers"}})
+    assert "The right answers alone" in card(Student(further, "plain", "csqa")).text
+
+
+def test_coefficients_of_the_preset_and_by_hand_are_called_so(open_run, experiment):
+    fixed = {"first": {"learns": "top-k", "map": "temperature", "coefficient": 0.55}}
+    text = card(Student(experiment.change(methods=fixed), "first", "csqa")).text
+    assert "with c = 0.55 (Eq. 4). The map is *temperature*. The preset gives the coefficient." in text
+    own = open_run("description=by hand")
+    own.choose("csqa", 0.45)
+    text = card(Student(own, "first", "csqa")).text
+    assert "with c = 0.45 (Eq. 4). The map is *temperature*. The coefficient was chosen by hand." in text
+
+
+def test_the_card_follows_the_settings_reading(experiment):
     student = Student(experiment.change(measures__confidence="vocabulary"), "first", "csqa")
     text = card(student).text
     assert "confidence = probabilities\n" in text
@@ -354,7 +425,8 @@ def test_text_of_a_data_set_cannot_break_the_card(experiment, monkeypatch):
 
 def test_the_hub_s_names_of_models_and_data():
     settings = load_preset("smoke", ["student.base=maker/small", "student.tuning=lora", "data.source=hub"])
-    student = Student(SimpleNamespace(settings=settings, training_tasks=lambda: ["alpaca"]), "first", "alpaca")
+    run = SimpleNamespace(settings=settings)
+    student = Student(SimpleNamespace(settings=settings, tasks=["alpaca"], run=run), "first", "alpaca")
     found = predictions([[0.9, 0.1]], [0])
     one = student.measure(found, "out-of-domain", "obqa")
     data = metadata(student, "x", [Repeat("obqa", found, found, one, one)]).to_dict()
@@ -369,29 +441,30 @@ def test_the_hub_s_names_of_models_and_data():
 # -- where it comes from -----------------------------------------------------------------------------------------
 
 
-def test_lineage_by_hand():
-    def made(stage, key, **inputs):
-        return {"stage": stage, "key": key, "inputs": inputs}
+def test_the_lineage_holds_every_stage_of_the_student_and_no_other(experiment):
+    experiment.student("distill", "csqa")
+    names = [one["stage"] for one in Student(experiment, "first", "csqa").lineage()]
+    assert names == [
+        "teacher-csqa", "knowledge-csqa-train-top5", "predictions-teacher-csqa-on-csqa-validation",
+        "student-temperature-csqa", "predictions-student-temperature-csqa-on-csqa-test",
+        "predictions-student-temperature-csqa-on-obqa-test",
+    ]  # fmt: skip
 
-    manifests = [
-        made("other", "0"),
-        made("asked", "5", model="student-3"),
-        made("asked", "6", model="other-0"),
-        made("student", "3", lesson={"from": ["knowledge-2"]}),
-        made("knowledge", "2", teacher="teacher-1"),
-        made("teacher", "1", base="b"),
-    ]
-    assert [one["key"] for one in lineage(manifests, "student-3")] == ["1", "2", "3", "5"]
+
+def test_the_lineage_holds_the_teachers_of_every_fold(experiment):
+    mine = {"learns": "top-k", "map": "temperature", "knowledge": "cross-fitted", "folds": 2}
+    names = [one["stage"] for one in Student(experiment.change(methods={"mine": mine}), "mine", "csqa").lineage()]
+    assert {f"teacher-csqa-without-fold-{fold}-of-2" for fold in range(2)} <= set(names)
 
 
 def test_provenance_names_every_stage_with_its_hashes(exported, experiment):
     text, manifest = (exported / "README.md").read_text(), json.loads((exported / "manifest.json").read_text())
-    stages = [one["stage"] for one in manifest["inputs"]["artefacts"]]
-    assert stages[:3] == ["teacher-csqa", "knowledge-csqa-train-top5", "first-csqa"]
-    assert {f"predictions-first-csqa-on-{test}-test" for test in ("csqa", "obqa")} <= set(stages)
-    own = json.loads((experiment.student("first", "csqa") / "manifest.json").read_text())
-    assert f"| `first-csqa` | `{own['key']}` |" in text
-    assert own["files"]["model.safetensors"][:12] in text
+    for stage in manifest["inputs"]["artefacts"]:
+        assert f"| `{folder_name(stage)}` |" in text
+        assert all(digest[:12] in text for digest in stage["files"].values())
+    own = experiment.student("first", "csqa")
+    coefficient = experiment.coefficient("csqa")
+    assert f"| student on CSQA&#58; Eq. 4, c = {coefficient:g} (FIRST) | `{own.name}` |" in text
     assert f"torch {torch.__version__}" in text
     settings = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1])
     assert settings["sizes"] == {"train": 24, "validation": 20, "test": 16}

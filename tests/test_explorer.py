@@ -113,7 +113,7 @@ def test_every_measure_is_the_librarys(source):
     before = source.answers("csqa", "validation")
     weights = np.exp(before.probabilities / 0.4)  # Eq. 4, with all candidates kept
     shares = weights / weights.sum(axis=1, keepdims=True)
-    confidence, correct = metrics.confidence_and_correct(shares, before.answer)
+    confidence, correct = shares.max(axis=1), shares.argmax(axis=1) == before.answer
     found = view.measures
     assert found.ece == pytest.approx(metrics.ece(confidence, correct, 20), abs=1e-12)
     assert found.smooth_ece == pytest.approx(metrics.smooth_ece(confidence, correct), abs=1e-12)
@@ -371,6 +371,17 @@ def test_a_slider_in_a_hand_is_not_pulled_back(experiment):
     explorer.coefficient.value = 0.5800000000000001
     assert explorer.state.coefficient == 0.58
     assert sent == [0.5800000000000001]
+
+
+def test_no_bin_reads_none(experiment):
+    explorer = TemperatureExplorer(experiment)
+    assert explorer.bin.label == "none"
+    explorer.bin.value = 3
+    explorer.menus["bins"].value = 20
+    assert (explorer.state.bin, explorer.bin.label, len(explorer.bin.options)) == (None, "none", 21)
+    explorer.bin.value = 3
+    explorer.bin.index = 0
+    assert explorer.state.bin is None
 
 
 def test_a_click_chooses_a_bin(experiment):

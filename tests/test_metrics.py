@@ -245,10 +245,6 @@ def test_brier_and_nll_by_hand():
     # (0.3^2 + 0.2^2 + 0.1^2 = 0.14) and (0.1^2 + 0.7^2 + 0.6^2 = 0.86), mean 0.5
     assert metrics.brier(probabilities, [0, 1]) == pytest.approx(0.5)
     assert metrics.nll(probabilities, [0, 1]) == pytest.approx(-(math.log(0.7) + math.log(0.3)) / 2)
-    # top label: 0.7 right, 0.6 wrong: (0.09 + 0.36) / 2
-    confidence, correct = metrics.confidence_and_correct(probabilities, [0, 1])
-    assert metrics.brier_top(confidence, correct) == pytest.approx(0.225)
-    assert metrics.accuracy(correct) == 0.5
 
 
 def test_worst_and_best_scores():
@@ -257,10 +253,6 @@ def test_worst_and_best_scores():
     assert metrics.nll(sure, [1]) == math.inf
     assert metrics.brier(sure, [0]) == 0
     assert str(metrics.nll(sure, [0])) == "0.0"
-
-
-def test_of_equal_candidates_the_first_is_the_prediction():
-    assert metrics.confidence_and_correct([[0.4, 0.4, 0.2]], [1])[1].tolist() == [False]
 
 
 def test_trust():
@@ -280,7 +272,7 @@ def test_calibration_refinement_sums_to_the_brier_score():
     for binning in metrics.Binning:
         confidence, correct = predictions(500)
         split = metrics.calibration_refinement(confidence, correct, binning=binning)
-        assert split.total == pytest.approx(metrics.brier_top(confidence, correct), abs=1e-15)
+        assert split.total == pytest.approx(np.mean((confidence - correct) ** 2), abs=1e-15)
         assert abs(split.remainder) < 0.01
 
 
@@ -432,7 +424,7 @@ def test_sweep_is_each_measure_at_each_temperature():
     found = metrics.sweep(np.log(probabilities), labels, temperatures, bins=15)
     for place, temperature in enumerate(temperatures):
         cooled = softmax(np.log(probabilities) / temperature)
-        confidence, correct = metrics.confidence_and_correct(cooled, labels)
+        confidence, correct = cooled.max(axis=1), cooled.argmax(axis=1) == labels
         assert found.ece[place] == pytest.approx(metrics.ece(confidence, correct, 15), abs=1e-12)
         assert found.nll[place] == pytest.approx(metrics.nll(cooled, labels), rel=1e-12)
         assert found.brier[place] == pytest.approx(metrics.brier(cooled, labels), abs=1e-12)
@@ -576,9 +568,8 @@ def test_brier_and_nll_are_scikit_learns():
     expected = peer.brier_score_loss(labels, probabilities, scale_by_half=False)
     assert metrics.brier(probabilities, labels) == pytest.approx(expected, abs=1e-12)
     confidence, correct = predictions(1000)
-    assert metrics.brier_top(confidence, correct) == pytest.approx(
-        peer.brier_score_loss(correct, confidence), abs=1e-12
-    )
+    split = metrics.calibration_refinement(confidence, correct)
+    assert split.total == pytest.approx(peer.brier_score_loss(correct, confidence), abs=1e-12)
 
 
 # --- what is refused ---

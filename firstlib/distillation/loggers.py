@@ -13,8 +13,10 @@ def check_loggers(names: Sequence[str]) -> None:
     """
     if not names:
         return
-    from transformers.integrations import get_available_reporting_integrations
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
 
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:

@@ -118,14 +118,18 @@ def choose(run: Run, name: str, task: Task, coefficient: float | None) -> None:
     """Keeps a coefficient in the run, or with None returns to the search's.
 
     Raises:
-        UserError: The coefficient is not positive, or no model is trained on the task.
+        UserError: The coefficient is not positive or not stored, or no model is trained on the task.
     """
     known = [column.train for column in run.settings.columns]
     if task not in known or (coefficient is not None and not coefficient > 0):
         raise UserError(f"coefficient of {task}: must be above 0, for a task trained on, not {coefficient!r}")
+    stored = run.settings.knowledge.temperatures
+    if run.settings.all_methods[name].map == "exact-temperature" and coefficient not in (None, *stored):
+        raise UserError(f"coefficient of {task}: must be a stored temperature, {list(stored)}, not {coefficient!r}")
     kept = all_chosen(run)
-    choice = coefficient and {"coefficient": coefficient, "knowledge": teachers.source_of_knowledge(run, task)}
-    kept[task] = {**kept.get(task, {}), name: choice}
+    others = {other: choice for other, choice in kept.get(task, {}).items() if other != name}
+    choice = {"coefficient": coefficient, "knowledge": teachers.source_of_knowledge(run, task)}
+    kept[task] = others if coefficient is None else {**others, name: choice}
     run.folder.mkdir(parents=True, exist_ok=True)
     write_json(run.folder / CHOSEN, kept)
 

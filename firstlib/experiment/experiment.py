@@ -172,8 +172,8 @@ class Experiment:
             listed = f"the stages are {', '.join(known)}; the tasks are {', '.join(self.tasks)}"
             raise UserError(f"stage {name} {task}: {listed}")
         if name == "knowledge":
-            return Path(self.knowledge(task).path).parent  # type: ignore[arg-type]
-        return self.teacher(task) if name == "teacher" else self.student(name, task)  # type: ignore[arg-type]
+            return Path(self.knowledge(task).path).parent
+        return self.teacher(task) if name == "teacher" else self.student(name, task)
 
     # -- answers -----------------------------------------------------------------------------------------------
 

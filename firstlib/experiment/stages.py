@@ -199,7 +199,7 @@ class AnswerInputs:
 
     def content(self) -> dict[str, Any]:
         """Returns what the answers' folder is named after."""
-        optional = {"normalisers": list(self.asking.normalisers)} if self.asking.normalisers else {}
+        optional: dict[str, Any] = {"normalisers": list(self.asking.normalisers)} if self.asking.normalisers else {}
         optional |= {"temperature": self.asking.temperature} if self.asking.temperature != 1 else {}
         return {
             "format": FORMATS["predictions"],

@@ -1,8 +1,9 @@
-"""The temperature explorer: a slider for the coefficient, and what it does to a model's calibration.
+"""What is explored by hand: the temperature, against a model's calibration; and single questions.
 
-`compute(source, state)` is pure: the widget and the report's page show what it returns, and nothing else.
+`compute(source, state)` is pure: the explorer and the report's page show what it returns, and nothing else.
 """
 
+from firstlib.explorer.question_widget import QuestionAsker
 from firstlib.explorer.source import ExperimentSource, ExplorerSource, QuestionText
 from firstlib.explorer.state import State, positions
 from firstlib.explorer.view import ExampleView, View, compute
@@ -12,6 +13,7 @@ __all__ = [
     "ExampleView",
     "ExperimentSource",
     "ExplorerSource",
+    "QuestionAsker",
     "QuestionText",
     "State",
     "TemperatureExplorer",

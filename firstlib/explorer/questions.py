@@ -91,7 +91,8 @@ def ask_all(experiment: Experiment, text: str, choices: Sequence[str]) -> Case:
     question = own_question(experiment.questions(task.test)[0], text, choices)
     _check_words(experiment, question)
     if experiment.settings.data.chat_template:
-        question = in_chat(experiment.tokenizer("student"), question)
+        prompt = in_chat(experiment.tokenizer("student"), question)
+        question = replace(question, prompt=prompt.prompt, lead=question.lead.lstrip())
     found = shares(experiment, task.train, [question])
     return Case(question, {name: of[0] for name, of in found.items()})
 

@@ -6,11 +6,9 @@ from typing import Protocol
 
 from firstlib.evaluation.predictions import Predictions
 from firstlib.experiment import Experiment, coefficients
-from firstlib.runtime.errors import UserError
+from firstlib.runtime.errors import MissingStageError, UserError
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Task
-
-_MISSING = "is missing; run again"  # how a sealed run's error ends if a stage was never computed
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,8 @@ class ExperimentSource:
             sealed.student(self.method, task)
             asked = self.experiment if self._ask else sealed
             found = asked.predictions(self.method, task, task, split)
-        except UserError as error:
-            if str(error).endswith(_MISSING):
-                return None
-            raise
+        except MissingStageError:
+            return None
         return Predictions.joined([found] * self._teachers)
 
     @property

@@ -190,6 +190,8 @@ class TemperatureExplorer(ipywidgets.VBox):
         for name, control in self._named():
             if name != "coefficient" and control.value != getattr(self.state, name):
                 control.value = getattr(self.state, name)
+        if self.state.bin is None:
+            self.bin.index = 0  # ipywidgets takes the value None for no selection, and shows a blank
         self._setting = False
 
     def _rescale(self) -> None:

@@ -32,7 +32,7 @@ from firstlib.metrics.bins import (
 from firstlib.metrics.chance import Interval, NoiseFloor, bootstrap_ece, noise_floor, paired_bootstrap_difference
 from firstlib.metrics.conventions import ece_by_convention
 from firstlib.metrics.proportions import clopper_pearson
-from firstlib.metrics.scores import accuracy, brier, brier_top, confidence_and_correct, nll, trust
+from firstlib.metrics.scores import accuracy, brier, nll, trust
 from firstlib.metrics.selective import Selective, selective_accuracy
 from firstlib.metrics.smooth import smooth_ece
 from firstlib.metrics.sweeps import Sweep, sweep, sweep_probabilities
@@ -48,11 +48,9 @@ __all__ = [
     "accuracy",
     "bootstrap_ece",
     "brier",
-    "brier_top",
     "calibration_refinement",
     "classwise_ece",
     "clopper_pearson",
-    "confidence_and_correct",
     "debiased_ece",
     "ece",
     "ece_by_convention",

@@ -3,22 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from firstlib.metrics.checks import check_correct, check_distributions, check_predictions
-
-
-def confidence_and_correct(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probability of the most probable candidate, and whether that candidate is right.
-
-    Takes probabilities `(N, C)` in [0, 1] and labels `(N,)`, integers 0..C-1; returns confidence `(N,)` and
-    correct `(N,)`, bool. Ties go to the first candidate. Raises ValueError on values outside [0, 1], rows that
-    sum to more than 1, labels outside 0..C-1, or unequal lengths.
-
-    >>> confidence, correct = confidence_and_correct([[0.7, 0.3], [0.4, 0.6]], [0, 0])
-    >>> confidence.tolist(), correct.tolist()
-    ([0.7, 0.6], [True, False])
-    """
-    rows, columns = check_distributions(probabilities, labels)
-    return rows.max(axis=1), rows.argmax(axis=1) == columns
+from firstlib.metrics.checks import check_correct, check_distributions
 
 
 def accuracy(correct: ArrayLike) -> float:
@@ -38,7 +23,8 @@ def trust(accuracy: float, ece: float) -> float:
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Brier score: mean over rows of the squared error summed over classes; 0 is best, 2 is worst.
 
-    Takes and raises what `confidence_and_correct` does. It is not halved: for two classes it is twice the usual
+    Takes probabilities `(N, C)` in [0, 1] and labels `(N,)`, integers 0..C-1. Raises ValueError on values outside
+    [0, 1], rows that sum to more than 1, labels outside 0..C-1, or unequal lengths. It is not halved: for two classes it is twice the usual
     binary score. Brier 1950.
 
     (0.7 - 1)^2 + 0.3^2 = 0.18:
@@ -50,16 +36,10 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     return mean_brier(rows, label_probabilities(rows, columns))
 
 
-def brier_top(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Mean squared error of confidence against correct; 0 is best, 1 is worst. Takes and raises what `ece` does."""
-    confidences, hits = check_predictions(confidence, correct)
-    return float(np.mean((confidences - hits) ** 2))
-
-
 def nll(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood of the right answer, in nats; 0 is best.
 
-    Takes and raises what `confidence_and_correct` does. It is infinite if a right answer has probability exactly
+    Takes and raises what `brier` does. It is infinite if a right answer has probability exactly
     0: nothing is clipped.
 
     >>> nll([[0.5, 0.5], [1.0, 0.0]], [0, 1])

@@ -56,7 +56,7 @@ def sweep_probabilities(
     """Measures make(coefficient) at every coefficient, for any recalibration such as label smoothing.
 
     Takes a function from a coefficient to probabilities `(N, C)` in [0, 1]; T coefficients; labels `(N,)`,
-    integers 0..C-1; the number of equal-width bins. Raises ValueError as `confidence_and_correct` does.
+    integers 0..C-1; the number of equal-width bins. Raises ValueError as `brier` does.
     """
     tried = np.array([float(coefficient) for coefficient in coefficients])
     found = np.array([_measures(make(float(c)), labels, bins) for c in tried]).reshape(len(tried), 4)

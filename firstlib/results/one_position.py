@@ -61,7 +61,6 @@ def one_position(experiment: Experiment, task: Task | None = None, number: int =
     )
 
 
-@torch.inference_mode()
 def hidden_and_head(
     experiment: Experiment, method: str, at: OnePosition, task: Task | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,5 +72,6 @@ def hidden_and_head(
     model = stages.load(students.student_model(run, method), students.student(run, method, task))
     body, head = body_and_head(model)
     ids = torch.tensor([at.before], device=head.weight.device)
-    hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float()
+    with torch.no_grad():
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float()
     return (hidden * logit_form(model)[0]).cpu(), head.weight.detach().float().cpu()

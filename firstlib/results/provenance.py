@@ -84,7 +84,7 @@ def stage_lines(manifests: Sequence[Manifest], methods: Mapping[str, Iterable[st
     models = {folder_name(one): describe(one, methods) for one in manifests}
     lines = []
     for one in manifests:
-        asked = models.get(one["inputs"].get("model") if one["stage"].startswith("predictions-") else None, "")
+        asked = models.get(one["inputs"]["model"], "") if one["stage"].startswith("predictions-") else ""
         whole = f"{describe(one, methods)}, by the {asked}" if asked else describe(one, methods)
         lines.append(StageLine(folder_name(one), whole, one["seconds"], one["bytes"]))
     return lines

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from firstlib.runtime import distributed
-from firstlib.runtime.errors import UserError
+from firstlib.runtime.errors import MissingStageError, UserError
 from firstlib.runtime.files import disk_is_full, write_json
 from firstlib.runtime.hashing import content_hash, file_hash, library_hash
 from firstlib.runtime.progress import steps
@@ -56,7 +56,7 @@ class Artefacts:
             check(final)
             return final
         if self.sealed:
-            raise UserError(f"{final} is missing; run again")
+            raise MissingStageError(f"{final} is missing; run again")
         with _explain_full_disk(final), self._locked(final.name):
             if not distributed.broadcast((final / MANIFEST).is_file()):
                 self._make(stage, key, inputs, make, final, together)

@@ -18,5 +18,9 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+class MissingStageError(UserError):
+    """A stage that a sealed experiment needs is not there."""
+
+
 class StoreError(UserError, ValueError):
     """A knowledge store is incomplete, or not the expected one; the message says what was found and what to do."""

@@ -1,6 +1,6 @@
-"""The README's moving picture: a report's slider, moved from end to end and back to where it was.
+"""Records the README's animation of a report's slider, moved from end to end and back.
 
-Not a test: `make film` runs it on a finished run's report.
+This is not a test: `make film` runs it on a finished run's report.
 """
 
 import io
@@ -14,18 +14,18 @@ from browser.conftest import chromium_path
 
 REPORT = "runs/microworld/seed-0/report.html"
 FILM = "figures/explorer.webp"
-LENGTH = 150  # milliseconds of a picture
-HELD = 1200  # of the first one
-STOPS = 16  # of the slider, from one end to the other
+LENGTH = 150  # milliseconds per picture
+HELD = 1200  # milliseconds of the first one
+STOPS = 16  # positions of the slider, from one end to the other
 MARGIN = 12  # pixels above the slider
 MOST = 700_000  # bytes
-WINDOW = {"width": 940, "height": 3000}  # so high that nothing scrolls
+WINDOW = {"width": 940, "height": 3000}  # so high that the page does not scroll
 
 
 def main(report: str = REPORT, film: str = FILM) -> None:
-    """Records the report and writes the film."""
+    """Records the report and writes the animation."""
     if not Path(report).is_file():
-        raise SystemExit(f"there is no {report}; `make run` writes it, or name another: make film REPORT=...")
+        raise SystemExit(f"{report} is missing; `make run` writes it, or name another: make film REPORT=...")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
         pictures = record(chromium.new_page(viewport=WINDOW), Path(report).resolve().as_uri())
@@ -35,11 +35,11 @@ def main(report: str = REPORT, film: str = FILM) -> None:
     size = Path(film).stat().st_size
     print(f"{film}: {len(pictures)} pictures, {size / 1000:.0f} kB")
     if size > MOST:
-        raise SystemExit(f"{film} has more than {MOST / 1000:.0f} kB: lower STOPS")
+        raise SystemExit(f"{film} exceeds {MOST / 1000:.0f} kB: lower STOPS")
 
 
 def record(page: Page, address: str) -> list[Image.Image]:
-    """Pictures of slider and figure, from where the report opens up, down and back."""
+    """Returns pictures of slider and figure: from the opening position to the right end, to the left end, and back."""
     page.goto(address)
     page.wait_for_selector("html[data-ready=true]")
     last = page.evaluate("explorer.places().length - 1")
@@ -50,7 +50,7 @@ def record(page: Page, address: str) -> list[Image.Image]:
 
 
 def picture(page: Page, place: int) -> Image.Image:
-    """What there is to see with the slider at a place."""
+    """Returns a picture of slider and figure with the slider at a position."""
     page.locator("#coefficient").fill(str(place))
     page.locator("#coefficient").blur()
     top, bottom = (page.locator(name).bounding_box() for name in ("#value", "#view"))

@@ -1,17 +1,17 @@
-"""What a page must show for a view, in words and in plotly's numbers; and how soon."""
+"""What a page must show for a view, as text and as plotly's numbers, and how quickly."""
 
 import math
 from statistics import median
 
 WIDTHS = {"wide": 1280, "narrow": 390}
-PATIENCE = 240_000  # milliseconds for a kernel to start and run a notebook, on a machine that has other work too
+PATIENCE = 240_000  # milliseconds for a kernel to start and to run a notebook, on a busy machine
 SOON = 20_000
-BOUND = 1000  # milliseconds from a move to its figure, on the slowest machine
+BOUND = 1000  # milliseconds from a move of the slider to the new figure
 MOVES = 24
 
-# Whether no cell waits any more, for a kernel hears no slider while it runs one.
+# Whether every cell has run; a kernel ignores the slider while it runs one.
 ALL_RUN = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some((one) => one.textContent.includes('*'))"
-# Milliseconds from each move of the slider to the frame that shows it: half of the moves away, half of them back.
+# Milliseconds from each move of the slider to the frame that shows it; the second half of the moves goes back.
 REDRAWN = """async ([figure, slider, moves]) => {
   const [plot, hand, times] = [document.querySelector(figure), document.querySelector(slider), []];
   const here = () => Number(plot.data.find((one) => one.name === 'ECE here').x[0]);
@@ -37,7 +37,7 @@ REDRAWN = """async ([figure, slider, moves]) => {
 
 
 def redraw(page, figure, slider):
-    """Moves the slider there and back, and tells how long the figure takes to follow."""
+    """Moves the slider there and back, and returns a line with the time that the figure takes to follow."""
     times = page.evaluate(REDRAWN, [figure, slider, MOVES])
     assert len(times) == MOVES
     assert median(times) < BOUND
@@ -45,7 +45,7 @@ def redraw(page, figure, slider):
 
 
 def run_all(page, address):
-    """Opens a notebook in JupyterLab and runs its cells, as far as the explorer and beyond."""
+    """Opens a notebook in JupyterLab, runs all cells, and waits until the explorer is shown."""
     page.goto(address)
     page.locator(".jp-Notebook h1").first.wait_for(timeout=PATIENCE)
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=PATIENCE)
@@ -56,7 +56,7 @@ def run_all(page, address):
 
 
 def click_bin(page, plot, at):
-    """Clicks the diagram at a confidence, in the middle of its height."""
+    """Clicks the diagram at a confidence, at half its height."""
     area = page.locator(f"{plot} .nsewdrag[data-subplot=xy]").first
     area.scroll_into_view_if_needed()
     box = area.bounding_box()
@@ -64,12 +64,12 @@ def click_bin(page, plot, at):
 
 
 def told(view):
-    """The measures as they are written."""
+    """Returns a view's measures as the explorer writes them."""
     found = view.measures
-    whole = {name: f"{getattr(found, name):.2%}" for name in ("ece", "smooth_ece", "accuracy", "trust")}
-    return {**whole, "nll": "none" if math.isnan(found.nll) else f"{found.nll:.4f}", "brier": f"{found.brier:.4f}"}
+    percents = {name: f"{getattr(found, name):.2%}" for name in ("ece", "smooth_ece", "accuracy", "trust")}
+    return {**percents, "nll": "none" if math.isnan(found.nll) else f"{found.nll:.4f}", "brier": f"{found.brier:.4f}"}
 
 
 def nulls(values):
-    """Numbers as JSON has them: null where there is none."""
+    """Returns numbers as JSON has them, with None instead of nan."""
     return [None if math.isnan(value) else float(value) for value in values]

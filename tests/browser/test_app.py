@@ -59,5 +59,5 @@ def test_the_app_follows_its_slider_and_shows_no_code(watched, app, experiment, 
     assert page.locator(".jupyter-widgets .js-plotly-plot").count() == 1
     assert page.locator(".jp-CodeCell .jp-InputArea").count() == 0
     assert "TemperatureExplorer(" not in page.locator("body").inner_text()
-    page.locator("h2", has_text="Move it").evaluate("one => one.scrollIntoView()")
+    page.locator(".widget-hslider").evaluate("one => one.scrollIntoView()")
     page.screenshot(path=pictures / "app-wide.png")

@@ -1,4 +1,4 @@
-"""A data set whose every text would run, if anything took it for markup: it is shown as text wherever it is shown."""
+"""Data whose every text contains markup that would run: reports, notebooks and cards show it as text."""
 
 import json
 from html import unescape
@@ -8,7 +8,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from browser.shown import SOON, click_bin, run_all
-from firstlib.experiment.experiment import Experiment
+from firstlib import Experiment
 from firstlib.results.export import export_student
 from firstlib.results.report import write_report
 
@@ -24,13 +24,13 @@ CHOICES = [
     f"<b onmouseover={RUN}>bold</b><br>",
 ]
 NAME = f'"><img src=x onerror={RUN}>'
-# What markup of the data would leave behind in a page; our own figures have none of it.
+# Elements that markup in the data would create; a report has none of its own.
 PLANTED = "img[src=x], svg[onload], b[onmouseover], [href^='javascript:'], iframe, .js-plotly-plot a"
 
 
 @pytest.fixture(scope="session")
 def hostile(browser, bytes_folder, tmp_path_factory):
-    """A run on such a data set, as a user would bring it."""
+    """A run on such a data set in a user's own file."""
     folder = tmp_path_factory.mktemp("hostile")
     rows = [
         {"id": f"{number}{NAME}", "question": f"{number} {QUESTION}", "choices": CHOICES, "answer": "abcd"[number % 4]}
@@ -56,8 +56,8 @@ def check_unharmed(page):
     assert page.locator(PLANTED).count() == 0
 
 
-def check_told(text):
-    """Whether the words are there, letter by letter."""
+def check_texts(text):
+    """Checks that question and choices are shown, character by character."""
     assert QUESTION in text
     for choice in CHOICES:
         assert choice in text
@@ -72,7 +72,7 @@ def test_a_report_shows_hostile_text_as_text(watched, hostile):
     filled = page.evaluate("explorer.cell()[3]")
     for chosen in filled:
         page.select_option("#bin", value=str(chosen))
-        check_told(page.locator("#questions").inner_text())
+        check_texts(page.locator("#questions").inner_text())
     assert NAME in page.locator("#questions h3").first.inner_text()
     click_bin(page, "#view", (filled[0] + 0.5) / 10)
     for plot in page.locator(".plot").all():
@@ -94,19 +94,19 @@ def test_a_notebook_shows_hostile_text_as_text(watched, lab, hostile):
     bins = page.locator(".widget-dropdown").filter(has_text="bin").last.locator("select")
     bins.select_option(index=int(filled) + 1)
     page.locator("[data-row]").first.wait_for(timeout=SOON)
-    check_told(page.locator("[data-row]").first.inner_text())
+    check_texts(page.locator("[data-row]").first.inner_text())
     assert NAME in page.locator("[data-row] b").first.inner_text()
     check_unharmed(page)
 
 
 def test_a_model_card_shows_hostile_text_as_text(watched, hostile, tmp_path):
-    """As far as a reader of Markdown that lets all HTML through."""
+    """The card is rendered by a Markdown reader that lets all HTML through."""
     folder = export_student(hostile, "first", "own", tmp_path / "student")
     text = (folder / "README.md").read_text().split("---\n", 2)[2]
     (folder / "card.html").write_text(MarkdownIt("commonmark").enable("table").render(text))
     page = watched()
     page.goto((folder / "card.html").as_uri())
-    said = unescape(page.locator("body").inner_text())
+    shown = unescape(page.locator("body").inner_text())
     for choice in CHOICES:
-        assert choice in said
+        assert choice in shown
     check_unharmed(page)

@@ -1,4 +1,4 @@
-"""The report from disk, with the network off: its explorer says what `compute` says."""
+"""The report, opened from disk without a network: its explorer shows the numbers of `compute`."""
 
 import pytest
 
@@ -7,6 +7,8 @@ from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.explorer.measures import MEASURES
+from firstlib.results.report.findings import collect
+from firstlib.results.report.page import contents, filled
 
 
 @pytest.fixture
@@ -25,16 +27,16 @@ def source(experiment):
     return ExperimentSource(experiment, ask=False)
 
 
-# The numbers of answers that can be seen below the diagram's bars.
+# The visible numbers of answers below the diagram's bars.
 COUNTS = """() => [...document.querySelectorAll('#view .subplot.xy .bartext')]
   .filter((one) => one.getBoundingClientRect().width > 0).map((one) => one.textContent)"""
 
 
 def check(page, source, state):
-    """The numbers in words and the numbers that are drawn."""
+    """Compares the page's texts and its figure with a state's view."""
     view = compute(source, state)
-    said = {name: page.locator(f"[data-measure={name}]").inner_text() for name in told(view)}
-    assert said == told(view)
+    shown = {name: page.locator(f"[data-measure={name}]").inner_text() for name in told(view)}
+    assert shown == told(view)
     drawn = page.evaluate("document.getElementById('view').data.map(({name, x, y}) => [name, x, y])")
     by_name = {name: (x, y) for name, x, y in drawn}
     assert page.evaluate(COUNTS) == [str(count) for count in view.reliability.count if count]
@@ -45,6 +47,25 @@ def check(page, source, state):
         label = {"ece": "ECE", "smooth_ece": "smooth ECE", "nll": "NLL", "brier": "Brier", "trust": "Trust"}[name]
         assert by_name[f"best {label}"][0] == nulls([view.curves.best(name)])
         assert by_name[f"{label} here"][1] == pytest.approx(nulls([getattr(view.measures, name)]), abs=1e-5)
+
+
+def test_other_measures_and_stages_are_listed(opened, experiment):
+    page = opened()
+    assert page.locator("#others tbody tr").count() == 2 * len(experiment.methods)
+    assert page.locator("#others caption, #others h3").all_inner_texts() == ["ECE by other libraries' conventions"]
+    stages = page.locator("#pipeline tbody tr td:first-child").all_inner_texts()
+    assert f"student on CSQA: Eq. 4, c = {experiment.coefficient('csqa'):g} (FIRST)" in stages
+
+
+def test_a_report_without_a_temperature_has_no_explorer(watched, experiment, tmp_path):
+    plain = experiment.change(methods={"fine-tune": {"learns": "answers"}})
+    path = tmp_path / "report.html"
+    path.write_text(filled(contents(*collect(plain))), encoding="utf-8")
+    page = watched(offline=True)
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=true]")
+    assert "nothing to explore" in page.locator("#explorer").inner_text()
+    assert page.locator(".plot svg.main-svg").count() >= 5
 
 
 def test_the_reports_explorer_follows_its_controls(opened, source):
@@ -108,7 +129,7 @@ def test_the_figure_follows_the_slider_at_once(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_report_fits_a_phone_and_a_desk(opened, pictures, width, scheme):
+def test_the_report_fits_narrow_and_wide_windows(opened, pictures, width, scheme):
     page = opened(WIDTHS[width], color_scheme=scheme)
     page.select_option("#bin", index=5)
     page.wait_for_timeout(300)

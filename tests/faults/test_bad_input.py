@@ -102,7 +102,7 @@ SETTINGS = {
     "no epochs": ("training.epochs=0", r"training\.epochs: .*greater than 0, not 0"),
     "a negative size": ("sizes.validation=-3", r"sizes\.validation: .*greater than 0, not -3"),
     "one token": ("knowledge.k=1", r"knowledge\.k: .*greater than 1, not 1"),
-    "a share above one": ("data.max_unusable=2", r"data\.unusable: .*less than or equal to 1, not 2"),
+    "a share above one": ("data.max_unusable=2", r"data\.max_unusable: .*less than or equal to 1, not 2"),
     "a momentum of one": ("training.adam_beta2=1", r"training\.adam_beta2: .*less than 1, not 1"),
     "a rate that is no number": (
         "training.student_learning_rate=.nan",
@@ -110,7 +110,7 @@ SETTINGS = {
     ),
     "a rate that is no number in letters": ("training.student_learning_rate=nan", "finite number, not 'nan'"),
     "an infinite rate": ("training.teacher_learning_rate=.inf", "teacher_learning_rate: .*finite number, not inf"),
-    "an infinite coefficient": ("recalibration.coefficient=.inf", r"recalibration\.coefficient: .*finite number"),
+    "an infinite coefficient": ("methods.first.coefficient=.inf", r"methods\.first\.coefficient.*finite number"),
     "an infinite temperature": ("knowledge.temperatures=[1.0, .inf]", r"knowledge\.temperatures\.1: .*finite number"),
     "a trillion questions": ("sizes.train=1000000000000", r"sizes\.train: .*equal to 10000000, not 1000000000000"),
     "a billion threads": ("threads=1000000000", r"threads: .*equal to 4096"),
@@ -130,7 +130,7 @@ SETTINGS = {
         r"columns\.0\.train: .*'csqa', .*not 'trivia'",
     ),
     "a tail where the student has no mass": (
-        "distillation={student: renormalised, tail: ghost}",
+        "methods.first={learns: top-k, student: renormalised, tail: ghost}",
         "renormalised student has no mass where tail: ghost",
     ),
     "an object of python": ("training.epochs=!!python/object:os.system x", "not readable as YAML"),
@@ -230,7 +230,7 @@ VERBS = {
     "a stage of a task not trained on": (("stage", "teacher", "obqa", *SMOKE), "the tasks are csqa, boolq, alpaca"),
     "an export over other files": (
         ("export", "first", "csqa", "--to", "PLACE/foreign", *SMOKE),
-        "foreign: it holds something else than an earlier export; name another folder",
+        "foreign: it holds other files than an earlier export's; name another folder",
     ),
     "an export onto a file": (
         ("export", "first", "csqa", "--to", "PLACE/file", *SMOKE),

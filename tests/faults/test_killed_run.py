@@ -50,7 +50,7 @@ def stopped(tmp_path_factory):
 def test_ctrl_c_says_how_to_go_on(stopped):
     _, code, said = stopped
     assert code == 130
-    assert "the same command goes on from there" in said
+    assert "finished stages are kept, and the same command resumes" in said
     assert "Traceback" not in said
 
 

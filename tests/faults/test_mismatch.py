@@ -11,8 +11,9 @@ from test_imports import responses, written
 from transformers import AutoTokenizer
 
 from firstlib import Experiment
-from firstlib.experiment import experiment
+from firstlib.experiment import stages
 from firstlib.experiment.import_logprobs import import_knowledge
+from firstlib.knowledge import Origin
 from firstlib.knowledge.servers.logprobs import Rules
 from firstlib.results.verify import verify
 from firstlib.runtime import artefacts
@@ -64,7 +65,7 @@ def imported(home, tmp_path_factory):
     """What a teacher behind an interface said to the test questions."""
     plain = Experiment(str(home / "own.yaml"), run_folder=str(tmp_path_factory.mktemp("runs")))
     file = written(home / "answers.jsonl", responses(plain, "own", "test"))
-    import_knowledge(plain, file, "own", "test", home / "stores", Rules(5, shared_ids=True))
+    import_knowledge(plain.run, file, "own", "test", home / "stores", Rules(5, shared_ids=True))
     return home / "stores"
 
 
@@ -182,7 +183,7 @@ def test_a_new_format_of_the_store_is_a_new_store(opened, monkeypatch):
     old = opened()
     old.knowledge("own")
     before = contents(old.folder)
-    monkeypatch.setattr(experiment.Origin, "__init__", of_format_3(experiment.Origin.__init__))
+    monkeypatch.setattr(Origin, "__init__", of_format_3(Origin.__init__))
     new = opened()
     assert new.knowledge("own").origin.format == 3
     assert len(list(new.folder.glob("knowledge-own-train-top5-*"))) == 2
@@ -249,7 +250,7 @@ def test_results_that_cannot_be_read_are_named(run, content):
 
 def test_answers_of_another_format_are_missing_and_not_made(run, monkeypatch):
     before = contents(run().folder)
-    monkeypatch.setitem(experiment.FORMATS, "predictions", 0)
+    monkeypatch.setitem(stages.FORMATS, "predictions", 0)
     with pytest.raises(UserError, match=r"predictions-.* is missing; run again"):
         verify(run())
     assert contents(run().folder) == before

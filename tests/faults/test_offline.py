@@ -11,15 +11,15 @@ def refuse(*arguments, **named):
     asked.append(arguments)
     raise OSError("no network in this test")
 socket.getaddrinfo = socket.socket.connect = refuse
-from firstlib import models
-from firstlib.errors import UserError
-from firstlib.experiment import Experiment
-from firstlib.settings import Model
+from firstlib import Experiment
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 Experiment(sys.argv[1], run_folder=sys.argv[2]).predictions("first", "csqa", "csqa")
 hub = {"data__source": "hub", "columns": [{"setting": "in-domain", "train": "csqa", "test": ["csqa"]}]}
 for load in (
-    lambda: models.load_base(Model(base="meta-llama/Llama-2-7b-hf")),
-    lambda: models.base_identity(Model(base="meta-llama/Llama-2-7b-hf")),
+    lambda: loading.load_base(Model(base="meta-llama/Llama-2-7b-hf")),
+    lambda: loading.base_identity(Model(base="meta-llama/Llama-2-7b-hf")),
     lambda: Experiment(sys.argv[1], run_folder=sys.argv[2]).change(**hub).questions("csqa"),
 ):
     try:

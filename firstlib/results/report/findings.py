@@ -49,7 +49,7 @@ class Findings:
     answers: dict[str, Predictions]
     others: dict[str, OtherMeasures]
     coverage: np.ndarray
-    searches: dict[Task, Search]
+    searches: dict[str, Search]
     effects: tuple[dict[str, np.ndarray], dict[str, float]]
     case: Case | None
     explorer: dict[str, Any] | None
@@ -94,7 +94,7 @@ def _findings(experiment: Experiment) -> Findings:
         answers=answers,
         others={name: other_measures(found, settings.measures) for name, found in answers.items()},
         coverage=_coverage(experiment),
-        searches={one: experiment.search(one) for one in experiment.tasks} if settings.recalibrated else {},
+        searches={str(one): experiment.search(one) for one in experiment.tasks} if settings.recalibrated else {},
         effects=seeds.coefficient_effects(),
         case=cases.case(experiment, task) if experiment.run.data.has_candidates(task) else None,
         explorer=_explorer(experiment) if settings.recalibrated else None,

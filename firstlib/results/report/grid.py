@@ -138,10 +138,11 @@ def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...])
 
 
 def _scores(found: Predictions, reading: Reading) -> Scores:
-    rows = found.shares() if reading == "candidates" else found.probabilities
+    shares = found.shares()
+    rows = shares if reading == "candidates" else found.probabilities
     possible = rows[np.arange(len(rows)), found.answer] > 0
     likelihood = nll(rows[possible], found.answer[possible]) if possible.any() else float("nan")
-    return Scores(accuracy(found.correct()), likelihood, brier(rows, found.answer), int((~possible).sum()))
+    return Scores(accuracy(found.correct()), likelihood, brier(shares, found.answer), int((~possible).sum()))
 
 
 def _intervals(diagrams: Sequence[Reliability]) -> Iterator[Ends]:

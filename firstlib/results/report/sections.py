@@ -21,9 +21,9 @@ READINGS = {
     "vocabulary": "the predicted candidate's probability in the whole vocabulary",
 }
 INTERVALS = (
-    "Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a bootstrap interval for "
-    "ECE. Trust is accuracy minus ECE. <i>Paper</i> is accuracy / ECE / Trust in the paper's Table 1, the mean over its "
-    "three model families."
+    "Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a bootstrap interval "
+    "for ECE. Trust is accuracy minus ECE. <i>Paper</i> is accuracy / ECE / Trust in the paper's Table 1, the mean "
+    "over its three model families."
 )
 SMALL = (
     " Those models are thousands of times larger than a microworld's and answer real questions: compare the pattern, "
