@@ -48,7 +48,7 @@ def questions(count: int) -> list[Question]:
 def ours(source: Source, asked: list[Question]) -> Ask:
     """Gives the predicted candidates `(N,)`."""
     model, tokenizer = source(), load_tokenizer(BASE)
-    return lambda: asking.ask(model, tokenizer, asked, batch=BATCH).predicted()
+    return lambda: asking.ask(model, tokenizer, asked, asking.Asking(batch_size=BATCH)).predicted()
 
 
 def harness(source: Source, asked: list[Question]) -> Ask:

@@ -40,7 +40,7 @@ def larger() -> tuple[torch.nn.Module, list[Encoded], int]:
     return LlamaForCausalLM(config), [Encoded(str(i), row, 48) for i, row in enumerate(rows)], 32_000
 
 
-def lessons(examples: list[Encoded], vocabulary: int) -> list[Targets]:
+def soft(examples: list[Encoded], vocabulary: int) -> list[Targets]:
     """Each example with a teacher's top 5 at its response positions."""
     rng = np.random.default_rng(0)
     found = []
@@ -96,7 +96,7 @@ def padded(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
 def work_of(make: Make, batch: int, taught: bool) -> Work:
     """An epoch of `STEPS` steps; the figure is a step's time."""
     model, examples, vocabulary = make()
-    settings, made = Training(epochs=1, global_batch_size=batch), lessons(examples, vocabulary)
+    settings, made = Training(epochs=1, global_batch_size=batch), soft(examples, vocabulary)
 
     def run() -> None:
         if taught:

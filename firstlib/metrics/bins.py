@@ -153,9 +153,10 @@ def calibration_refinement(
 ) -> BrierSplit:
     """Splits the top-label Brier score into calibration and refinement.
 
-    Takes and raises what `ece` does; returns three terms that sum to the score, mean (confidence - correct)^2. `calibration` is the bins'
-    mean squared gap, which recalibration can remove. `refinement` is the bins' mean accuracy * (1 - accuracy),
-    which recalibration cannot remove: it falls only if a model separates right answers from wrong ones better.
+    Takes and raises what `ece` does; returns three terms that sum to the score, the mean of (confidence - correct)^2.
+    `calibration` is the bins' mean squared gap, which recalibration can remove. `refinement` is the bins' mean
+    accuracy * (1 - accuracy), which recalibration cannot remove: it falls only if a model separates right answers from
+    wrong ones better.
     `remainder` comes from the variation within bins; it has either sign, and is 0 if all confidences of a bin
     are equal. DeGroot and Fienberg 1983.
     """

@@ -24,8 +24,8 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Brier score: mean over rows of the squared error summed over classes; 0 is best, 2 is worst.
 
     Takes probabilities `(N, C)` in [0, 1] and labels `(N,)`, integers 0..C-1. Raises ValueError on values outside
-    [0, 1], rows that sum to more than 1, labels outside 0..C-1, or unequal lengths. It is not halved: for two classes it is twice the usual
-    binary score. Brier 1950.
+    [0, 1], rows that sum to more than 1, labels outside 0..C-1, or unequal lengths. The score is not halved:
+    for two classes it is twice the usual binary score. Brier 1950.
 
     (0.7 - 1)^2 + 0.3^2 = 0.18:
 
@@ -39,8 +39,8 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
 def nll(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood of the right answer, in nats; 0 is best.
 
-    Takes and raises what `brier` does. It is infinite if a right answer has probability exactly
-    0: nothing is clipped.
+    Takes and raises what `brier` does. It is infinite if a right answer has probability exactly 0: nothing is
+    clipped.
 
     >>> nll([[0.5, 0.5], [1.0, 0.0]], [0, 1])
     inf

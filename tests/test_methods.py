@@ -1,0 +1,173 @@
+"""A method is data: one entry in a preset's YAML, and it is found everywhere."""
+
+import json
+from io import StringIO
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from firstlib import Experiment, figures, metrics
+from firstlib.cli.commands import app
+from firstlib.experiment import coefficients, students, teachers
+from firstlib.explorer import starting
+from firstlib.results import seeds, table, tables
+from firstlib.results.comparison import compare
+from firstlib.results.export import export_student
+from firstlib.results.report import write_report
+from firstlib.results.verify import verify
+
+NEW = "softer"  # known to no line of the library
+METHODS = f"""
+methods:
+  fine-tune: {{learns: answers}}
+  {NEW}: {{learns: top-k, map: logit-temperature, coefficient: validation-nll, afterwards: student-temperature}}
+"""
+
+
+@pytest.fixture(scope="module")
+def preset(tiny_preset_file, tmp_path_factory):
+    path = tmp_path_factory.mktemp("methods") / "mine.yaml"
+    path.write_text(tiny_preset_file.read_text() + METHODS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def experiment(preset):
+    made = Experiment(str(preset), run_folder=str(preset.parent / "runs"))
+    made.results()
+    return made
+
+
+def test_results_hold_it(experiment):
+    content = json.loads((experiment.folder / "results.json").read_text())
+    assert {row["method"] for row in content["rows"]} == {"teacher", "fine-tune", NEW}
+    assert content["methods"][NEW]["settings"]["map"] == "logit-temperature"
+    assert content["coefficients"] == content["methods"][NEW]["coefficients"]
+    assert all(value > 0 for value in content["methods"][NEW]["temperatures"].values())
+
+
+def test_tables_show_it(experiment):
+    assert NEW in table.of_rows(experiment.rows()).frame().index
+    assert NEW in table.of_rows(experiment.rows()).markdown()
+    assert NEW in set(tables.uncertainty(experiment)["method"])
+    assert tables.method_data(experiment).loc[NEW, "coefficient"] == "validation-nll"
+    console = Console(width=80, file=StringIO())
+    console.print(table.of_comparison(compare(experiment)).terminal())
+    assert NEW in console.file.getvalue()
+
+
+def test_every_figure_of_methods_draws_it(experiment):
+    task = experiment.main_task
+    found = {name: experiment.predictions(name, task, task) for name in experiment.methods}
+    drawn = [
+        figures.trust_plane(experiment.rows()),
+        figures.reliability_diagrams({name: one.reliability() for name, one in found.items()}),
+        figures.losses({name: experiment.losses(name, task) for name in experiment.settings.methods}),
+        figures.rank_probabilities({name: one.by_rank() for name, one in found.items()}),
+        figures.selective_accuracy(
+            {name: metrics.selective_accuracy(one.confidence(), one.correct()) for name, one in found.items()}
+        ),
+    ]
+    assert all(NEW in figure.to_json() for figure in drawn)
+
+
+def test_the_explorer_opens_on_it(experiment):
+    state = starting(experiment)
+    assert state.kind == "logit-temperature"
+    assert state.coefficient == experiment.coefficient(experiment.main_task, NEW)
+
+
+def test_the_report_lists_it(experiment):
+    page = write_report(experiment).read_text()
+    assert page.count(NEW) > 2
+
+
+def test_its_card_says_what_it_is(experiment, tmp_path):
+    card = (export_student(experiment, NEW, experiment.main_task, tmp_path / "student") / "README.md").read_text()
+    assert "logit-temperature" in card
+    temperature = students.student_temperature(experiment.run, NEW, experiment.main_task)
+    assert f"{temperature:g}"[:4] in card
+
+
+def test_the_command_line_makes_exports_and_shows_it(experiment, preset, tmp_path):
+    run = CliRunner()
+    options = ["--preset", str(preset), "--runs", str(preset.parent / "runs")]
+    for words in (["stage", NEW, "csqa"], ["export", NEW, "csqa", "--to", str(tmp_path / "out")], ["table"]):
+        done = run.invoke(app, [*words, *options])
+        assert done.exit_code == 0, done.output
+    assert NEW in done.output
+
+
+def test_verify_finds_a_changed_number_of_it(experiment):
+    assert verify(experiment) > 50
+
+
+def test_methods_that_differ_afterwards_share_their_student(experiment):
+    changed = experiment.change(methods__plain={"learns": "top-k", "map": "logit-temperature"})
+    c = experiment.coefficient("csqa", NEW)
+    changed = changed.change(methods__plain__coefficient=c)
+    assert changed.student("plain", "csqa") == experiment.student(NEW, "csqa")
+    plain, tempered = (changed.predictions(name, "csqa", "csqa") for name in ("plain", NEW))
+    np.testing.assert_array_equal(plain.predicted(), tempered.predicted())
+    temperature = students.student_temperature(experiment.run, NEW, "csqa")
+    power = plain.shares() ** (1 / temperature)
+    np.testing.assert_allclose(tempered.shares(), power / power.sum(1, keepdims=True), rtol=1e-3)
+
+
+def test_a_student_temperature_does_not_raise_validation_nll(experiment):
+    changed = experiment.change(**{f"methods__{NEW}__afterwards": None})
+    before, after = (one.predictions(NEW, "csqa", "csqa", "validation") for one in (changed, experiment))
+    assert metrics.nll(after.shares(), after.answer) <= metrics.nll(before.shares(), before.answer) + 1e-6
+
+
+# -- cross-fitted and exact --------------------------------------------------------------------------------------
+
+
+def test_no_example_is_answered_by_a_teacher_that_was_trained_on_it(experiment):
+    run, folds = experiment.run, 3
+    examples = experiment.run.data.encoded("csqa", "train", "teacher")
+    by_fold = {example.id: teachers.fold_of(example.id, folds) for example in examples}
+    store = teachers.cross_fitted_knowledge(run, "csqa", folds)
+    assert {item.example_id for item in store} == set(by_fold)
+    for fold in range(folds):
+        part = teachers._knowledge_of_fold(run, "csqa", fold, folds)
+        assert {item.example_id for item in part} == {name for name, of in by_fold.items() if of == fold}
+        for item in part:
+            np.testing.assert_array_equal(store[item.example_id].probabilities, item.probabilities)
+        trained = json.loads((teachers.fold_teacher(run, "csqa", fold, folds) / "manifest.json").read_text())
+        assert trained["inputs"]["data"] == {
+            "all": run.data.hash("csqa", "train"),
+            "without fold": fold,
+            "folds": folds,
+        }
+
+
+def test_cross_fitted_students_search_on_all_fold_teachers_answers(experiment):
+    method = {"learns": "top-k", "knowledge": "cross-fitted", "folds": 3, "map": "temperature"}
+    changed = experiment.change(methods__crossed=method)
+    asked = coefficients.target_answers(changed.run, changed.settings.methods["crossed"], "csqa", "validation")
+    assert len(asked) == 3 * len(experiment.questions("csqa", "validation"))
+    assert changed.student("crossed", "csqa") != experiment.student(NEW, "csqa")
+    assert 0 < changed.coefficient("csqa", "crossed") <= 1
+
+
+def test_an_exact_temperature_is_one_of_those_stored(experiment):
+    changed = experiment.change(
+        knowledge__temperatures=(1.0, 1.5, 2.0),
+        methods__exact={"learns": "top-k", "map": "exact-temperature", "tail": "ghost"},
+    )
+    search = changed.search("csqa", "exact")
+    assert search.coarse[:, 0].tolist() == [1.0, 1.5, 2.0]
+    inputs = students.student_inputs(changed.run, "exact", "csqa").targets
+    item = next(iter(inputs.store))
+    expected = item.at_temperature(inputs.coefficient, (1.0, 1.5, 2.0))
+    np.testing.assert_allclose(expected.sum(1) <= 1 + 1e-6, True)
+    assert changed.student("exact", "csqa").is_dir()
+
+
+def test_the_kept_seeds_take_the_presets_further_methods(experiment):
+    changed = experiment.change(beyond={"other": {"learns": "top-k"}})
+    assert [row["method"] for row in seeds.beyond(changed)["rows"]] == [NEW, "other"]
+    assert "other" not in changed.methods
