@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab plan app audit fuzz lint bench notebooks settings-docs rates seeds real base-models real-base-models constraints clean
+.PHONY: help run test test-quick lab plan app audit fuzz lint bench notebooks settings-docs rates seeds real base-models real-base-models constraints clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +14,12 @@ help: ## list these verbs
 run: .venv/installed ## the whole of FIRST, end to end (PRESET=microworld SEED=0)
 	@$(FIRST) run --preset $(PRESET) --seed $(SEED)
 
-test: .venv/installed-test ## every test
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache >/dev/null && $(BIN)/python -m pytest
+test: .venv/installed-test ## every test: two at a time, then those that need the machine to themselves
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest -n 2 -m "not alone" && $(BIN)/python -m pytest -m alone
+
+test-quick: .venv/installed-test ## the tests that take no more than a few seconds, for the work between
+	@$(BIN)/ruff check . && $(BIN)/lint-imports --no-cache >/dev/null && $(BIN)/python -m pytest -n 2 -m "not alone and not slow"
 
 lab: .venv/installed ## JupyterLab on the notebooks, on this machine only
 	@$(FIRST) lab

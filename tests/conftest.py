@@ -1,6 +1,7 @@
 """A tiny Llama with random weights and the microworld's words, in a folder as the hub would have it."""
 
 import shutil
+import time
 
 import pytest
 import torch
@@ -104,3 +105,46 @@ def smoke(tmp_path_factory):
     done = first("run", "--preset", "smoke", "--runs", str(runs))
     assert done.returncode == 0, done.stderr
     return runs, done.stdout
+
+
+# -- how tests are spread over processes -------------------------------------------------------------------------
+
+SHARED = ("smoke",)  # session fixtures that take half a minute: tests that use one run in one process
+PAUSE = 20  # seconds between two lines on what is left
+
+
+def pytest_collection_modifyitems(items):
+    """A file's tests stay together, because they share what the file's fixtures make."""
+    for item in items:
+        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+        if shared:
+            item.add_marker(pytest.mark.slow)
+
+
+class TimeLeft:
+    """Says every few seconds how many tests are done and how long the rest will take."""
+
+    def __init__(self, reporter):
+        self.reporter, self.started, self.told, self.done, self.total = reporter, time.monotonic(), 0.0, 0, 0
+
+    def pytest_collection_finish(self, session):
+        self.total = max(self.total, len(session.items))
+
+    def pytest_xdist_node_collection_finished(self, node, ids):
+        self.total = max(self.total, len(ids))
+
+    def pytest_runtest_logfinish(self):
+        self.done += 1
+        spent = time.monotonic() - self.started
+        if self.total and spent - self.told > PAUSE:
+            self.told = spent
+            left = spent / self.done * (self.total - self.done)
+            self.reporter.write_line(f"\n{self.done} of {self.total} tests, some {left / 60:.1f} minutes left")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(TimeLeft(reporter), "time-left")

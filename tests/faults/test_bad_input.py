@@ -279,6 +279,7 @@ def test_a_bad_call_is_named(refused, given, told):
     ],
     ids=["setting", "preset", "seed", "no run"],
 )
+@pytest.mark.slow
 def test_a_process_of_its_own_says_one_line_too(arguments, tmp_path):
     command = [sys.executable, "-m", "firstlib.cli", *arguments, "--runs", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

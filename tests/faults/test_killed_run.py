@@ -11,6 +11,8 @@ import time
 import psutil
 import pytest
 
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
 KILLS = 20
 LONGEST = 9.0  # seconds that a try is given; a notebook's kernel alone takes a few to begin
 

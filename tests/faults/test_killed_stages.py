@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 import work
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 PRESET = """
 columns: [{{setting: in-domain, train: csqa, test: [csqa]}}]

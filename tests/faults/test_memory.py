@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
 ALLOWANCE = 4  # MiB above what the same work takes on very little
 # glibc gives memory back at once, and there are no threads with heaps and stacks: what is then held is what is in use.
 PLAIN = {

@@ -7,7 +7,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_imports import responses, written
+from served_answers import responses, written
 from transformers import AutoTokenizer
 
 from firstlib import Experiment

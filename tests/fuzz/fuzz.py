@@ -13,7 +13,8 @@ def main(name, *options):
     """Fuzzes one target, from its seeds and words."""
     import atheris  # here, and not before: who only looks at this module may not have it
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' own helpers
+    tests = Path(__file__).resolve().parents[1]
+    sys.path[:0] = [str(tests), str(tests / "knowledge")]  # the tests' own helpers
     with atheris.instrument_imports(include=["firstlib", "yaml", "json"]):
         from targets import SEEDS, TARGETS, WORDS
 

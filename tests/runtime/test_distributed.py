@@ -95,6 +95,8 @@ def test_a_notebook_starts_processes_too(both, tiny_preset_file, tmp_path):
     script = f"""
 from accelerate import notebook_launcher
 
+pytestmark = pytest.mark.slow
+
 def train():
     from firstlib.experiment import Experiment
     Experiment({str(tiny_preset_file)!r}, run_folder={str(tmp_path)!r}).stage("knowledge", "csqa")

@@ -1,12 +1,11 @@
 """A teacher behind an interface: its answers become a run's knowledge, and students learn from it."""
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
+from served_answers import responses, written
 
 from firstlib import Experiment
 from firstlib.evaluation.asking import follow
@@ -14,27 +13,6 @@ from firstlib.experiment.import_logprobs import import_knowledge
 from firstlib.knowledge.servers.logprobs import Rules
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
-
-
-def responses(experiment, task, split, skip=0):
-    """What a server with vLLM's `prompt_logprobs` would say, by the tiny teacher itself."""
-    model, tokenizer = loading.load_base(experiment.settings.teacher).eval(), experiment.tokenizer()
-    for example in experiment.run.data.encoded(task, split)[skip:]:
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
-        logs = logits.log_softmax(-1)[:-1]
-        told = [{*row, token} for row, token in zip(logs.topk(6).indices.tolist(), example.token_ids[1:], strict=True)]
-        places = [None] + [
-            {str(i): {"logprob": float(log[i]), "decoded_token": tokenizer.decode([i])} for i in ids}
-            for log, ids in zip(logs, told, strict=True)
-        ]
-        choice = {"prompt_token_ids": example.token_ids, "prompt_logprobs": places}
-        yield {"custom_id": example.id, "choices": [choice]}
-
-
-def written(path, lines):
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
 
 
 @pytest.fixture
