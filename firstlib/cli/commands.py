@@ -164,7 +164,7 @@ def import_logprobs(
     """Import a served teacher's log-probabilities (OpenAI's or vLLM's JSONL) into a knowledge store."""
     from firstlib.experiment import Experiment
     from firstlib.experiment.import_logprobs import import_knowledge
-    from firstlib.knowledge.servers.logprobs import Rules
+    from firstlib.knowledge.servers.matching import Rules
 
     experiment = Experiment(preset, seed, overrides=tuple(set or ()))
     rules = Rules(

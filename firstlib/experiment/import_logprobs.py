@@ -7,7 +7,8 @@ from pathlib import Path
 
 from firstlib.experiment import summary, teachers
 from firstlib.experiment.run import Run
-from firstlib.knowledge.servers.logprobs import Report, Rules, import_logprobs
+from firstlib.knowledge.servers.logprobs import Report, import_logprobs
+from firstlib.knowledge.servers.matching import Rules
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Task

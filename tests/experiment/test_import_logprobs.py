@@ -10,7 +10,7 @@ from served_answers import responses, written
 from firstlib import Experiment
 from firstlib.evaluation.asking import follow
 from firstlib.experiment.import_logprobs import import_knowledge
-from firstlib.knowledge.servers.logprobs import Rules
+from firstlib.knowledge.servers.matching import Rules
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
 

@@ -14,7 +14,7 @@ from firstlib import Experiment
 from firstlib.experiment import stages
 from firstlib.experiment.import_logprobs import import_knowledge
 from firstlib.knowledge import Origin
-from firstlib.knowledge.servers.logprobs import Rules
+from firstlib.knowledge.servers.matching import Rules
 from firstlib.results.verify import verify
 from firstlib.runtime import artefacts
 from firstlib.runtime.errors import UserError

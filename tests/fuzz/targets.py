@@ -14,7 +14,7 @@ import yaml
 from small_tokenizers import PROMPT, RESPONSE, byte_level
 from test_responses import CHAT, COMPLETION, PROMPTED, changed, places
 
-from firstlib.knowledge.servers.logprobs import Rules, match_all
+from firstlib.knowledge.servers.matching import Rules, match_all
 from firstlib.knowledge.servers.responses import read_response
 from firstlib.knowledge.servers.spelling import pieces_of
 from firstlib.runtime.errors import UserError

@@ -15,15 +15,8 @@ from firstlib.distillation import recalibration
 from firstlib.distillation.losses import top_k_kl
 from firstlib.knowledge import KnowledgeStore, Origin, extract_top_k
 from firstlib.knowledge.servers.alignment import Reason
-from firstlib.knowledge.servers.logprobs import (
-    REPORT,
-    UNMATCHED,
-    Rules,
-    Unmatched,
-    import_logprobs,
-    match_all,
-    match_response,
-)
+from firstlib.knowledge.servers.logprobs import REPORT, UNMATCHED, import_logprobs
+from firstlib.knowledge.servers.matching import Rules, Unmatched, match_all, match_response
 from firstlib.knowledge.servers.responses import read_response
 from firstlib.knowledge.servers.spelling import pieces_of
 from firstlib.models import loading

@@ -10,9 +10,9 @@ from firstlib.distillation.search import Search
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import Row
 from firstlib.experiment import Experiment, students
-from firstlib.explorer import ExperimentSource, starting
-from firstlib.results import cases, seeds
-from firstlib.results.cases import Case
+from firstlib.explorer import ExperimentSource, questions, starting
+from firstlib.explorer.questions import Case
+from firstlib.results import seeds
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.provenance import Manifest, Recorder, StageLine, stage_lines, targets_in_words
 from firstlib.results.report import grid
@@ -96,7 +96,7 @@ def _findings(experiment: Experiment) -> Findings:
         coverage=_coverage(experiment),
         searches={str(one): experiment.search(one) for one in experiment.tasks} if settings.recalibrated else {},
         effects=seeds.coefficient_effects(),
-        case=cases.case(experiment, task) if experiment.run.data.has_candidates(task) else None,
+        case=questions.case(experiment, task) if experiment.run.data.has_candidates(task) else None,
         explorer=_explorer(experiment) if settings.recalibrated else None,
     )
 

@@ -17,6 +17,7 @@ from firstlib.results.report.findings import Findings, Provenance, collect
 from firstlib.runtime.files import write_text
 
 REPORT = "report.html"
+SCRIPTS = ("shared.js", "explorer.js", "page.js")
 
 
 def write_report(experiment: Experiment) -> Path:
@@ -61,7 +62,7 @@ def packed(data: Any) -> str:
 
 def filled(content: dict[str, str]) -> str:
     """Returns the page with every `{{name}}` replaced; braces inside the contents stay as they are."""
-    own = {"style": _own("style.css"), "script": _own("explorer.js"), "plotly": plotly.offline.get_plotlyjs()}
+    own = {"style": _own("style.css"), "script": "\n".join(map(_own, SCRIPTS)), "plotly": plotly.offline.get_plotlyjs()}
     parts = content | own
     pieces = _own("page.html").split("{{")
     return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from firstlib.explorer.questions import Case
 from firstlib.figures.style import name_of
 from firstlib.metrics import Interval
-from firstlib.results.cases import Case
 from firstlib.results.comparison import Compared
 from firstlib.results.provenance import StageLine
 from firstlib.results.report.figures import ReportFigure
