@@ -113,6 +113,7 @@ SHARED = ("smoke",)  # session fixtures that take half a minute: tests that use 
 PAUSE = 20  # seconds between two lines on what is left
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """A file's tests stay together, because they share what the file's fixtures make."""
     for item in items:

@@ -41,10 +41,10 @@ def _help(context: typer.Context) -> None:
 @app.command()
 def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
     """Run the numbered notebooks in order; those that would not change are skipped."""
-    from firstlib.results.table import of_rows
-
     plan = Plan(preset, seed, runs, tuple(set or ()))
     executed = run_notebooks(plan, console)
+    from firstlib.results.table import of_rows  # here: seconds, which a mistake in the settings need not cost
+
     results = plan.folder / "results.json"
     console.print(of_rows(json.loads(results.read_text(encoding="utf-8"))["rows"]).terminal())
     for name, path in (

@@ -6,8 +6,8 @@ the one over token t given the tokens before it.
 
 from firstlib.knowledge.extraction import extract_top_k, top_k_of_logits
 from firstlib.knowledge.row_groups import RowGroupCache
-from firstlib.knowledge.shards import check_complete, file_name, shard
-from firstlib.knowledge.store import FORMAT, KnowledgeStore, Origin, bytes_by_k, write_store
+from firstlib.knowledge.shards import file_name, shard
+from firstlib.knowledge.store import FORMAT, KnowledgeStore, Origin, bytes_by_k, check_complete, write_store
 from firstlib.knowledge.top_k import TopK, tempered
 
 __all__ = [

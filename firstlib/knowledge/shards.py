@@ -6,15 +6,10 @@ An example's shard depends on its id alone. Each process writes one file; a stor
 import re
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-from firstlib.runtime.errors import StoreError
 from firstlib.runtime.hashing import number_from
 from firstlib.runtime.sequences import select
 from firstlib.tasks.encoding import Encoded
-
-if TYPE_CHECKING:
-    from firstlib.knowledge.store import KnowledgeStore
 
 _SHARD = re.compile(r"knowledge-(\d{5})-of-(\d{5})\.parquet$")
 
@@ -48,17 +43,3 @@ def complete_set(names: Iterable[str]) -> list[str]:
     if missing:
         raise ValueError(f"{', '.join(missing)} is missing")
     return found
-
-
-def check_complete(store: "KnowledgeStore", encoded: Sequence[Encoded]) -> None:
-    """Checks that a store has each response position of every example exactly once.
-
-    Raises:
-        StoreError: Positions or examples are missing or superfluous; the message names the first example.
-    """
-    for example in encoded:
-        expected = list(range(example.start, len(example.token_ids)))
-        if example.id not in store or store[example.id].position.tolist() != expected:
-            raise StoreError(f"{store.path}: example {example.id!r} is incomplete; extract the knowledge again")
-    if len(store) != len(encoded):
-        raise StoreError(f"{store.path}: {len(store)} examples, expected {len(encoded)}; extract the knowledge again")

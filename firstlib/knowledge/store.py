@@ -27,6 +27,7 @@ from firstlib.knowledge.shards import complete_set, file_name
 from firstlib.knowledge.top_k import TopK
 from firstlib.runtime.errors import StoreError
 from firstlib.runtime.sequences import temporary_room
+from firstlib.tasks.encoding import Encoded
 
 FORMAT = 2  # bump when the format of a store changes
 ROW_GROUP_SIZE = 2**17  # positions per row group, the unit held in memory by reading and writing
@@ -328,3 +329,17 @@ def _truncate(item: TopK, k: int) -> TopK:
 def _difference(found: Origin, expected: Origin) -> str:
     pairs = [(name, value, getattr(expected, name)) for name, value in asdict(found).items()]
     return ", ".join(f"its {name} is {has}, expected {wants}" for name, has, wants in pairs if has != wants)
+
+
+def check_complete(store: KnowledgeStore, encoded: Sequence[Encoded]) -> None:
+    """Checks that a store has each response position of every example exactly once.
+
+    Raises:
+        StoreError: Positions or examples are missing or superfluous; the message names the first example.
+    """
+    for example in encoded:
+        expected = list(range(example.start, len(example.token_ids)))
+        if example.id not in store or store[example.id].position.tolist() != expected:
+            raise StoreError(f"{store.path}: example {example.id!r} is incomplete; extract the knowledge again")
+    if len(store) != len(encoded):
+        raise StoreError(f"{store.path}: {len(store)} examples, expected {len(encoded)}; extract the knowledge again")

@@ -60,7 +60,8 @@ class ResultsTable:
             for place, methods in self.entries.items()
             for heading in MEASURES.values()
         }
-        return pd.DataFrame(columns).rename_axis(index="method", columns=["setting", "dataset", None])
+        found = pd.DataFrame(columns, columns=pd.MultiIndex.from_tuples(columns or [("", "", "")]))
+        return found.rename_axis(index="method", columns=["setting", "dataset", None])
 
     def markdown(self) -> str:
         """Returns one Markdown table: a line per method, a cell per test set."""

@@ -11,6 +11,7 @@ import work
 pytestmark = pytest.mark.slow
 
 KILLS = 20
+FOLDERS = {"distill": "student-top-k"}  # of a method's student
 PRESET = """
 columns: [{{setting: in-domain, train: csqa, test: [csqa]}}]
 sizes: {{train: 120, validation: 20, test: 16}}
@@ -41,7 +42,7 @@ class Stage:
         return self.name, self.preset, str(folder / "runs"), str(folder / "log")
 
     def made(self, folder):
-        (manifest,) = folder.glob(f"runs/*/seed-0/{self.name}-csqa-*/manifest.json")
+        (manifest,) = folder.glob(f"runs/*/seed-0/{FOLDERS.get(self.name, self.name)}-csqa-*/manifest.json")
         return json.loads(manifest.read_text())["files"]
 
     def noted(self, folder):

@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 from firstlib.knowledge import KnowledgeStore
 from firstlib.runtime import distributed
 
+pytestmark = pytest.mark.slow
+
 # On machines without GPUs, accelerate's `--multi_gpu` starts processes on the CPU once it is told so by this variable.
 ON_CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
@@ -94,8 +96,6 @@ def test_a_notebook_starts_processes_too(both, tiny_preset_file, tmp_path):
     """As accelerate asks for it: the library is imported where it runs, not before."""
     script = f"""
 from accelerate import notebook_launcher
-
-pytestmark = pytest.mark.slow
 
 def train():
     from firstlib.experiment import Experiment
