@@ -5,6 +5,7 @@ Each stage is computed when it is first asked for, and kept under the hash of ev
 
 import json
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,6 @@ class Experiment:
     def __repr__(self) -> str:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
 
-    @classmethod
-    def _of_run(cls, preset: str, run: Run) -> "Experiment":
-        """Returns an experiment on a run that exists already."""
-        made = cls.__new__(cls)
-        made.preset, made.seed, made.run = preset, run.seed, run
-        return made
-
     def change(self, **changes: Any) -> "Experiment":
         """Returns the experiment with some settings changed, for example `student__tuning="lora"`.
 
@@ -68,11 +62,16 @@ class Experiment:
         """
         settings = change_settings(self.settings, **changes)
         check_loggers(settings.training.report_to)
-        return Experiment._of_run(self.preset, self.run.under(settings))
+        return self._on(self.run.under(settings))
 
     def sealed(self) -> "Experiment":
         """Returns the experiment as it is on disk: a missing stage is an error instead of being computed."""
-        return Experiment._of_run(self.preset, replace(self.run, artefacts=replace(self.run.artefacts, sealed=True)))
+        return self._on(replace(self.run, artefacts=replace(self.run.artefacts, sealed=True)))
+
+    def _on(self, run: Run) -> "Experiment":
+        other = copy(self)
+        other.run = run
+        return other
 
     # -- what it is about --------------------------------------------------------------------------------------
 
