@@ -1,4 +1,4 @@
-# FIRST: every verb installs what it needs into .venv first. `make help` lists them.
+# Every target first installs what it needs into .venv. `make help` lists the targets.
 PYTHON ?= python3
 PRESET ?= microworld
 SEED ?= 0
@@ -8,55 +8,55 @@ FIRST := $(BIN)/first
 .DEFAULT_GOAL := help
 .PHONY: help run test test-quick lab plan app audit fuzz lint bench notebooks settings-docs rates seeds real base-models real-base-models constraints clean
 
-help: ## list these verbs
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/installed ## the whole of FIRST, end to end (PRESET=microworld SEED=0)
+run: .venv/installed ## run FIRST end to end (PRESET=microworld SEED=0)
 	@$(FIRST) run --preset $(PRESET) --seed $(SEED)
 
-test: .venv/installed-test ## every test: two at a time, then those that need the machine to themselves
+test: .venv/installed-test ## run every test: two at a time, then those that need the machine to themselves
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -n 2 -m "not alone" && $(BIN)/python -m pytest -m alone
 
-test-quick: .venv/installed-test ## the tests that take no more than a few seconds, for the work between
+test-quick: .venv/installed-test ## run only the tests that take a few seconds or less
 	@$(BIN)/ruff check . && $(BIN)/lint-imports --no-cache >/dev/null && $(BIN)/python -m pytest -n 2 -m "not alone and not slow"
 
-lab: .venv/installed ## JupyterLab on the notebooks, on this machine only
+lab: .venv/installed ## open the notebooks in JupyterLab, on this machine only
 	@$(FIRST) lab
 
-plan: .venv/installed ## what a run would take, before anything is run (PRESET=...)
+plan: .venv/installed ## estimate what a run would take, without running anything (PRESET=...)
 	@$(FIRST) plan --preset $(PRESET)
 
-app: .venv/installed-app ## notebook 04 as an app, code hidden, on this machine only
+app: .venv/installed-app ## serve notebook 04 as an app without its code, on this machine only
 	@JUPYTER_PATH=firstlib/explorer $(BIN)/voila notebooks/04_temperature.ipynb \
 		--Voila.ip=127.0.0.1 --template=local --strip_sources=True
 
-audit: .venv/installed-audit ## known vulnerabilities in the pinned packages, where a list of them can be reached
+audit: .venv/installed-audit ## check the pinned packages for known vulnerabilities (needs a reachable list of advisories)
 	@$(BIN)/python .ci/audit.py constraints.txt
 
-film: .venv/installed-test ## the README's moving picture, of a finished run (REPORT=runs/microworld/seed-0/report.html)
+film: .venv/installed-test ## record the README's animation from a finished run (REPORT=runs/microworld/seed-0/report.html)
 	@PYTHONPATH=tests $(BIN)/python -m browser.film $(REPORT)
 
-fuzz: .venv/installed-test ## bytes without end into what reads presets and responses, a minute each
+fuzz: .venv/installed-test ## fuzz the readers of presets and responses, one minute each
 	@mkdir -p runs; for target in presets responses; do \
 	$(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=60 -artifact_prefix=runs/ || exit 1; done
 
-lint: .venv/installed-test ## put code and notebooks into the common form
+lint: .venv/installed-test ## fix and format code and notebooks, then check types and imports
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-rates: .venv/installed ## validation accuracy at several learning rates, which chose the preset's
+rates: .venv/installed ## compare learning rates by validation accuracy (how the preset's were chosen)
 	@$(BIN)/python scripts/choose_learning_rate.py
 
-seeds: .venv/installed ## results over three seeds, written into README and docs/findings.md
+seeds: .venv/installed ## compute the results over three seeds, and write them into README and docs/findings.md
 	@$(BIN)/python scripts/update_readme.py
 
-real: .venv/installed ## the table of docs/findings.md on real data in FIRST_REAL_DATA (after real-base-models; half an hour)
+real: .venv/installed ## compute the real-data table of docs/findings.md from FIRST_REAL_DATA (after real-base-models; half an hour)
 	@$(BIN)/python scripts/update_readme.py real
 
-bench: .venv-bench/installed ## ours against the peers' released packages (15 minutes)
+bench: .venv-bench/installed ## benchmark against the peers' released packages (15 minutes)
 	@.venv-bench/bin/python -m benchmarks
 
-notebooks: .venv/installed ## run the committed notebooks and figures anew
+notebooks: .venv/installed ## rerun the committed notebooks and figures
 	@$(FIRST) run
 	cp runs/microworld/seed-0/notebooks/[0-9]*.ipynb notebooks/
 	cp runs/microworld/seed-0/figures/*.png runs/microworld/seed-0/figures/*.json figures/
@@ -69,13 +69,13 @@ real-base-models: .venv/installed ## pretrain two small Llamas on the real text 
 	@$(BIN)/python scripts/pretrain_small_llama.py student & student=$$!; \
 	$(BIN)/python scripts/pretrain_small_llama.py teacher && wait $$student
 
-settings-docs: .venv/installed ## write docs/settings.md and the presets' JSON schema
+settings-docs: .venv/installed ## generate docs/settings.md and the presets' JSON schema
 	@$(BIN)/python scripts/write_settings_docs.py
 
-constraints: .venv/installed-test ## write down the versions that are installed now
+constraints: .venv/installed-test ## write the installed versions to constraints.txt
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
 
-clean: ## remove runs; the environment and the models stay
+clean: ## delete runs; keep the environment and the models
 	rm -rf runs
 
 .venv/installed: pyproject.toml constraints.txt

@@ -1,8 +1,8 @@
-"""Known vulnerabilities among the pinned packages: one that a newer version mends fails, the others are told.
+"""Reports known vulnerabilities in the pinned packages, and fails if a newer version fixes one.
 
     python .ci/audit.py constraints.txt
 
-Where no list of advisories can be reached, or it does not know the packages, that is said, and nothing fails.
+If no list of advisories can be reached, or none of the packages is on it, the audit says so and does not fail.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Audit:
-    """What is known: lines to show, and whether a package should be renewed."""
+    """The findings: lines to print, and whether a package should be upgraded."""
 
     lines: list[str]
     mendable: bool
@@ -29,7 +29,7 @@ def audit(found: dict[str, Any]) -> Audit:
     faults = [(package, fault) for package in known for fault in package["vulns"]]
     lines = [
         f"{package['name']} {package['version']}: {fault['id']}, "
-        + (f"mended in {', '.join(fault['fix_versions'])}" if fault["fix_versions"] else "not mended yet")
+        + (f"fixed in {', '.join(fault['fix_versions'])}" if fault["fix_versions"] else "no fix yet")
         for package, fault in faults
     ]
     told = f"audit: {len(known)} of {len(packages)} packages looked up, {len(faults)} known vulnerabilities"
@@ -37,13 +37,13 @@ def audit(found: dict[str, Any]) -> Audit:
 
 
 def main(constraints: str) -> int:
-    """The exit status: 1 where a package should be renewed."""
+    """Returns the exit status: 1 if a package should be upgraded."""
     command = [sys.executable, "-m", "pip_audit", "-r", constraints, "--no-deps", "--disable-pip", "-f", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         result = audit(json.loads(done.stdout))
     except ValueError:
-        reason = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        reason = (done.stderr.strip() or "no output").splitlines()[-1]
         result = Audit([f"audit: no list of advisories could be reached ({reason})"], False)
     print(*result.lines, sep="\n")
     return int(result.mendable)

@@ -1,1 +1,1 @@
-"""Ours against the peers' released packages, in one run: `make bench`."""
+"""Benchmarks against the peers' released packages: `make bench`."""

@@ -1,6 +1,7 @@
-"""Runs every comparison: parity first, then variants interleaved, each in a process of its own; writes medians.
+"""Runs every comparison and writes the medians.
 
-`python -m benchmarks [module ...]`; results of modules that are not named are kept.
+Parity is checked first. Then the variants run in interleaved rounds, each in its own process.
+`python -m benchmarks [module ...]` keeps the results of modules that are not named.
 """
 
 import importlib
@@ -19,14 +20,14 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 MODULES = ("loss", "extraction", "store", "calibration", "answering", "step")
-ROUNDS = {"calibration": 3}  # of the others two, because a round of them takes minutes
+ROUNDS = {"calibration": 3}  # the others run two rounds, because one takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: which figure of which two variants, and the goal it is held against."""
+    """One comparison: two variants, the figure that is compared, and its goal."""
 
     name: str
     figure: str
@@ -38,7 +39,7 @@ class Row:
 
 
 def child(module: str, variant: str) -> dict[str, Any]:
-    """A variant's report, from a process of its own."""
+    """Runs a variant in its own process and returns its report."""
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "benchmarks.measure", module, variant]
     done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True)
@@ -48,7 +49,7 @@ def child(module: str, variant: str) -> dict[str, Any]:
 
 
 def medians(module: str, variants: list[str]) -> dict[str, dict[str, float]]:
-    """Each variant's figures, the median over interleaved rounds."""
+    """Runs the variants in interleaved rounds and returns the median of each figure."""
     reports: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
     rounds = ROUNDS.get(module, 2)
     for turn in range(rounds):
@@ -59,7 +60,7 @@ def medians(module: str, variants: list[str]) -> dict[str, dict[str, float]]:
 
 
 def results(module: str) -> list[dict[str, Any]]:
-    """A module's rows, once its parity holds."""
+    """Checks a module's parity and returns its rows."""
     console.print(f"[bold]{module}[/]: parity", child(module, "parity"))
     source = importlib.import_module(f"benchmarks.{module}")
     found = medians(module, list(source.VARIANTS))

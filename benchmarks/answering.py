@@ -1,8 +1,9 @@
-"""Asking CSQA-like questions beside lm-evaluation-harness: the same model, the same questions.
+"""Answering CSQA-like questions, compared with lm-evaluation-harness on the same models and questions.
 
-Both make one forward pass a question (lm-eval since 0.4.13, for candidates of one token), so the body costs both the
-same. What is left to save is the head, which we apply at one position and lm-eval at all: little in the microworld's
-teacher (465 tokens), most of the work in a small model with 32,000, about a third in Qwen2-0.5B's shape.
+Both run one forward pass per question (lm-eval since 0.4.13, for one-token candidates), so the body costs both the
+same. Only the head can be saved: we apply it at one position, and lm-eval applies it at all. The head takes little of
+the time in the microworld's teacher (465 tokens), most of it in a small model with 32,000 tokens, and about a third in
+Qwen2-0.5B's shape.
 """
 
 from collections.abc import Callable
@@ -25,13 +26,13 @@ Source = Callable[[], PreTrainedModel]
 BASE, BATCH = Model(base="data/microworld/teacher"), 32
 
 
-def town() -> PreTrainedModel:
+def microworld_teacher() -> PreTrainedModel:
     """The microworld's teacher."""
     return load_base(BASE).eval()
 
 
 def small() -> PreTrainedModel:
-    """4 random layers under 32,000 tokens, of which the questions use 465."""
+    """A random model with 4 layers and 32,000 tokens, of which the questions use 465."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32_000, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
@@ -46,13 +47,13 @@ def questions(count: int) -> list[Question]:
 
 
 def ours(source: Source, asked: list[Question]) -> Ask:
-    """Gives the predicted candidates `(N,)`."""
+    """Returns a function that predicts the candidates `(N,)` with this library."""
     model, tokenizer = source(), load_tokenizer(BASE)
     return lambda: asking.ask(model, tokenizer, asked, asking.Asking(batch_size=BATCH)).predicted()
 
 
 def harness(source: Source, asked: list[Question]) -> Ask:
-    """The same by lm-evaluation-harness: a request for each candidate."""
+    """The same with lm-evaluation-harness: one request per candidate."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
@@ -68,7 +69,7 @@ def harness(source: Source, asked: list[Question]) -> Ask:
 
 
 def timed(maker: Callable[[Source, list[Question]], Ask], source: Source, count: int) -> Work:
-    """Questions a second, once the model is loaded."""
+    """Measures questions per second, without loading the model."""
     maker(source, questions(32))()
     ask = maker(source, questions(count))
 
@@ -81,15 +82,15 @@ def timed(maker: Callable[[Source, list[Question]], Ask], source: Source, count:
 
 
 def parity() -> dict[str, float]:
-    """The same predictions."""
-    for source, count in ((town, 300), (small, 50)):
+    """Checks that both predict the same candidates."""
+    for source, count in ((microworld_teacher, 300), (small, 50)):
         first, second = (maker(source, questions(count))() for maker in (ours, harness))
         assert (first == second).all(), f"{(first != second).sum()} of {count} differ"
     return {"questions": 350.0}
 
 
 MODELS = {
-    "the microworld's teacher": (town, 1000),
+    "the microworld's teacher": (microworld_teacher, 1000),
     "4 layers, 32,000 tokens": (small, 500),
     "Qwen2-0.5B's shape": (extraction.model, 32),
 }

@@ -1,4 +1,4 @@
-"""Calibration measures beside the packages that people use, on mis-calibration whose sign changes."""
+"""Calibration measures compared with the packages that people use, on miscalibration that changes sign."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,14 @@ TEMPERATURES = np.linspace(0.5, 5, 100)
 
 
 def answers(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences and correctness `(n,)`: too sure here, too unsure there."""
+    """Confidences and correctness `(n,)`, partly over-confident and partly under-confident."""
     rng = np.random.default_rng(0)
     confidence = rng.random(n)
     return confidence, rng.random(n) < np.clip(confidence + 0.2 * np.sin(6 * np.pi * confidence), 0, 1)
 
 
 def logits(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits `(n, 5)` and answers `(n,)` of a model three times too sure."""
+    """Logits `(n, 5)` and answers `(n,)` of a model whose logits are three times too large."""
     rng = np.random.default_rng(0)
     found = rng.normal(size=(n, 5))
     return 3 * found, (found + rng.gumbel(size=found.shape)).argmax(1)
@@ -36,7 +36,7 @@ def torchmetrics_ece(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def sklearn_ece(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """The gap of scikit-learn's calibration curve, weighed by counts."""
+    """The ECE from scikit-learn's calibration curve, weighted by bin counts."""
     from sklearn.calibration import calibration_curve
 
     right, mean = calibration_curve(correct, confidence, n_bins=BINS)
@@ -69,7 +69,7 @@ def torchmetrics_sweep(values: np.ndarray, answer: np.ndarray) -> list[float]:
 
 
 def uncal_bootstrap(confidence: np.ndarray, correct: np.ndarray) -> Any:
-    """uncertainty-calibration's interval, from the 100 resamples that are built into it."""
+    """uncertainty-calibration's interval, from its built-in 100 resamples."""
     import calibration
 
     return calibration.get_calibration_error_uncertainties(confidence, correct.astype(int))
@@ -81,7 +81,7 @@ def sweep(values: np.ndarray, answer: np.ndarray) -> Any:
 
 
 def parity() -> dict[str, float]:
-    """All that are right on this input agree."""
+    """Checks that all implementations that are correct on this input agree."""
     confidence, correct = answers(MIDDLE)
     ours = metrics.ece(confidence, correct, bins=BINS)
     gaps = [abs(ours - theirs(confidence, correct)) for theirs in (torchmetrics_ece, sklearn_ece, netcal_ece)]

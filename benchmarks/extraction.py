@@ -1,4 +1,4 @@
-"""Taking the top 5 from a random-weight model of Qwen2-0.5B's shape, beside its bare forward pass."""
+"""Extracting the top 5 from a random-weight model of Qwen2-0.5B's shape, compared with its plain forward pass."""
 
 from functools import cache
 
@@ -16,7 +16,7 @@ EIGHT = (1.0, 0.5, 0.75, 1.25, 1.5, 2.0, 3.0, 5.0)
 
 @cache
 def model(layers: int = 24) -> Qwen2ForCausalLM:
-    """Qwen2-0.5B's shape; sharpened, so that the top tokens are far apart."""
+    """A model of Qwen2-0.5B's shape, sharpened so that the top tokens are far apart."""
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=layers,
@@ -35,7 +35,7 @@ def examples(start: int, count: int = SEQUENCES, length: int = LENGTH) -> list[E
 
 
 def ours(start: int, temperatures: tuple[float, ...] = (1.0,)) -> Work:
-    """Our extraction, a sequence at a time."""
+    """Our extraction, one sequence at a time."""
     model()(input_ids=torch.tensor([examples(1)[0].token_ids[:32]]))
 
     def work() -> dict[str, float]:
@@ -46,7 +46,7 @@ def ours(start: int, temperatures: tuple[float, ...] = (1.0,)) -> Work:
 
 
 def forward(take: bool) -> Work:
-    """The model called as usual, all logits made; then, if `take`, log-softmax and top-k over them."""
+    """Calls the model as usual, with all logits; if `take`, also applies log-softmax and top-k to them."""
     model()(input_ids=torch.tensor([examples(1)[0].token_ids[:32]]))
 
     @torch.inference_mode()
@@ -58,7 +58,7 @@ def forward(take: bool) -> Work:
 
 
 def plain(example: Encoded, take: bool) -> float:
-    """One sequence."""
+    """Runs one sequence."""
     logits = model()(input_ids=torch.tensor([example.token_ids]), use_cache=False).logits[0]
     if not take:
         return float(logits[0, 0])
@@ -66,7 +66,7 @@ def plain(example: Encoded, take: bool) -> float:
 
 
 def parity() -> dict[str, float]:
-    """Ids, probabilities and log normalisers are those of a dense softmax."""
+    """Checks ids, probabilities and log normalisers against a dense softmax."""
     small, example = model(2), examples(1, 1, 40)[0]
     found = next(extract_top_k(small, [example], K, temperatures=EIGHT))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The sparse distillation loss at the size of a 0.5B student: forward and backward, peak above the inputs."""
+"""The sparse distillation loss at the size of a 0.5B student: forward and backward, time and peak memory."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,13 @@ def problem(n: int = N, v: int = V, d: int = D, k: int = K) -> tuple[Tensor, Ten
 
 
 def dense(hidden: Tensor, head: Tensor, ids: Tensor, q: Tensor) -> Tensor:
-    """The same loss, written plainly."""
+    """The same loss in plain PyTorch."""
     log_s = (hidden @ head.T).log_softmax(1).gather(1, ids)
     return (q * (q.log() - log_s)).sum(1).mean()
 
 
 def dense_teacher(ids: Tensor, q: Tensor, v: int) -> Tensor:
-    """The teacher's top k as logits over the whole vocabulary, as the peers' dense losses want it."""
+    """The teacher's top k as logits over the whole vocabulary, as the peers' dense losses expect it."""
     return torch.full((len(ids), v), -1e4).scatter_(1, ids, q.log())
 
 
@@ -65,7 +65,7 @@ def liger(hidden: Tensor, head: Tensor, teacher: tuple[Tensor, Tensor]) -> Tenso
 
 
 def gradients(loss: Loss, hidden: Tensor, head: Tensor, *target: object, frozen: bool = True) -> list[Tensor]:
-    """The loss and its gradients."""
+    """Returns the loss and its gradients."""
     hidden.requires_grad_()
     head.requires_grad_(not frozen)
     hidden.grad = head.grad = None
@@ -75,7 +75,7 @@ def gradients(loss: Loss, hidden: Tensor, head: Tensor, *target: object, frozen:
 
 
 def parity() -> dict[str, float]:
-    """Loss and gradients of every variant agree on a small problem, the dense ones with every token known."""
+    """Checks loss and gradients of every variant on a small problem; for the fused dense losses, K is V."""
     hidden, head, ids, q = problem(64, 500, 32, 5)
     ours = gradients(top_k_kl, hidden, head, ids, q, frozen=False)
     entropy = -(q * q.log()).sum(1).mean()
@@ -85,8 +85,8 @@ def parity() -> dict[str, float]:
         (gkd, (dense_teacher(ids, q, 500),), 0.0),
         (torchtune, (dense_teacher(ids, q, 500),), entropy),
     ):
-        value, *slopes = gradients(loss, hidden, head, *target, frozen=False)
-        worst = max(worst, agree([value - constant, *slopes], ours))
+        value, *grads = gradients(loss, hidden, head, *target, frozen=False)
+        worst = max(worst, agree([value - constant, *grads], ours))
     teacher = torch.randn(64, 16), torch.randn(500, 16) / 4
     every, known = torch.arange(500).expand(64, -1), (teacher[0] @ teacher[1].T).softmax(1)
     ours = gradients(top_k_kl, hidden, head, every, known, frozen=False)
@@ -96,14 +96,14 @@ def parity() -> dict[str, float]:
 
 
 def agree(theirs: list[Tensor], ours: list[Tensor]) -> float:
-    """The largest difference, once it is known to be small."""
+    """Checks that all differences are small, and returns the largest."""
     for a, b in zip(theirs, ours, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
     return max(float((a - b).abs().max()) for a, b in zip(theirs, ours, strict=True))
 
 
 def variant(loss: Loss, frozen: bool, teacher: str = "sparse") -> Work:
-    """Inputs made, and the work that is measured."""
+    """Prepares the inputs and returns the work to measure."""
     hidden, head, ids, q = problem()
     if teacher == "logits":
         target: tuple[object, ...] = (dense_teacher(ids, q, V),)
@@ -111,7 +111,7 @@ def variant(loss: Loss, frozen: bool, teacher: str = "sparse") -> Work:
         target = ((torch.randn(N, D), torch.randn(V, D).mul_(D**-0.5)),)
     else:
         target = (ids, q)
-    F.softmax(torch.zeros(8, 8), 1)  # wakes the threads up
+    F.softmax(torch.zeros(8, 8), 1)  # starts the thread pool
 
     def work() -> dict[str, float]:
         return {"loss": float(gradients(loss, hidden, head, *target, frozen=frozen)[0])}

@@ -1,4 +1,4 @@
-"""One variant in a process of its own: `python -m benchmarks.measure <module> <variant>` prints its cost as JSON."""
+"""Measures one variant in its own process: `python -m benchmarks.measure <module> <variant>` prints JSON."""
 
 import gc
 import importlib
@@ -15,16 +15,16 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def memory(kind: str) -> float:
-    """MiB of this process now (`VmRSS`) or at its highest since the last reset (`VmHWM`)."""
+    """This process's memory in MiB: the current value (`VmRSS`) or the peak since the last reset (`VmHWM`)."""
     found = re.search(rf"{kind}:\s+(\d+) kB", STATUS.read_text())
     assert found is not None
     return int(found[1]) / 1024
 
 
 def measured(work: Work) -> dict[str, Any]:
-    """What `work` reports, with its seconds and its peak above what was there before, in MiB.
+    """Runs `work` and adds to its report its seconds and its peak above the starting memory, in MiB.
 
-    A work that reports `seconds` itself (because it repeats something short) is believed.
+    If `work` reports `seconds` itself (because it repeats something short), that value is kept.
     """
     gc.collect()
     CLEAR.write_text("5")
@@ -35,7 +35,7 @@ def measured(work: Work) -> dict[str, Any]:
 
 
 def best_of(times: int, work: Callable[[], Any]) -> float:
-    """The least seconds of several runs, after one that does not count."""
+    """The seconds of the fastest of several runs, after a warm-up run."""
     work()
     seconds = []
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""A distillation step beside a fine-tuning step of the plain Trainer: same student, same batch, same optimiser."""
+"""A distillation step compared with a fine-tuning step of the plain Trainer: same student, batch and optimiser."""
 
 import tempfile
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Make = Callable[[], tuple[torch.nn.Module, list[Encoded], int]]
 K, BATCH, STEPS = 5, 32, 30
 
 
-def town() -> tuple[torch.nn.Module, list[Encoded], int]:
+def microworld_student() -> tuple[torch.nn.Module, list[Encoded], int]:
     """The microworld's student and its CSQA-like training questions."""
     base = Model(base="data/microworld/student")
     tokenizer = load_tokenizer(base)
@@ -30,7 +30,7 @@ def town() -> tuple[torch.nn.Module, list[Encoded], int]:
 
 
 def larger() -> tuple[torch.nn.Module, list[Encoded], int]:
-    """A random student with 32,000 tokens; of 64 tokens the last 16 are the response."""
+    """A random student with 32,000 tokens; the last 16 of 64 tokens are the response."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32_000, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
@@ -41,7 +41,7 @@ def larger() -> tuple[torch.nn.Module, list[Encoded], int]:
 
 
 def soft(examples: list[Encoded], vocabulary: int) -> list[Targets]:
-    """Each example with a teacher's top 5 at its response positions."""
+    """Gives each example a teacher's top 5 at its response positions."""
     rng = np.random.default_rng(0)
     found = []
     for example in examples:
@@ -52,12 +52,12 @@ def soft(examples: list[Encoded], vocabulary: int) -> list[Targets]:
 
 
 def places(example: Encoded) -> np.ndarray:
-    """The positions of its response."""
+    """The positions of an example's response."""
     return np.arange(example.start, len(example.token_ids))
 
 
 def plain_rows(examples: list[Encoded]) -> list[dict[str, list[int]]]:
-    """Examples as any causal model of transformers is fine-tuned on them: its own loss, on the response alone."""
+    """Examples as transformers fine-tunes any causal model on them: the model's own loss, on the response only."""
     return [
         {
             "input_ids": e.token_ids,
@@ -69,7 +69,7 @@ def plain_rows(examples: list[Encoded]) -> list[dict[str, list[int]]]:
 
 
 def plainly_fine_tune(model: torch.nn.Module, examples: list[Encoded], training: Training, rate: float) -> list[float]:
-    """An epoch of the plain Trainer; the loss of each step."""
+    """Trains one epoch with the plain Trainer and returns the loss of each step."""
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch, save_strategy="no", report_to="none", disable_tqdm=True, logging_steps=1,
@@ -84,7 +84,7 @@ def plainly_fine_tune(model: torch.nn.Module, examples: list[Encoded], training:
 
 
 def padded(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """One batch, labels padded with -100."""
+    """Collates a batch, with labels padded with -100."""
     length = max(len(row["input_ids"]) for row in rows)
     fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
     return {
@@ -93,13 +93,13 @@ def padded(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     }
 
 
-def work_of(make: Make, batch: int, taught: bool) -> Work:
-    """An epoch of `STEPS` steps; the figure is a step's time."""
+def work_of(make: Make, batch: int, distilled: bool) -> Work:
+    """Runs an epoch of `STEPS` steps and reports the time per step."""
     model, examples, vocabulary = make()
     settings, made = Training(epochs=1, global_batch_size=batch), soft(examples, vocabulary)
 
     def run() -> None:
-        if taught:
+        if distilled:
             distill(model, made, settings, TrainingRun(1e-5, 0))
         else:
             plainly_fine_tune(model, examples, settings, 1e-5)
@@ -115,9 +115,9 @@ def work_of(make: Make, batch: int, taught: bool) -> Work:
 
 
 def parity() -> dict[str, float]:
-    """A teacher that is sure of the right token teaches what fine-tuning teaches: the first losses agree."""
+    """Checks that with a teacher certain of the right token, the first losses equal those of fine-tuning."""
     settings = Training(epochs=1, global_batch_size=BATCH)
-    model, examples, vocabulary = town()
+    model, examples, vocabulary = microworld_student()
     hard = [Targets(e, places(e), *certain(e, vocabulary)) for e in examples[:BATCH]]
     first = distill(model, hard, settings, TrainingRun(1e-9, 0))
     second = fine_tune(model, examples[:BATCH], settings, TrainingRun(1e-9, 0))
@@ -128,16 +128,16 @@ def parity() -> dict[str, float]:
 
 
 def certain(example: Encoded, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
-    """All mass on the right token, none on four others."""
+    """All mass on the right token and none on four others."""
     right = np.array(example.token_ids[example.start :])
     ids = (right[:, None] + np.arange(K)) % vocabulary
     return ids, np.eye(K)[np.zeros(len(right), int)]
 
 
 VARIANTS = {
-    f"{name}, {source}": (lambda make=make, batch=batch, taught=taught: work_of(make, batch, taught))
-    for source, make, batch in (("town", town, BATCH), ("32k", larger, 8))
-    for name, taught in (("distillation", True), ("fine-tuning", False))
+    f"{name}, {source}": (lambda make=make, batch=batch, distilled=distilled: work_of(make, batch, distilled))
+    for source, make, batch in (("microworld", microworld_student, BATCH), ("32k", larger, 8))
+    for name, distilled in (("distillation", True), ("fine-tuning", False))
 }
 ROWS = [
     (
@@ -149,5 +149,5 @@ ROWS = [
         "fine-tuning, Trainer",
         "ratio at most 1.05",
     )
-    for s, label in (("town", "the microworld's student"), ("32k", "4 layers, 32,000 tokens"))
+    for s, label in (("microworld", "the microworld's student"), ("32k", "4 layers, 32,000 tokens"))
 ]

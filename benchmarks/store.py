@@ -1,7 +1,8 @@
-"""The store's bytes a position and its speed, on the microworld's knowledge and on real text with 32,000 tokens.
+"""The store's bytes per position and its speed, on the microworld's knowledge and on real text with 32,000 tokens.
 
-The real text is what the installed packages tell about themselves, or the Alpaca file below `FIRST_REAL_DATA`;
-its teacher counts what followed the last two tokens, smoothed, so that its top 5 are plausible and all different.
+The real text is the docstrings of the installed transformers package, or the Alpaca file in `FIRST_REAL_DATA`.
+Its teacher predicts from smoothed counts of what followed the last two tokens, so that its top 5 are plausible and
+all different.
 """
 
 import json
@@ -30,12 +31,12 @@ from firstlib.tasks.encoding import encode
 
 K, VOCABULARY, POSITIONS, BATCH, EPOCHS = 5, 32_000, 200_000, 32, 3
 SOURCE = "alpaca" if os.environ.get("FIRST_REAL_DATA") else "docstrings"
-CACHE = Path(tempfile.gettempdir()) / f"first-bench-{SOURCE}.npz"  # one process makes it, the others read it
+CACHE = Path(tempfile.gettempdir()) / f"first-bench-{SOURCE}.npz"  # the first process writes it, the others read it
 ORIGIN = Origin(teacher="bench", tokenizer="bench", data="bench", k=K)
 
 
 def documents() -> list[str]:
-    """Real English, a document each."""
+    """Real English texts, one per document."""
     if real := os.environ.get("FIRST_REAL_DATA"):
         rows = json.loads((Path(real) / "alpaca" / "alpaca_9k.json").read_text())
         return [f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows]
@@ -46,7 +47,7 @@ def documents() -> list[str]:
 
 @cache
 def tokens() -> list[list[int]]:
-    """Each document's token ids, by a byte-pair vocabulary of 32,000 trained on them."""
+    """Each document's token ids in a byte-pair vocabulary of 32,000, trained on the documents."""
     tokenizer, texts = Tokenizer(models.BPE()), documents()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCABULARY, show_progress=False))
@@ -54,7 +55,7 @@ def tokens() -> list[list[int]]:
 
 
 def counts() -> tuple[dict[int, Counter[int]], dict[tuple[int, int], Counter[int]], Counter[int]]:
-    """What followed one token, what followed two, and how often each token is there."""
+    """Counts of what followed each token and each pair of tokens, and of each token."""
     one: dict[int, Counter[int]] = defaultdict(Counter)
     two: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
     every: Counter[int] = Counter()
@@ -68,7 +69,7 @@ def counts() -> tuple[dict[int, Counter[int]], dict[tuple[int, int], Counter[int
 
 
 def real() -> list[TopK]:
-    """The counting teacher's top 5 on the first 200,000 positions."""
+    """The counting teacher's top 5 at the first 200,000 positions."""
     if not CACHE.is_file():
         _write_real()
     with np.load(CACHE) as found:
@@ -89,7 +90,7 @@ def _write_real() -> None:
             rows.append((number, *_top(two[a, b], one[b], common, total)))
         if len(rows) >= POSITIONS:
             break
-    q = np.array([row[2] for row in rows]) * np.exp(0.3 * rng.normal(size=(len(rows), K + 1)))  # no two are equal
+    q = np.array([row[2] for row in rows]) * np.exp(0.3 * rng.normal(size=(len(rows), K + 1)))  # breaks ties
     ids = np.array([row[1] for row in rows], dtype=np.int32)
     order = (-q[:, :K]).argsort(1)
     q[:, :K], ids = np.take_along_axis(q[:, :K], order, 1), np.take_along_axis(ids, order, 1)
@@ -99,7 +100,7 @@ def _write_real() -> None:
 def _top(
     two: Counter[int], one: Counter[int], common: list[tuple[int, int]], total: int
 ) -> tuple[list[int], list[float]]:
-    """Witten-Bell smoothing: the more different followers, the more is left to shorter contexts."""
+    """Witten-Bell smoothing: the more different followers a context has, the more mass shorter contexts get."""
     q: dict[int, float] = defaultdict(float)
     left = 1.0
     for followers in (two, one):
@@ -115,7 +116,7 @@ def _top(
 
 
 @cache
-def town() -> list[TopK]:
+def microworld_knowledge() -> list[TopK]:
     """The microworld's base teacher on 2,000 CSQA-like and 2,000 Alpaca-like training questions."""
     model = Model(base="data/microworld/teacher")
     tokenizer, world = load_tokenizer(model), microworld.make_world()
@@ -124,9 +125,9 @@ def town() -> list[TopK]:
 
 
 def ours(items: list[TopK]) -> Work:
-    """Writing our store, opening it, and reading it in shuffled batches."""
+    """Writes our store, opens it, and reads it in shuffled batches."""
     folder, positions = tempfile.mkdtemp(), sum(len(item.position) for item in items)
-    write_store(tempfile.mkdtemp(), items[:2], ORIGIN)  # a process's first file pays for loading the codecs
+    write_store(tempfile.mkdtemp(), items[:2], ORIGIN)  # a process's first file also loads the codecs
 
     def work() -> dict[str, float]:
         started = perf_counter()
@@ -144,7 +145,7 @@ def _targets(found: TopK) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_on(items: list[TopK], knowledge: Callable[[str], tuple[np.ndarray, np.ndarray]]) -> None:
-    """Token ids and probabilities of 32 examples at a time, in another order each epoch, as training takes them."""
+    """Reads token ids and probabilities of 32 examples at a time, reshuffled each epoch, as training does."""
     rng, names = np.random.default_rng(0), [item.example_id for item in items]
     for _ in range(EPOCHS):
         order = rng.permutation(names).tolist()
@@ -154,12 +155,12 @@ def train_on(items: list[TopK], knowledge: Callable[[str], tuple[np.ndarray, np.
 
 
 def speeds(size: int, positions: int, writing: float, reading: float) -> dict[str, float]:
-    """A format's figures."""
+    """The figures of a storage format."""
     return {"bytes": size / positions, "written": positions / writing, "read": EPOCHS * positions / reading}
 
 
 def lines(items: list[TopK]) -> Work:
-    """The authors' format: a JSON line an example, a dictionary of log probabilities a position."""
+    """The authors' format: one JSON line per example, one dictionary of log probabilities per position."""
     file, positions = Path(tempfile.mkdtemp()) / "knowledge.jsonl", sum(len(item.position) for item in items)
 
     def work() -> dict[str, float]:
@@ -187,7 +188,7 @@ def lines(items: list[TopK]) -> Work:
 
 
 def nested(items: list[TopK]) -> Work:
-    """What one gets without choosing: pyarrow's own defaults, nested lists, 64-bit ids and floats."""
+    """What pyarrow's defaults give: nested lists, 64-bit ids and floats."""
     file, positions = Path(tempfile.mkdtemp()) / "knowledge.parquet", sum(len(item.position) for item in items)
 
     def work() -> dict[str, float]:
@@ -209,7 +210,7 @@ def nested(items: list[TopK]) -> Work:
 
 
 def parity() -> dict[str, float]:
-    """What is read is what was written, to half precision, and plain readers see the same."""
+    """Checks that the store returns what was written, to half precision, and that other readers see the same."""
     import duckdb
     import pandas as pd
 
@@ -230,13 +231,13 @@ def parity() -> dict[str, float]:
 
 VARIANTS = {
     f"{name}, {source}": (lambda make=make, items=items: make(items()))
-    for source, items in (("text", real), ("town", town))
+    for source, items in (("text", real), ("microworld", microworld_knowledge))
     for name, make in (("ours", ours), ("json", lines), ("nested", nested))
 }
 JSON, NESTED = "JSON lines as the authors' release writes", "pyarrow's defaults, nested lists"
 ROWS = [
     (f"{what}, {label}", figure, unit, f"ours, {source}", f"{name}, {source}", peer, goal)
-    for source, label in (("text", "real text, 32,000 tokens"), ("town", "microworld"))
+    for source, label in (("text", "real text, 32,000 tokens"), ("microworld", "microworld"))
     for what, figure, unit, goal in (
         ("size", "bytes", "bytes/position", "at most 16"),
         ("writing", "written", "positions/s", "at least 300,000"),

@@ -1,4 +1,4 @@
-"""The command `first`, as a user types it."""
+"""Runs the `first` command as a user would."""
 
 import os
 import subprocess

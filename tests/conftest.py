@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights and the microworld's words, in a folder as the hub would have it."""
+"""Shared fixtures (tiny random models in the hub's format, presets, a finished run) and how tests are distributed."""
 
 import shutil
 import time
@@ -44,7 +44,7 @@ def base_folder(tmp_path_factory, world):
 
 @pytest.fixture(scope="session")
 def bytes_folder(tmp_path_factory):
-    """A tiny Llama whose tokenizer writes any text, a byte at least at a time, as those of the hub do."""
+    """A tiny Llama whose tokenizer encodes any text, byte by byte if necessary, as tokenizers on the hub do."""
     folder = tmp_path_factory.mktemp("bytes")
     backend = Tokenizer(BPE())
     backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
@@ -76,7 +76,7 @@ def base(base_folder):
 
 @pytest.fixture(scope="session")
 def tiny_preset_file(base_folder, tmp_path_factory):
-    """A preset file on the tiny model: every stage in seconds."""
+    """A preset file for the tiny model; every stage takes seconds."""
     path = tmp_path_factory.mktemp("presets") / "tiny.yaml"
     path.write_text(
         f"""
@@ -94,28 +94,28 @@ training: {{epochs: 1, global_batch_size: 8, teacher_learning_rate: 1.0e-3, stud
 
 @pytest.fixture
 def tiny_preset(tiny_preset_file, tmp_path):
-    """The same, in a folder that a test may write to."""
+    """A copy of the preset file that the test may change."""
     return shutil.copy(tiny_preset_file, tmp_path / "tiny.yaml")
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """The folder of a whole run on the smoke preset, and what the command printed."""
+    """A complete run of the smoke preset: the `--runs` folder and the command's output."""
     runs = tmp_path_factory.mktemp("runs")
     done = first("run", "--preset", "smoke", "--runs", str(runs))
     assert done.returncode == 0, done.stderr
     return runs, done.stdout
 
 
-# -- how tests are spread over processes -------------------------------------------------------------------------
+# -- distribution over processes ---------------------------------------------------------------------------------
 
-SHARED = ("smoke",)  # session fixtures that take half a minute: tests that use one run in one process
-PAUSE = 20  # seconds between two lines on what is left
+SHARED = ("smoke",)  # session fixtures that take half a minute; tests that share one run in one process
+PAUSE = 20  # seconds between progress lines
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """A file's tests stay together, because they share what the file's fixtures make."""
+    """Keeps each file's tests in one process, because they share the file's fixtures."""
     for item in items:
         shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
         item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
@@ -124,10 +124,10 @@ def pytest_collection_modifyitems(items):
 
 
 class TimeLeft:
-    """Says every few seconds how many tests are done and how long the rest will take."""
+    """Reports every few seconds how many tests are done and how long the rest will take."""
 
     def __init__(self, reporter):
-        self.reporter, self.started, self.told, self.done, self.total = reporter, time.monotonic(), 0.0, 0, 0
+        self.reporter, self.started, self.reported, self.done, self.total = reporter, time.monotonic(), 0.0, 0, 0
 
     def pytest_collection_finish(self, session):
         self.total = max(self.total, len(session.items))
@@ -138,10 +138,10 @@ class TimeLeft:
     def pytest_runtest_logfinish(self):
         self.done += 1
         spent = time.monotonic() - self.started
-        if self.total and spent - self.told > PAUSE:
-            self.told = spent
+        if self.total and spent - self.reported > PAUSE:
+            self.reported = spent
             left = spent / self.done * (self.total - self.done)
-            self.reporter.write_line(f"\n{self.done} of {self.total} tests, some {left / 60:.1f} minutes left")
+            self.reporter.write_line(f"\n{self.done} of {self.total} tests, about {left / 60:.1f} minutes left")
 
 
 @pytest.hookimpl(trylast=True)

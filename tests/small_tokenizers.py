@@ -1,4 +1,4 @@
-"""Tokenizers of the kinds that models have, trained in a moment on a few sentences."""
+"""Small tokenizers of the common kinds, trained on a few sentences."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ SENTENCES = [
 
 @cache
 def byte_level():
-    """As GPT-2's, Llama 3's, Qwen's: a space is written Ġ, a character may be several tokens."""
+    """Like those of GPT-2, Llama 3 and Qwen: a space is written Ġ, and a character may take several tokens."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -31,7 +31,7 @@ def byte_level():
 
 @cache
 def sentence_piece():
-    """As Llama 2's: a space is written ▁, one is put before all text, unknown characters fall back to bytes."""
+    """Like Llama 2's: a space is written ▁, every text gets a leading space, unknown characters become bytes."""
     core = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
     core.train_from_iterator(
@@ -50,7 +50,7 @@ def sentence_piece():
 
 @cache
 def word_level():
-    """The microworld's: a word with its leading space."""
+    """Like the microworld's: each token is a word with its leading space."""
     return build_tokenizer([*SENTENCES, " yes no"])
 
 

@@ -1,4 +1,4 @@
-"""The audit of the pinned packages: what fails, what is told, and what is not hidden."""
+"""The audit of the pinned packages: what fails it, what it only reports, and what it says if it cannot run."""
 
 import importlib.util
 
@@ -15,39 +15,39 @@ def package(*faults, **fields):
     return {"name": "torch", "version": "1.0", "vulns": list(faults), **fields}
 
 
-MENDED = {"id": "CVE-1", "fix_versions": ["1.1"]}
+FIXED = {"id": "CVE-1", "fix_versions": ["1.1"]}
 OPEN = {"id": "CVE-2", "fix_versions": []}
 UNKNOWN = {"name": "own", "skip_reason": "not found"}
 
 
 @pytest.mark.parametrize(
-    ("packages", "mendable", "told"),
+    ("packages", "mendable", "expected"),
     [
         ([package()], False, "1 of 1 packages looked up, 0 known"),
         ([package(), UNKNOWN], False, "1 of 2 packages looked up"),
-        ([package(MENDED)], True, "torch 1.0: CVE-1, mended in 1.1"),
-        ([package(OPEN)], False, "torch 1.0: CVE-2, not mended yet"),
-        ([package(OPEN), package(MENDED)], True, "2 known vulnerabilities"),
+        ([package(FIXED)], True, "torch 1.0: CVE-1, fixed in 1.1"),
+        ([package(OPEN)], False, "torch 1.0: CVE-2, no fix yet"),
+        ([package(OPEN), package(FIXED)], True, "2 known vulnerabilities"),
         ([UNKNOWN, UNKNOWN], False, "none of 2 packages is known to the list"),
     ],
 )
-def test_only_what_a_newer_version_mends_fails(packages, mendable, told):
+def test_only_fixable_vulnerabilities_fail(packages, mendable, expected):
     found = audit.audit({"dependencies": packages})
     assert found.mendable == mendable
-    assert told in "\n".join(found.lines)
+    assert expected in "\n".join(found.lines)
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "told"),
+    ("output", "status", "expected"),
     [
         ('{"dependencies": []}', 0, "none of 0 packages"),
         ("", 0, "no list of advisories could be reached (no route to host)"),
     ],
 )
-def test_an_audit_that_could_not_be_made_says_so(monkeypatch, capsys, said, status, told):
+def test_an_audit_that_cannot_run_says_why(monkeypatch, capsys, output, status, expected):
     class Done:
-        stdout, stderr = said, "Traceback\nno route to host"
+        stdout, stderr = output, "Traceback\nno route to host"
 
     monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: Done)
     assert audit.main("constraints.txt") == status
-    assert told in capsys.readouterr().out
+    assert expected in capsys.readouterr().out

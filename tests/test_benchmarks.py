@@ -1,4 +1,4 @@
-"""The benchmarks' own parity, where no peer beyond the test dependencies is needed, and their table."""
+"""The benchmarks' parity checks (those that need only the test dependencies) and their results table."""
 
 import importlib
 import subprocess
@@ -23,24 +23,24 @@ def test_every_row_compares_two_variants_that_exist(name):
 
 @pytest.mark.parametrize("name", ["calibration", "step"])
 def test_parity_holds(name):
-    """In a process of its own: the peers set the number of threads."""
+    """Runs in a subprocess, because the peers set the number of threads."""
     command = [sys.executable, "-m", "benchmarks.measure", name, "parity"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_works_peak_and_time_are_measured():
+def test_peak_memory_and_time_are_measured():
     report = measured(lambda: {"size": len(bytearray(64 * 2**20))})
     assert report["size"] == 64 * 2**20
     assert 60 < report["MiB"] < 80
     assert 0 < report["seconds"] < 10
 
 
-def test_what_a_work_measures_itself_is_believed():
+def test_a_reported_time_overrides_the_measured_one():
     assert measured(lambda: {"seconds": 7.0})["seconds"] == 7
 
 
-def test_the_table_has_a_line_a_row():
+def test_the_table_has_one_line_per_row():
     line = {
         "name": "loss: peak", "unit": "MiB", "ours": 1.0, "theirs": 4.0, "ratio": 0.25, "peer": "plain", "goal": "less",
     }  # fmt: skip

@@ -34,10 +34,10 @@ def test_the_constraints_agree_with_the_pins():
         assert installed[name] == version if version else installed["numpy"] == "2.4.6"
 
 
-def test_make_help_lists_every_verb():
-    told = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    for verb in ("run", "test", "lab", "plan", "bench", "base-models"):
-        assert f"make {verb} " in told
+def test_make_help_lists_the_targets():
+    output = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for target in ("run", "test", "lab", "plan", "bench", "base-models"):
+        assert f"make {target} " in output
 
 
 def test_the_base_models_are_small_and_safe():
@@ -48,7 +48,7 @@ def test_the_base_models_are_small_and_safe():
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".npy")]
 
 
-def test_no_path_of_a_machine_is_committed():
+def test_no_machine_specific_path_is_committed():
     tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in tracked.splitlines():
         path = Path(PROJECT, name)

@@ -1,4 +1,4 @@
-"""What must hold of every input: measures, maps, the store and the sparse loss, each against its definition."""
+"""Properties that hold for every input: measures, maps, the store and the sparse loss, each against its definition."""
 
 import math
 import string
@@ -30,7 +30,7 @@ few = settings(max_examples=250, deadline=None)
 BINNINGS = st.sampled_from(list(Binning))
 BINS = st.integers(1, 30)
 
-# On edges, beside them, at both ends, and anywhere.
+# On bin edges, just below them, at both ends, and anywhere.
 CONFIDENCES = st.one_of(
     st.floats(0, 1),
     st.integers(0, 30).map(lambda i: i / 30),
@@ -39,8 +39,8 @@ CONFIDENCES = st.one_of(
 PREDICTIONS = st.lists(st.tuples(CONFIDENCES, st.booleans()), min_size=1, max_size=60)
 
 
-def apart(predictions):
-    """Confidences and outcomes."""
+def columns(predictions):
+    """Splits predictions into confidences and outcomes."""
     return np.array([c for c, _ in predictions]), np.array([right for _, right in predictions])
 
 
@@ -48,7 +48,7 @@ def apart(predictions):
 
 
 def bins_by_definition(confidence, edges):
-    """For each bin (low, high] the rows in it; 0 is in the first."""
+    """Yields the rows in each bin (low, high]; 0 is in the first bin."""
     for number, (low, high) in enumerate(pairwise(edges)):
         yield [row for row, c in enumerate(confidence) if low < c <= high or (number == 0 and c == 0)]
 
@@ -63,7 +63,7 @@ def ece_by_definition(confidence, correct, edges):
 
 
 def debiased_by_definition(confidence, correct, edges):
-    """Kumar, Liang and Ma: each bin's squared gap less its variance by chance, where there are two rows to tell it."""
+    """Kumar, Liang and Ma: each bin's squared gap minus its chance variance, for bins with two rows or more."""
     total = 0.0
     for rows in bins_by_definition(confidence, edges):
         if len(rows) > 1:
@@ -76,7 +76,7 @@ def debiased_by_definition(confidence, correct, edges):
 @few
 @given(PREDICTIONS, BINS, BINNINGS)
 def test_ece_is_its_definition_and_lies_between_0_and_1(predictions, bins, binning):
-    confidence, correct = apart(predictions)
+    confidence, correct = columns(predictions)
     found = metrics.ece(confidence, correct, bins, binning)
     edges = metrics.reliability(confidence, correct, bins, binning).edges
     assert 0 <= found <= 1
@@ -86,7 +86,7 @@ def test_ece_is_its_definition_and_lies_between_0_and_1(predictions, bins, binni
 @few
 @given(PREDICTIONS, BINS, BINNINGS)
 def test_debiased_ece_is_its_definition_and_lies_between_0_and_1(predictions, bins, binning):
-    confidence, correct = apart(predictions)
+    confidence, correct = columns(predictions)
     found = metrics.debiased_ece(confidence, correct, bins, binning)
     edges = metrics.reliability(confidence, correct, bins, binning).edges
     assert 0 <= found <= 1
@@ -95,28 +95,28 @@ def test_debiased_ece_is_its_definition_and_lies_between_0_and_1(predictions, bi
 
 @few
 @given(PREDICTIONS, BINS, BINNINGS, st.randoms(use_true_random=False))
-def test_no_measure_sees_the_order_of_rows(predictions, bins, binning, random):
+def test_no_measure_depends_on_the_order_of_rows(predictions, bins, binning, random):
     shuffled = random.sample(predictions, len(predictions))
     for measure in (metrics.ece, metrics.mce, metrics.debiased_ece):
-        one, other = (measure(*apart(each), bins, binning) for each in (predictions, shuffled))
+        one, other = (measure(*columns(each), bins, binning) for each in (predictions, shuffled))
         assert one**2 == pytest.approx(other**2, abs=1e-12)
 
 
 @few
 @given(PREDICTIONS, BINS, st.integers(2, 5))
-def test_rows_that_are_all_there_several_times_change_no_mean(predictions, bins, times):
-    one, many = apart(predictions), apart(predictions * times)
+def test_repeating_all_rows_changes_no_measure(predictions, bins, times):
+    one, many = columns(predictions), columns(predictions * times)
     for measure in (metrics.ece, metrics.mce):
         assert measure(*one, bins) == pytest.approx(measure(*many, bins), abs=1e-12)
     split = metrics.calibration_refinement
     assert split(*one, bins).total == pytest.approx(split(*many, bins).total, abs=1e-12)
-    assert metrics.smooth_ece(*one) == pytest.approx(metrics.smooth_ece(*many), abs=1e-3)  # which has a density floor
+    assert metrics.smooth_ece(*one) == pytest.approx(metrics.smooth_ece(*many), abs=1e-3)  # it has a density floor
 
 
 @few
 @given(PREDICTIONS, BINS)
-def test_confidence_that_is_the_accuracy_of_its_bin_has_no_error(predictions, bins):
-    confidence, correct = apart(predictions)
+def test_confidence_equal_to_its_bins_accuracy_has_no_error(predictions, bins):
+    confidence, correct = columns(predictions)
     found = metrics.reliability(confidence, correct, bins)
     levels = np.nan_to_num(found.accuracy)[metrics.bins.bin_index(confidence, found.edges)]
     assert metrics.ece(levels, correct, bins) <= 1e-12
@@ -125,8 +125,8 @@ def test_confidence_that_is_the_accuracy_of_its_bin_has_no_error(predictions, bi
 
 @few
 @given(PREDICTIONS)
-def test_one_bin_is_the_least_ece_and_the_mean_absolute_gap_the_most(predictions):
-    confidence, correct = apart(predictions)
+def test_ece_lies_between_the_one_bin_ece_and_the_mean_absolute_gap(predictions):
+    confidence, correct = columns(predictions)
     least, most = abs(correct.mean() - confidence.mean()), np.abs(correct - confidence).mean()
     for bins in (1, 2, 10, 25):
         assert least - 1e-12 <= metrics.ece(confidence, correct, bins) <= most + 1e-12
@@ -134,8 +134,8 @@ def test_one_bin_is_the_least_ece_and_the_mean_absolute_gap_the_most(predictions
 
 @few
 @given(PREDICTIONS)
-def test_smooth_ece_lies_between_0_and_1_and_follows_a_small_step(predictions):
-    confidence, correct = apart(predictions)
+def test_smooth_ece_lies_between_0_and_1_and_is_continuous(predictions):
+    confidence, correct = columns(predictions)
     found = metrics.smooth_ece(confidence, correct)
     assert 0 <= found <= 1
     moved = np.clip(confidence + 1e-7, 0, 1)
@@ -143,7 +143,7 @@ def test_smooth_ece_lies_between_0_and_1_and_follows_a_small_step(predictions):
 
 
 def chances(confidence):
-    """Every way in which the answers may turn out, with its chance if confidence is right."""
+    """Yields every possible outcome with its probability if the confidences are right."""
     for outcome in product([False, True], repeat=len(confidence)):
         yield math.prod(c if right else 1 - c for c, right in zip(confidence, outcome, strict=True)), outcome
 
@@ -157,16 +157,16 @@ def test_the_noise_floor_is_the_mean_over_all_outcomes(confidence, bins, binning
     errors = [(chance, metrics.ece(confidence, outcome, bins, binning)) for chance, outcome in chances(confidence)]
     mean = math.fsum(chance * error for chance, error in errors)
     variance = math.fsum(chance * (error - mean) ** 2 for chance, error in errors)
-    bound = math.sqrt(60 * variance / 2000) + 30 / 2000  # Bernstein's: passed once in 10^12 times
+    bound = math.sqrt(60 * variance / 2000) + 30 / 2000  # Bernstein's inequality: exceeded once in 10^12 times
     assert found.mean == pytest.approx(mean, abs=bound)
 
 
 @settings(max_examples=60, deadline=None)
 @given(PREDICTIONS, st.integers(0, 100))
-def test_the_bootstrap_encloses_its_estimate(predictions, seed):
-    found = metrics.bootstrap_ece(*apart(predictions), resamples=50, seed=seed)
+def test_the_bootstrap_interval_contains_its_estimate(predictions, seed):
+    found = metrics.bootstrap_ece(*columns(predictions), resamples=50, seed=seed)
     assert 0 <= found.low <= found.estimate <= found.high
-    assert found.estimate == pytest.approx(metrics.ece(*apart(predictions)), abs=1e-12)
+    assert found.estimate == pytest.approx(metrics.ece(*columns(predictions)), abs=1e-12)
 
 
 # -- maps --------------------------------------------------------------------------------------------------------
@@ -174,11 +174,11 @@ def test_the_bootstrap_encloses_its_estimate(predictions, seed):
 
 @st.composite
 def tops(draw, least=0.0):
-    """Rows of k probabilities of a vocabulary, most probable first; some 0, some tiny, some with no rest."""
+    """Rows of k probabilities in descending order; some are 0, some tiny, some leave no residual."""
     shape = draw(st.integers(1, 4)), draw(st.integers(2, 12))
     weight = st.one_of(st.floats(least, 1), st.sampled_from([1e-30, 1e-9, 1.0]) if least == 0 else st.just(1.0))
     found = np.array([[draw(weight) for _ in range(shape[1])] for _ in range(shape[0])])
-    found[:, 0] += 1e-6  # something there is
+    found[:, 0] += 1e-6  # the first is never 0
     found /= found.sum(axis=1, keepdims=True) * draw(st.sampled_from([1.0, 1.001, 1.5, 20.0]))
     return -np.sort(-found, axis=1)
 
@@ -192,7 +192,7 @@ def falls(rows):
 
 @few
 @given(tops(), st.sampled_from([Map.NONE, Map.TEMPERATURE, Map.LOGIT_TEMPERATURE]), COEFFICIENTS)
-def test_targets_are_whole_distributions_in_the_teachers_order(p, kind, coefficient):
+def test_targets_are_complete_distributions_in_the_teachers_order(p, kind, coefficient):
     q = recalibrate(p, kind, coefficient)
     np.testing.assert_allclose(q.sum(axis=1), 1, atol=1e-9)
     assert (q >= 0).all()
@@ -213,7 +213,7 @@ def test_smoothing_keeps_the_sum_and_reports_what_it_swaps(p, moved):
 
 @few
 @given(tops(least=0.05))
-def test_a_temperature_goes_to_even_shares_and_to_the_first(p):
+def test_extreme_temperatures_give_equal_shares_or_one_token(p):
     k, clear = p.shape[1], p[:, 0] > p[:, 1] + 1e-3
     for scale in (temperature, logit_temperature):
         np.testing.assert_allclose(scale(p, 1e9), 1 / k, atol=1e-6)
@@ -223,14 +223,14 @@ def test_a_temperature_goes_to_even_shares_and_to_the_first(p):
 
 @few
 @given(tops(), st.floats(0.02, 2), st.floats(1.01, 3))
-def test_a_larger_coefficient_never_makes_the_first_surer(p, coefficient, factor):
+def test_a_larger_coefficient_never_raises_the_first_target(p, coefficient, factor):
     for scale in (temperature, logit_temperature):
         assert (scale(p, coefficient * factor)[:, 0] <= scale(p, coefficient)[:, 0] + 1e-12).all()
 
 
 @few
 @given(tops(), st.floats(0.02, 5))
-def test_eq_4_is_bounded_by_what_certainty_would_give(p, coefficient):
+def test_eq_4_is_bounded_by_its_value_for_a_certain_teacher(p, coefficient):
     k = p.shape[1]
     most = 1 / (1 + (k - 1) * math.exp(-1 / coefficient))
     assert (temperature(p, coefficient) <= most + 1e-12).all()
@@ -256,7 +256,7 @@ IDS = st.one_of(
 
 @st.composite
 def knowledge(draw):
-    """Items of one k and any lengths, as a teacher's top k would be."""
+    """Items with one k and any lengths, like a teacher's top k."""
     k, normalisers = draw(st.integers(1, 8)), draw(st.integers(0, 2))
     lengths = draw(st.dictionaries(IDS, st.integers(1, 7), min_size=1, max_size=8))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -275,7 +275,7 @@ def knowledge(draw):
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(knowledge(), st.sampled_from([1, 3, 2**17]))
-def test_a_store_gives_back_every_example_by_its_name(tmp_path_factory, monkeypatch, kept, rows):
+def test_a_store_returns_every_example_by_name(tmp_path_factory, monkeypatch, kept, rows):
     k, normalisers, items = kept
     monkeypatch.setattr("firstlib.knowledge.store.ROW_GROUP_SIZE", rows)
     folder = tmp_path_factory.mktemp("store")
@@ -296,7 +296,7 @@ def test_a_store_gives_back_every_example_by_its_name(tmp_path_factory, monkeypa
 
 @few
 @given(st.text(string.printable, min_size=1))
-def test_a_name_that_was_not_written_is_not_there(store_of_one, name):
+def test_a_store_contains_only_the_names_written(store_of_one, name):
     assert (name in store_of_one) == (name == "only")
 
 
@@ -313,22 +313,22 @@ def store_of_one(tmp_path_factory):
 
 @st.composite
 def positions(draw):
-    """Hidden states, a head, the teacher's tokens and their masses; the student may be very sure."""
+    """Hidden states, a head, and the teacher's tokens with their masses; the student may be very confident."""
     n, d, v = draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(3, 12))
     k = draw(st.integers(1, v))
-    maker = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    hidden = torch.randn(n, d, generator=maker, dtype=torch.float64) * draw(st.sampled_from([0.1, 1.0, 30.0]))
-    head = torch.randn(v, d, generator=maker, dtype=torch.float64)
-    ids = torch.stack([torch.randperm(v, generator=maker)[:k] for _ in range(n)])
-    q = torch.rand(n, k, generator=maker, dtype=torch.float64)
-    q *= torch.rand(n, k, generator=maker) > draw(st.sampled_from([0.0, 0.3]))  # some have no mass
+    rng = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    hidden = torch.randn(n, d, generator=rng, dtype=torch.float64) * draw(st.sampled_from([0.1, 1.0, 30.0]))
+    head = torch.randn(v, d, generator=rng, dtype=torch.float64)
+    ids = torch.stack([torch.randperm(v, generator=rng)[:k] for _ in range(n)])
+    q = torch.rand(n, k, generator=rng, dtype=torch.float64)
+    q *= torch.rand(n, k, generator=rng) > draw(st.sampled_from([0.0, 0.3]))  # some have no mass
     q += (q.sum(1, keepdim=True) == 0) / k
     mass = draw(st.sampled_from([1.0, 0.9, 0.3])) if k < v else 1.0
     return hidden, head, ids, q / q.sum(1, keepdim=True) * mass
 
 
 def dense(hidden, head, ids, q, tail, student):
-    """Eq. 5 from every logit at once: sum q log(q / s), and a bucket for the rest where the tail is one."""
+    """Eq. 5 from all logits at once: sum q log(q / s), and for the ghost tail a bucket for the rest."""
     logits = hidden @ head.T
     log_s = (logits.gather(1, ids) if student == "renormalised" else logits).log_softmax(1)
     chosen = log_s if student == "renormalised" else log_s.gather(1, ids)
@@ -343,7 +343,7 @@ def dense(hidden, head, ids, q, tail, student):
 
 @contextmanager
 def chunks_of(positions):
-    """So many positions at a time, whatever memory would allow."""
+    """Forces the number of positions per chunk, whatever memory would allow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses._Output, "positions", lambda self, n, numbers: positions)
         yield
@@ -364,7 +364,7 @@ def test_the_sparse_loss_is_the_dense_one(found, reading, chunk):
 
 @few
 @given(positions(), st.sampled_from(READINGS))
-def test_it_is_never_negative_where_the_target_is_whole(found, reading):
+def test_the_loss_is_never_negative_for_a_complete_target(found, reading):
     hidden, head, ids, q = found
     tail, student = reading
     whole = q if tail != "drop" else q / q.sum(1, keepdim=True)
@@ -373,17 +373,17 @@ def test_it_is_never_negative_where_the_target_is_whole(found, reading):
 
 @few
 @given(positions(), st.sampled_from(READINGS))
-def test_it_is_0_where_the_student_is_the_target_and_nothing_pulls_there(found, reading):
+def test_loss_and_gradient_are_0_if_the_student_equals_the_target(found, reading):
     hidden, head, ids, _ = found
     tail, student = reading
     shares = (hidden @ head.T).softmax(1)
-    if tail != "ghost" and student == "full":  # then only all tokens together are the whole of it
+    if tail != "ghost" and student == "full":  # then only all tokens together give a complete target
         ids = torch.arange(len(head)).expand(len(hidden), -1)
     q = shares.gather(1, ids)
     if student == "renormalised":
         q = (hidden @ head.T).gather(1, ids).softmax(1)
     hidden = hidden.clone().requires_grad_()
     loss = top_k_kl(hidden, head, ids, q, tail=tail, student=student)
-    (pull,) = torch.autograd.grad(loss, hidden)
+    (gradient,) = torch.autograd.grad(loss, hidden)
     assert abs(loss.item()) < 1e-9
-    assert pull.abs().max() < 1e-9
+    assert gradient.abs().max() < 1e-9

@@ -1,4 +1,4 @@
-"""The sparse loss against arithmetic by hand, a dense reference, and the properties Eq. 5 must have."""
+"""The sparse loss against values computed by hand, a dense reference, and the properties that Eq. 5 must have."""
 
 import math
 import weakref
@@ -28,7 +28,7 @@ def one_thread():
 
 
 def dense_target(token_ids, q, tail, gold, V):
-    """The `(N, V)` distribution that a tail policy means; for ghost and drop, its K entries only."""
+    """The `(N, V)` distribution that a tail policy implies; for ghost and drop, only its K entries."""
     residual = 1 - q.sum(1, keepdim=True)
     if tail == "renormalise":
         q = q / q.sum(1, keepdim=True)
@@ -54,7 +54,7 @@ def dense_loss(
     scale=1.0,
     vocabulary=None,
 ):
-    """Eq. 5 as one would write it first, with every logit and every target at once."""
+    """Eq. 5 in its simplest form, with all logits and all targets at once."""
     logits = scale * (hidden @ head[:vocabulary].T)
     if softcap:
         logits = softcap * torch.tanh(logits / softcap)
@@ -74,7 +74,7 @@ def dense_loss(
 
 
 def problem(N=7, V=23, D=5, K=4, dtype=torch.float64, mass=0.8, seed=0):
-    """Random hidden, head, token ids, q of the given mass, gold tokens (every other one among the K)."""
+    """Random hidden states, head, token ids, q with the given mass, and gold tokens (every other one among the K)."""
     torch.manual_seed(seed)
     hidden = torch.randn(N, D, dtype=dtype, requires_grad=True)
     head = torch.randn(V, D, dtype=dtype, requires_grad=True)
@@ -97,7 +97,7 @@ def assert_same(ours, theirs, **tolerance):
 
 
 def one_position(probabilities, q, tokens, **options):
-    """The loss of a student with these probabilities: head the identity, hidden states their logarithms."""
+    """The loss of a student with these probabilities; the head is the identity, the hidden states are logarithms."""
     hidden = torch.tensor([probabilities], dtype=torch.float64).log()
     return top_k_kl(
         hidden,
@@ -134,7 +134,7 @@ LOG2 = math.log(2)
         ({"student": "renormalised", "tail": "renormalise"}, LOG2 / 3),
     ],
 )
-def test_worked_out_by_hand(options, expected):
+def test_losses_by_hand(options, expected):
     assert one_position(STUDENT, [0.25, 0.5], [0, 1], **options) == pytest.approx(expected, abs=1e-12)
 
 
@@ -143,7 +143,7 @@ def test_zero_probability_costs_nothing():
     assert one_position(STUDENT, [0.0, 1.0], [0, 1]) == pytest.approx(2 * LOG2, abs=1e-12)
 
 
-def test_a_mass_below_one_can_make_the_paper_s_loss_negative():
+def test_mass_below_one_can_make_the_papers_loss_negative():
     # 1/4 log((1/4) / (1/2)) = -1/4 log 2: with a dropped tail Eq. 5 is no divergence
     assert one_position(STUDENT, [0.25], [0]) == pytest.approx(-LOG2 / 4, abs=1e-12)
 
@@ -156,7 +156,7 @@ def test_mean_is_over_positions():
 
 @contextmanager
 def chunks_of(positions):
-    """So many positions at a time, whatever memory would allow."""
+    """Forces the number of positions per chunk, whatever memory would allow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses._Output, "positions", lambda self, n, numbers: positions)
         yield
@@ -211,7 +211,7 @@ def test_head_gradient_does_not_depend_on_its_blocks(monkeypatch):
 
 @pytest.mark.parametrize(("tail", "student"), READINGS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_types_stay_near_float32(tail, student, dtype):
+def test_half_precision_stays_near_float32(tail, student, dtype):
     hidden, head, token_ids, q, gold = problem(N=32, V=200, D=16, dtype=torch.float32)
     options = {"tail": tail, "student": student, "gold": gold}
     theirs = value_and_gradients(dense_loss(hidden, head, token_ids, q, **options), hidden, head)
@@ -235,7 +235,7 @@ def test_head_gradient_is_accumulated_in_float32():
     assert head.grad.flatten().tolist() == [-0.5, 0.5]
 
 
-def test_autocast_multiplies_in_its_type_and_returns_gradients_in_the_inputs():
+def test_autocast_multiplies_in_its_dtype_and_returns_gradients_in_the_inputs_dtype():
     hidden, head, token_ids, q, _ = problem(N=32, V=200, D=16, dtype=torch.float32)
     low = [x.detach().bfloat16().requires_grad_() for x in (hidden, head)]
     expected = value_and_gradients(top_k_kl(*low, token_ids, q), *low)
@@ -333,7 +333,7 @@ def test_padded_head_is_the_trimmed_head():
     assert not ours[2][23:].any()
 
 
-def test_gold_takes_the_residual_wherever_it_is():
+def test_gold_takes_the_residual_inside_or_outside_the_top():
     hidden, head, _, q, _ = problem(N=2, V=5, K=4)
     token_ids = torch.tensor([[0, 1, 2, 4], [0, 1, 2, 4]])
     gold = torch.tensor([1, 3])
@@ -345,7 +345,7 @@ def test_gold_takes_the_residual_wherever_it_is():
     torch.testing.assert_close(ours, (among + outside) / 2)
 
 
-def test_gold_where_the_k_tokens_are_the_vocabulary():
+def test_gold_if_the_k_tokens_are_the_whole_vocabulary():
     hidden, head, token_ids, q, _ = problem(V=4, K=4)
     gold = torch.arange(7) % 4
     given = q + (1 - q.sum(1, keepdim=True)) * (token_ids == gold[:, None])
@@ -353,7 +353,7 @@ def test_gold_where_the_k_tokens_are_the_vocabulary():
     torch.testing.assert_close(ours, top_k_kl(hidden, head, token_ids, given))
 
 
-# ---- golden properties
+# ---- properties
 
 
 def student_as_target(N=6, V=12, D=12):
@@ -370,7 +370,7 @@ def assert_loss_and_gradient_vanish(loss, *inputs):
 
 
 @pytest.mark.parametrize("tail", Tail)
-def test_a_student_that_equals_its_target_over_the_vocabulary_rests(tail):
+def test_a_student_equal_to_its_complete_target_has_no_loss_or_gradient(tail):
     hidden, head, s = student_as_target()
     token_ids = torch.stack([torch.randperm(12) for _ in range(6)])
     gold = torch.zeros(6, dtype=torch.int64)
@@ -378,14 +378,14 @@ def test_a_student_that_equals_its_target_over_the_vocabulary_rests(tail):
     assert_loss_and_gradient_vanish(loss, hidden, head)
 
 
-def test_ghost_asks_nothing_about_the_rest():
+def test_ghost_does_not_depend_on_the_distribution_within_the_rest():
     hidden, head, s = student_as_target()
     q, token_ids = s.topk(3)
     loss = top_k_kl(hidden, head, token_ids, q, tail="ghost")
     assert_loss_and_gradient_vanish(loss, hidden, head)
 
 
-def test_dropped_tail_pulls_with_the_mass_it_has():
+def test_a_dropped_tail_scales_the_gradient_by_the_remaining_mass():
     # head = identity: the gradient in hidden is that in the logits, (sum q) softmax - scatter(q)
     hidden = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
     token_ids, q = (
@@ -397,9 +397,9 @@ def test_dropped_tail_pulls_with_the_mass_it_has():
     torch.testing.assert_close(ours, expected.detach())
 
 
-def test_float16_teacher_may_sum_to_a_hair_more_than_one():
+def test_float16_teacher_may_sum_to_slightly_more_than_one():
     hidden, head, token_ids, _, gold = problem()
-    q = torch.full((7, 4), 0.25 + 2**-12, dtype=torch.float16)  # 1.00098 in all
+    q = torch.full((7, 4), 0.25 + 2**-12, dtype=torch.float16)  # sums to 1.00098
     for tail in Tail:
         assert top_k_kl(hidden, head, token_ids, q, tail=tail, gold=gold).isfinite()
 
@@ -423,7 +423,7 @@ def test_full_support_is_a_divergence(N, logits, weights):
 
 
 class Memory(TorchDispatchMode):
-    """Counts live bytes of the tensors made under it, and the matrix products."""
+    """Tracks the live bytes of tensors made while it is active, and counts matrix products."""
 
     def __init__(self, *inputs):
         super().__init__()
@@ -451,7 +451,7 @@ class Memory(TorchDispatchMode):
 
 
 def measured(*, N=256, V=50_000, D=16, K=5, trainable=False, differentiate=True, chunk=None, **options):
-    """Memory of forward and backward; bytes of an (N, V) and of a (V, D) tensor."""
+    """The memory of a forward and backward pass; the bytes of an (N, V) and of a (V, D) tensor."""
     hidden = torch.randn(N, D).requires_grad_()
     head = torch.randn(V, D).requires_grad_(trainable)
     token_ids, q = torch.arange(N * K).view(N, K), torch.full((N, K), 0.15)
@@ -463,12 +463,12 @@ def measured(*, N=256, V=50_000, D=16, K=5, trainable=False, differentiate=True,
     return memory, 4 * N * V, 4 * V * D
 
 
-def test_memory_counts_what_is_there():
+def test_memory_counts_live_tensors():
     with Memory() as memory:
         a = torch.ones(1000)  # 4,000 bytes
         b = a + 1  # 8,000
         del a
-        c = b.view(10, 100).exp()  # the view is free: 8,000 again
+        c = b.view(10, 100).exp()  # the view takes no memory: 8,000 again
         del b, c
     assert (memory.peak, memory.largest, memory.live) == (8000, 4000, 0)
 
@@ -497,7 +497,7 @@ def test_trainable_head_costs_its_gradient_and_a_block():
     assert memory.peak < 1.01 * (all_logits * 32 / 256 + head + block) + 2**16
 
 
-def test_renormalised_student_computes_no_logits_but_k():
+def test_renormalised_student_computes_only_k_logits():
     memory, all_logits, _ = measured(student="renormalised")
     assert memory.peak < all_logits / 256  # not even one position's worth
 
@@ -511,9 +511,9 @@ def test_default_chunk_is_bounded(dtype):
     assert output.positions(1, 10**9) == 1
 
 
-def test_gradients_cost_one_product_each_and_none_where_not_needed():
-    assert measured(chunk=64, differentiate=False)[0].products == 4  # one a chunk: the logits
-    assert measured(chunk=64)[0].products == 8  # and one for hidden
+def test_gradients_cost_one_product_each_and_none_if_not_needed():
+    assert measured(chunk=64, differentiate=False)[0].products == 4  # one per chunk: the logits
+    assert measured(chunk=64)[0].products == 8  # one more per chunk: the gradient of hidden
     blocks = math.ceil(50_000 / losses.HEAD_BLOCK)
     assert measured(chunk=64, trainable=True)[0].products == 8 + 4 * blocks
 
@@ -581,7 +581,7 @@ def test_errors_say_what_where_and_what_to_do(match, changes):
 
 
 @pytest.mark.parametrize("tail", ["ghost", "smooth"])
-def test_no_rest_to_give_the_residual_to(tail):
+def test_a_residual_without_other_tokens_is_refused(tail):
     hidden, head, token_ids, q, _ = problem(V=4, K=4)
     with pytest.raises(ValueError, match=f"row 0: tail={tail} has no other token to give mass to"):
         top_k_kl(hidden, head, token_ids, q, tail=tail)

@@ -1,4 +1,4 @@
-"""Every formula of the paper's section 3 against values worked out by hand."""
+"""Every formula of the paper's section 3, checked against values computed by hand."""
 
 import math
 
@@ -103,10 +103,10 @@ def test_the_search_tries_the_papers_two_grids():
 
 
 @pytest.mark.parametrize(("optimum", "best"), [(0.0, 0.02), (2.0, 1.0)])
-def test_a_best_at_the_edge_is_said(optimum, best):
+def test_an_optimum_at_the_edge_is_flagged(optimum, best):
     found = search(lambda c: abs(c - optimum))
     assert (found.best, found.at_the_edge) == (best, True)
 
 
-def test_of_equal_scores_the_smallest_coefficient_wins():
+def test_ties_go_to_the_smallest_coefficient():
     assert search(lambda c: 1.0, Grid(0.5, 1.0, 0.25)).best == 0.25

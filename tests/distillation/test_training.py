@@ -1,4 +1,4 @@
-"""Fine-tuning and distillation: the losses by hand, and what they do to a model."""
+"""Fine-tuning and distillation: the losses by hand, and their effect on a model."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from firstlib.settings.schema import Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
-ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # a warm-up would begin and end at rate 0
+ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # with a warm-up, the only step would have rate 0
 SHORT = Training(epochs=1, global_batch_size=4)
 
 
@@ -34,7 +34,7 @@ def model(base):
 
 
 def log_softmax(model, example):
-    """The model's `(P, V)` at an example's response positions, by a plain forward pass."""
+    """The model's log-probabilities `(P, V)` at an example's response positions, from a plain forward pass."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
     return logits[example.start - 1 : -1].log_softmax(-1)
@@ -55,7 +55,7 @@ def targets_on(example, token_ids, targets):
 
 
 def dense_loss(model, targets):
-    """Eq. 5, position by position, on the model's own logits."""
+    """Eq. 5 at each position, from the model's own logits."""
     terms = []
     for each in targets:
         s = log_softmax(model, each.example).gather(1, torch.from_numpy(each.token_ids)).numpy()
@@ -89,13 +89,13 @@ def test_targets_join_an_example_with_its_knowledge(examples):
     np.testing.assert_array_equal(found.probabilities, 0.1)
 
 
-def test_other_positions_and_other_examples_are_refused(examples):
+def test_knowledge_of_other_positions_or_examples_is_refused(examples):
     for wrong in (knowledge_on(examples[0], shift=1), knowledge_on(examples[1])):
         with pytest.raises(ValueError, match=f"{examples[0].id}.*extract again"):
             soft_targets(examples[0], wrong, lambda item: item.probabilities)
 
 
-def test_targets_are_made_from_the_store_when_asked_for(examples, tmp_path):
+def test_targets_are_made_from_the_store_on_demand(examples, tmp_path):
     items = [knowledge_on(example) for example in examples]
     write_store(tmp_path, items[::-1], Origin("t", "t", "d", items[0].token_ids.shape[1]))
     targets = SoftTargets(examples, KnowledgeStore(tmp_path), lambda item: 2 * item.probabilities)
@@ -117,8 +117,8 @@ def test_the_head_is_applied_to_the_last_hidden_state(model, examples):
     assert torch.equal(outputs.hidden_states[-1], last)
 
 
-def test_nothing_is_left_to_learn_where_the_student_is_the_target(model, examples, tmp_path):
-    """K = V and q = s: the loss is 0, and so is its gradient in every weight."""
+def test_loss_and_gradient_are_0_if_the_student_equals_the_target(model, examples, tmp_path):
+    """If K = V and q = s, the loss and its gradient in every weight are 0."""
     targets = []
     for example in examples[:3]:
         s = log_softmax(model, example).exp().numpy()
@@ -131,7 +131,7 @@ def test_nothing_is_left_to_learn_where_the_student_is_the_target(model, example
     uniform = [replace(x, probabilities=np.full_like(x.probabilities, 1 / x.probabilities.shape[1])) for x in targets]
     model.zero_grad()
     make_trainer(model, tmp_path).compute_loss(model, training._collate(uniform)).backward()
-    assert max(float(p.grad.abs().max()) for p in model.parameters()) > 1e-4  # another target does pull
+    assert max(float(p.grad.abs().max()) for p in model.parameters()) > 1e-4  # another target gives a gradient
 
 
 def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples, tmp_path):
@@ -141,11 +141,11 @@ def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples,
     assert trainer.compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
     assert trainer.compute_loss(model, batch, return_outputs=True)[0].item() == pytest.approx(expected, rel=1e-5)
     trainer.restore_forward()
-    assert dense_loss(model, targets) == expected  # the model has its own forward pass back
+    assert dense_loss(model, targets) == expected  # the model's own forward pass is restored
 
 
-def test_a_part_of_a_batch_weighs_by_its_positions(model, examples, tmp_path):
-    """Two parts told the whole's count of positions add up to the whole's mean."""
+def test_a_part_of_a_batch_is_weighted_by_its_positions(model, examples, tmp_path):
+    """If two parts know the whole batch's number of positions, their losses add up to its mean."""
     trainer, targets = make_trainer(model, tmp_path), random_targets(examples, 100)
     whole = trainer.compute_loss(model, training._collate(targets)).item()
     count = sum(len(each.probabilities) for each in targets)
@@ -156,15 +156,15 @@ def test_a_part_of_a_batch_weighs_by_its_positions(model, examples, tmp_path):
     assert sum(parts) == pytest.approx(whole, rel=1e-5)
 
 
-def test_readings_of_eq_5_reach_the_loss(model, examples, tmp_path):
+def test_the_reading_of_eq_5_reaches_the_loss(model, examples, tmp_path):
     batch = training._collate(random_targets(examples, 100))
     full, renormalised = (
         make_trainer(model, tmp_path, student=s).compute_loss(model, batch).item() for s in ("full", "renormalised")
     )
-    assert full > renormalised + 1  # over the vocabulary the five hold little of a random model's mass
+    assert full > renormalised + 1  # a random model gives the five tokens little of its mass
 
 
-def test_fine_tuning_counts_response_tokens_alone(model, examples):
+def test_fine_tuning_counts_only_response_tokens(model, examples):
     per_token = [
         log_softmax(model, e)[range(len(e.token_ids) - e.start), e.token_ids[e.start :]].numpy() for e in examples
     ]
@@ -183,7 +183,7 @@ def test_distilling_reports_its_loss(model, examples):
 # -- what training does ------------------------------------------------------------------------------------------
 
 
-def test_fine_tuning_learns_a_small_set_by_heart(model, examples):
+def test_fine_tuning_memorises_a_small_set(model, examples):
     losses = training.fine_tune(model, examples[:4], Training(epochs=25, global_batch_size=4), TrainingRun(1e-2, 0))
     assert len(losses) == 25
     assert losses[-1] < 0.1 * losses[0]
@@ -201,7 +201,7 @@ def test_distillation_moves_the_student_to_the_targets(model, examples):
 
 
 @pytest.mark.parametrize("distilled", [False, True])
-def test_the_seed_decides_every_weight(base, examples, distilled):
+def test_the_seed_determines_every_weight(base, examples, distilled):
     def train(seed):
         model = loading.load_for_training(base, seed)
         if distilled:
@@ -216,7 +216,7 @@ def test_the_seed_decides_every_weight(base, examples, distilled):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples):
+def test_qlora_trains_the_adapter_and_leaves_the_4_bit_weights(base, examples):
     model = loading.load_for_training(base.model_copy(update={"tuning": "qlora"}), seed=0)
     before = weights(model)
     assert any(p.dtype == torch.uint8 for p in before.values())
@@ -224,13 +224,13 @@ def test_qlora_distils_into_the_adapter_and_leaves_the_four_bits(base, examples)
     losses = training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     assert len(losses) == 1
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert changed == {name for name in before if ".lora_B." in name}  # A moves once B is no longer 0
+    assert changed == {name for name in before if ".lora_B." in name}  # A changes only once B is no longer 0
     training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_" in name}
 
 
-def test_lora_distils_at_the_same_loss(base, examples):
+def test_lora_distils_with_the_same_loss(base, examples):
     model = loading.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
     targets = random_targets(examples, 100)
     expected = dense_loss(model, targets)
@@ -238,17 +238,17 @@ def test_lora_distils_at_the_same_loss(base, examples):
     assert losses == [pytest.approx(expected, abs=1e-3)]
 
 
-def test_a_bias_of_the_head_is_part_of_the_logits(model, examples):
+def test_the_logits_include_the_bias_of_the_head(model, examples):
     head = loading.body_and_head(model)[1]
     head.bias = torch.nn.Parameter(torch.linspace(-3, 3, head.out_features))
     targets = random_targets(examples, 100)
     expected = dense_loss(model, targets)
     losses = training.distill(model, targets, ONE_STEP, TrainingRun(1e-2, 0))
     assert losses == [pytest.approx(expected, abs=1e-3)]
-    assert not torch.equal(head.bias.detach(), torch.linspace(-3, 3, head.out_features))  # it learns too
+    assert not torch.equal(head.bias.detach(), torch.linspace(-3, 3, head.out_features))  # the bias is trained too
 
 
-def test_targets_on_a_part_of_the_response_train_that_part(model, examples, tmp_path):
+def test_targets_may_cover_part_of_the_response(model, examples, tmp_path):
     targets = random_targets(examples, 100)
     part = [
         replace(x, position=x.position[1:], token_ids=x.token_ids[1:], probabilities=x.probabilities[1:])
@@ -262,7 +262,7 @@ def test_targets_on_a_part_of_the_response_train_that_part(model, examples, tmp_
     assert loss == pytest.approx(float(np.concatenate(terms).mean()), rel=1e-5)
 
 
-def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
+def test_accumulated_parts_of_a_batch_give_the_same_step(base, examples):
     trained = []
     for micro_batch_size in (None, 2):
         model = loading.load_for_training(base, seed=0)
@@ -274,12 +274,12 @@ def test_accumulated_parts_of_a_batch_make_the_same_step(base, examples):
 
 
 @pytest.mark.parametrize(("micro_batch_size", "devices"), [(3, 1), (None, 64), (8, 8)])
-def test_a_batch_that_cannot_be_shared_is_refused(micro_batch_size, devices):
+def test_a_batch_that_cannot_be_divided_is_refused(micro_batch_size, devices):
     with pytest.raises(UserError, match=r"training\.global_batch_size: 32 examples"):
         Training(global_batch_size=32, micro_batch_size=micro_batch_size).batch_sizes(devices)
 
 
-def test_a_model_is_measured_while_it_learns(model, examples):
+def test_a_model_is_evaluated_during_training(model, examples):
     seen = []
 
     def measure(tuned):
@@ -302,7 +302,7 @@ def test_the_papers_optimiser_and_schedule():
 
 
 class Fault(TrainerCallback):
-    """Ends a training after so many steps, as a fault would."""
+    """Interrupts training after a number of steps, as a crash would."""
 
     def __init__(self, after):
         self.after = after
@@ -314,7 +314,7 @@ class Fault(TrainerCallback):
 
 @pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
 @pytest.mark.parametrize("harm", [None, "flip the last", "leave the last half written"])
-def test_training_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
+def test_training_resumes_from_its_last_intact_checkpoint_to_the_same_weights(
     base, examples, tmp_path, monkeypatch, tuning, harm
 ):
     spec = base.model_copy(update={"tuning": tuning})
@@ -346,20 +346,20 @@ def test_training_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(
     assert all(torch.equal(resumed[name], undisturbed[name]) for name in undisturbed)
 
 
-def test_training_leaves_nothing_behind(model, examples, tmp_path, monkeypatch):
+def test_training_leaves_no_files_behind(model, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     training.fine_tune(model, examples[:2], ONE_STEP, TrainingRun(1e-3, 0))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_training_whose_loss_is_no_number_stops(model, examples):
+def test_training_stops_if_the_loss_is_nan(model, examples):
     with torch.no_grad():
         loading.body_and_head(model)[1].weight[3] = float("nan")
     with pytest.raises(UserError, match=r"the loss of step 1 is nan; lower the learning rate"):
         training.fine_tune(model, examples, ONE_STEP, TrainingRun(1e-3, 0))
 
 
-def test_a_failed_training_gives_the_model_its_forward_pass_back(model, examples):
+def test_failed_training_restores_the_models_forward_pass(model, examples):
     def fail(_):
         raise RuntimeError("measure failed")
 
@@ -371,20 +371,20 @@ def test_a_failed_training_gives_the_model_its_forward_pass_back(model, examples
 
 
 def test_padding_rows_of_the_head_get_no_mass(model, examples, tmp_path):
-    """A head of more rows than there are tokens trains as the trimmed head does."""
+    """A head with more rows than tokens trains like the trimmed head."""
     targets = random_targets(examples, 100)
     weight = loading.body_and_head(model)[1].weight
     rows = len(weight)
     expected = make_trainer(model, tmp_path, vocabulary=rows - 3).compute_loss(model, training._collate(targets)).item()
     with torch.no_grad():
-        weight[-3:] += 50  # what padding holds does not matter
+        weight[-3:] += 50  # the values of padding rows do not matter
     found = make_trainer(model, tmp_path, vocabulary=rows - 3).compute_loss(model, training._collate(targets)).item()
     assert found == expected
     assert make_trainer(model, tmp_path).compute_loss(model, training._collate(targets)).item() != expected
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (
             ["tensorbord"],
@@ -393,7 +393,7 @@ def test_padding_rows_of_the_head_get_no_mass(model, examples, tmp_path):
         (["tensorboard", "comet_ml"], r"training\.report_to: the package of 'comet_ml' is not installed"),
     ],
 )
-def test_a_logger_that_cannot_work_is_refused_at_once(names, told):
-    with pytest.raises(UserError, match=told) as error:
+def test_an_unusable_logger_is_refused_immediately(names, message):
+    with pytest.raises(UserError, match=message) as error:
         check_loggers(names)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""A model's answers against a plain forward pass, and what is read from them by hand."""
+"""A model's answers against a plain forward pass, and the values derived from them by hand."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def spec(base_folder):
 def model(spec):
     model = loading.load_base(spec).eval()
     with torch.no_grad():
-        loading.body_and_head(model)[1].weight *= 20  # sharper than random weights are
+        loading.body_and_head(model)[1].weight *= 20  # sharper than a random model
     return model
 
 
@@ -35,7 +35,7 @@ def tokenizer(spec):
 
 @pytest.fixture(scope="module")
 def questions(world):
-    """Two, four and five candidates, mixed, of very different lengths."""
+    """Questions of very different lengths, with two, four and five candidates in turn."""
     each = [microworld.ask(world, task, "test", 3, 0) for task in ("csqa", "boolq", "obqa")]
     return [question for group in zip(*each, strict=True) for question in group]
 
@@ -45,7 +45,7 @@ def found(model, tokenizer, questions):
     return asking.ask(model, tokenizer, questions)
 
 
-def test_asking_is_a_plain_forward_pass(model, tokenizer, questions, found):
+def test_answers_equal_a_plain_forward_pass(model, tokenizer, questions, found):
     assert len(found) == len(questions)
     for i, question in enumerate(questions):
         stem, candidates = encode_question(tokenizer, question)
@@ -64,23 +64,23 @@ def test_asking_is_a_plain_forward_pass(model, tokenizer, questions, found):
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_batch_size_and_company_do_not_matter(model, tokenizer, questions, found, batch):
+def test_answers_do_not_depend_on_batch_size_and_order(model, tokenizer, questions, found, batch):
     again = asking.ask(model, tokenizer, questions[::-1], Asking(batch_size=batch))
     np.testing.assert_array_equal(again.question_id[::-1], found.question_id)
     np.testing.assert_array_equal(again.top_ids[::-1], found.top_ids)
     np.testing.assert_allclose(again.probabilities[::-1], found.probabilities, rtol=1e-4)
 
 
-def test_a_truth_that_is_not_known_is_not_a_number(model, tokenizer, questions):
+def test_an_unknown_posterior_is_nan(model, tokenizer, questions):
     unknown = asking.ask(model, tokenizer, [replace(questions[0], posterior=None)])
     assert np.isnan(unknown.posterior).all()
 
 
-def test_k_is_as_asked(model, tokenizer, questions):
+def test_k_tokens_are_kept(model, tokenizer, questions):
     assert asking.ask(model, tokenizer, questions[:2], Asking(k=3)).top_ids.shape == (2, 3)
 
 
-def test_answers_are_kept(found, tmp_path):
+def test_answers_survive_saving_and_loading(found, tmp_path):
     found.save(tmp_path)
     kept = Predictions.load(tmp_path)
     for name, array in found.as_dict().items():
@@ -93,7 +93,7 @@ def test_answers_are_kept(found, tmp_path):
 
 @pytest.fixture
 def two():
-    """Question one: candidates 10, 11, 12; its right one, 11, is second. Question two: candidates 10, 11."""
+    """Question one has candidates 10, 11 and 12, question two has 10 and 11; 11 is right in both."""
     return Predictions(
         question_id=np.array(["one", "two"]),
         candidate_ids=np.array([[10, 11, 12], [10, 11, -1]]),
@@ -106,7 +106,7 @@ def two():
     )
 
 
-def test_renormalise_shares_out_evenly_where_there_is_nothing():
+def test_renormalise_gives_equal_shares_if_there_is_no_mass():
     shares = renormalise(
         np.array([[0.1, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
         np.array([[True, True, False], [True, True, False], [True, True, True]]),
@@ -129,7 +129,7 @@ def test_ece_follows_the_reading(two):
     assert two.reliability("vocabulary").ece == pytest.approx(0.625)
 
 
-def test_by_rank_sets_the_mean_probability_against_how_often_the_rank_is_right(two):
+def test_by_rank_gives_mean_probability_and_accuracy_of_each_rank(two):
     given, right = two.by_rank()
     np.testing.assert_allclose(given, [0.6, 0.225])
     np.testing.assert_allclose(right, [0, 1])
@@ -142,7 +142,7 @@ def test_under_gives_the_top_tokens_their_targets_and_the_other_candidates_nothi
     assert moved.correct().tolist() == [True, True]
     np.testing.assert_allclose(moved.confidence(), [0.8, 1.0])
     np.testing.assert_allclose(moved.confidence("vocabulary"), [0.8, 0.1])
-    assert two.predicted().tolist() == [0, 1]  # the original is as it was
+    assert two.predicted().tolist() == [0, 1]  # the original is unchanged
 
 
 def test_under_equals_the_shares_where_the_top_tokens_are_the_candidates(two):
@@ -156,7 +156,7 @@ def test_under_equals_the_shares_where_the_top_tokens_are_the_candidates(two):
     np.testing.assert_allclose(moved.confidence("vocabulary"), both.confidence("candidates"))
 
 
-def test_where_no_candidate_is_among_the_top_the_shares_are_even(two):
+def test_shares_are_equal_if_no_candidate_is_in_the_top(two):
     moved = replace(two, top_ids=np.array([[1, 2], [3, 4]])).under(np.array([[0.5, 0.5], [0.5, 0.5]]))
     np.testing.assert_allclose(moved.shares(), [[1 / 3] * 3, [0.5, 0.5, 0]])
 
@@ -201,12 +201,12 @@ def test_a_fitted_temperature_has_the_lowest_nll():
     logits = rng.normal(size=(4000, 5))
     truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     answer = np.array([rng.choice(5, p=p) for p in truth])
-    sure = truth**3 / (truth**3).sum(1, keepdims=True)  # three times too sure: T = 3 mends it
+    sure = truth**3 / (truth**3).sum(1, keepdims=True)  # over-confident: T = 3 corrects it
     assert fit_temperature(sure, answer) == pytest.approx(3, rel=0.1)
     assert fit_temperature(truth, answer) == pytest.approx(1, rel=0.1)
 
 
-def test_a_temperature_cannot_mend_what_is_ruled_out():
+def test_a_temperature_ignores_ruled_out_answers():
     shares = np.array([[1.0, 0.0], [0.6, 0.4]])
     assert fit_temperature(shares, np.array([1, 1])) == fit_temperature(shares[1:], np.array([1]))
     with pytest.raises(ValueError, match="no right answer has any probability"):

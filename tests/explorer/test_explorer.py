@@ -1,4 +1,4 @@
-"""The widget shows what `compute` returns, for every position of its controls."""
+"""The widget shows what `compute` returns, for every setting of its controls."""
 
 import json
 import time
@@ -34,7 +34,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 def answers(n, seed=0, c=5):
-    """Over-confident answers to n questions of c candidates, the top c kept."""
+    """Over-confident answers to n questions with c candidates; the top c tokens are kept."""
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.full(c, 0.3), n)
     order = np.argsort(-probabilities, axis=1)
@@ -52,7 +52,7 @@ def answers(n, seed=0, c=5):
 
 
 class ArraySource:
-    """A source over plain arrays: the answers of each task and split, and of a student if there is one."""
+    """A source backed by arrays: answers per task and split, and optionally a student's answers."""
 
     def __init__(self, answers, vocabulary, students=None, texts=None):
         self.vocabulary = vocabulary
@@ -91,7 +91,7 @@ def experiment(tiny_preset_file, tmp_path_factory):
 
 
 def three():
-    """Three questions of two candidates by hand; the top two hold 0.9 of each, and the last answer is wrong."""
+    """Three hand-made questions with two candidates; the top two hold 0.9 of the mass, and the last answer is wrong."""
     top = np.array([[0.8, 0.1], [0.6, 0.3], [0.5, 0.4]])
     ids = np.array([[0, 1]] * 3)
     names = np.array(["a", "b", "c"])
@@ -107,7 +107,7 @@ def by_hand(**state):
 # -- the numbers -----------------------------------------------------------------------------------------------
 
 
-def test_every_measure_is_the_librarys(source):
+def test_every_measure_equals_the_metrics_module(source):
     state = State("csqa", coefficient=0.4, bins=20)
     view = compute(source, state)
     before = source.answers("csqa", "validation")
@@ -123,7 +123,7 @@ def test_every_measure_is_the_librarys(source):
     assert view.floor.mean == pytest.approx(metrics.noise_floor(confidence, 20).mean, rel=0.05)
 
 
-def test_intervals_are_clopper_and_pearsons(source):
+def test_intervals_are_clopper_pearson(source):
     view = compute(source, State("csqa"))
     count = view.reliability.count
     filled = np.flatnonzero(count)
@@ -135,7 +135,7 @@ def test_intervals_are_clopper_and_pearsons(source):
 
 
 @pytest.mark.parametrize("kind", list(MAPS.values()))
-def test_each_curve_goes_through_the_number_and_marks_its_optimum(source, kind):
+def test_each_curve_contains_the_current_value_and_marks_its_optimum(source, kind):
     view = compute(source, State("csqa", kind=kind, coefficient=float(positions(kind)[0])))
     for name in MEASURES:
         curve = getattr(view.curves, name)
@@ -144,7 +144,7 @@ def test_each_curve_goes_through_the_number_and_marks_its_optimum(source, kind):
         assert view.curves.at(name, best) == (curve.max() if name == "trust" else curve.min())
 
 
-def test_the_gap_is_between_where_it_was_fitted_and_where_it_is_shown(source):
+def test_the_gap_compares_validation_with_test(source):
     view = compute(source, State("csqa", split="test"))
     gap = view.gap
     at = {split: compute(source, State("csqa", split, coefficient=gap.coefficient)) for split in ("validation", "test")}
@@ -155,28 +155,28 @@ def test_the_gap_is_between_where_it_was_fitted_and_where_it_is_shown(source):
     np.testing.assert_array_equal(view.other, at["validation"].curves.ece)
 
 
-def test_a_tail_deals_with_what_label_smoothing_leaves_over():
+def test_each_tail_policy_handles_the_residual_of_label_smoothing():
     assert by_hand().example.after.tolist() == pytest.approx([0.7, 0.2])
     mean = {tail: float(np.nansum((v := by_hand(tail=tail).reliability).weight * v.confidence)) for tail in Tail}
-    assert mean[Tail.DROP] == mean[Tail.GHOST] == pytest.approx((0.7 + 0.5 + 0.5) / 3)  # of the last, the second leads
+    assert mean[Tail.DROP] == mean[Tail.GHOST] == pytest.approx((0.7 + 0.5 + 0.5) / 3)  # the last question: the second token leads
     assert mean[Tail.RENORMALISE] == pytest.approx((0.7 + 0.5 + 0.5) / 2.7)
     assert mean[Tail.SMOOTH] == mean[Tail.DROP]  # both candidates are among the two
     assert mean[Tail.GOLD] == pytest.approx((0.8 + 0.6 + 0.6) / 3)
 
 
-def test_smooth_gives_a_candidate_outside_the_top_its_part_of_the_rest():
+def test_smooth_gives_a_candidate_outside_the_top_its_share_of_the_residual():
     given = three()
     ids = np.array([[0, 5]] * 3)
     both = {("csqa", split): replace(given, candidate_ids=ids) for split in ("validation", "test")}
     state = State("csqa", kind=Map.LABEL_SMOOTHING, coefficient=0.1, reading="vocabulary")
     view = compute(ArraySource(both, vocabulary=12), replace(state, tail=Tail.SMOOTH))
-    assert view.example.target[1] == pytest.approx(0.01 / 0.71)  # 0.1 over the ten others, beside 0.7
+    assert view.example.target[1] == pytest.approx(0.01 / 0.71)  # 0.1 spread over ten other tokens, next to 0.7
     left_out = compute(ArraySource(both, vocabulary=12), state)
     assert (left_out.measures.ruled_out, view.measures.ruled_out) == (1, 0)
     assert left_out.measures.nll == pytest.approx(-(np.log(0.7) + np.log(0.5)) / 2)
 
 
-def test_a_tick_on_ten_thousand_questions_is_at_once():
+def test_an_update_on_ten_thousand_questions_looks_instantaneous():
     source = source_of(10_000)
     compute(source, State("csqa"))
     took = []
@@ -184,7 +184,7 @@ def test_a_tick_on_ten_thousand_questions_is_at_once():
         started = time.process_time()
         compute(source, State("csqa", coefficient=coefficient))
         took.append(time.process_time() - started)
-    assert min(took) < 0.1  # seconds; a delay below this looks instantaneous
+    assert min(took) < 0.1  # seconds; shorter delays look instantaneous
 
 
 # -- single questions ------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_an_experiment_is_a_source_and_never_trains_a_student(experiment):
     assert view.example.choices[0] == f"{question.candidates[0].strip()} {question.choices[0]}"
     experiment.student("first", "csqa")
     assert ExperimentSource(experiment, ask=False).student("csqa", "validation") is None
-    found = source.student("csqa", "validation")  # the same source, which had found none before
+    found = source.student("csqa", "validation")  # the same source, which found no student before
     np.testing.assert_array_equal(
         found.probabilities, experiment.predictions("first", "csqa", "csqa", "validation").probabilities
     )
@@ -237,7 +237,7 @@ def test_an_experiment_is_a_source_and_never_trains_a_student(experiment):
     assert len(students_of(experiment)) == 1
 
 
-def test_the_student_is_that_of_the_current_coefficient(experiment):
+def test_the_student_belongs_to_the_current_coefficient(experiment):
     experiment.student("first", "csqa")
     source = ExperimentSource(experiment)
     assert source.student("csqa", "validation") is not None
@@ -294,7 +294,7 @@ def test_an_exact_temperature_opens_on_the_logit_temperature(experiment):
     assert explorer.button.tooltip == "notebook 05 distils exact with the map exact-temperature"
 
 
-def test_a_preset_s_own_coefficient_cannot_be_replaced_by_hand(experiment):
+def test_a_coefficient_fixed_by_the_preset_cannot_be_changed_by_hand(experiment):
     method = {"learns": "top-k", "map": "temperature", "coefficient": 1.7, "tail": "ghost"}
     explorer = TemperatureExplorer(experiment.change(methods={"mine": method}))
     assert (explorer.state.coefficient, explorer.coefficient.value, explorer.state.tail) == (1.7, 1.7, Tail.GHOST)
@@ -320,12 +320,12 @@ def test_cross_fitted_knowledge_shows_the_fold_teachers_answers(experiment):
 # -- the controls ----------------------------------------------------------------------------------------------
 
 
-def test_the_slider_stands_on_the_fine_grid():
+def test_the_slider_uses_the_fine_grid():
     np.testing.assert_allclose(positions(Map.TEMPERATURE), np.arange(1, 51) / 50)
     assert positions(Map.NONE).tolist() == [1.0]
 
 
-def test_another_map_has_another_scale_and_other_bins_forget_the_chosen_one():
+def test_a_new_map_resets_the_coefficient_and_new_bins_clear_the_selection():
     state = State("csqa", bin=4, example=3)
     assert state.change(kind=Map.LOGIT_TEMPERATURE).coefficient == 1.5
     assert state.change(kind=Map.TEMPERATURE, coefficient=0.8).coefficient == 0.8
@@ -364,7 +364,7 @@ def test_the_widget_follows_its_controls(experiment):
         assert [note.text for note in explorer.figure.layout.annotations] == drawing.titles(view)
 
 
-def test_a_slider_in_a_hand_is_not_pulled_back(experiment):
+def test_a_dragged_slider_is_not_moved_back(experiment):
     explorer = TemperatureExplorer(experiment)
     sent = []
     explorer.coefficient.observe(lambda change: sent.append(change["new"]), "value")
@@ -373,7 +373,7 @@ def test_a_slider_in_a_hand_is_not_pulled_back(experiment):
     assert sent == [0.5800000000000001]
 
 
-def test_no_bin_reads_none(experiment):
+def test_an_unselected_bin_is_labelled_none(experiment):
     explorer = TemperatureExplorer(experiment)
     assert explorer.bin.label == "none"
     explorer.bin.value = 3
@@ -384,7 +384,7 @@ def test_no_bin_reads_none(experiment):
     assert explorer.state.bin is None
 
 
-def test_a_click_chooses_a_bin(experiment):
+def test_a_click_selects_a_bin(experiment):
     explorer = TemperatureExplorer(experiment)
     bar = next(trace for trace in explorer.figure.data if trace.name == drawing.CLICKED)
     points = type("Points", (), {"point_inds": [3]})()
@@ -396,14 +396,14 @@ def test_a_click_chooses_a_bin(experiment):
 def test_the_button_uses_the_coefficient_of_the_experiments_own_map(experiment):
     used = []
     explorer = TemperatureExplorer(experiment, use=lambda task, c: used.append((task, c)))
-    explorer.coefficient.value = 0.6200000000000001  # as sliders count
+    explorer.coefficient.value = 0.6200000000000001  # a rounding error, as sliders produce
     explorer.button.click()
     assert used == [("csqa", 0.62)]
     explorer.menus["kind"].value = Map.LOGIT_TEMPERATURE
     assert explorer.button.disabled
 
 
-def test_a_question_is_shown_as_text(experiment):
+def test_question_text_is_escaped(experiment):
     explorer = TemperatureExplorer(experiment)
     texts = {("csqa", split): [QuestionText(SCRIPT, (SCRIPT,) * 5)] * 400 for split in ("validation", "test")}
     explorer.source = source_of(texts=texts)
@@ -413,12 +413,12 @@ def test_a_question_is_shown_as_text(experiment):
     assert "<script" not in explorer.questions.value
 
 
-def test_the_static_twin_is_the_same_figure(experiment):
+def test_the_static_version_is_the_same_figure(experiment):
     explorer = TemperatureExplorer(experiment)
     assert static(experiment).to_json() == drawing.draw(explorer.view).to_json()
 
 
-def test_a_phone_gets_the_same_traces_in_another_layout(source):
+def test_the_narrow_layout_has_the_same_traces(source):
     view = compute(source, State("csqa"))
     wide, narrow = drawing.draw(view), drawing.draw(view, drawing.NARROW)
     assert shown(wide) == shown(narrow)

@@ -1,4 +1,4 @@
-"""Single questions put to all models: the case study, questions without a right choice, a reader's own."""
+"""Single questions asked of all models: the case study, questions without a right choice, and the reader's own."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def experiment(base_folder, tmp_path_factory):
     return Experiment(str(home / "tiny.yaml"), run_folder=str(home))
 
 
-def test_a_case_is_one_question_and_every_models_shares(experiment):
+def test_a_case_is_one_question_with_every_models_shares(experiment):
     case = single.case(experiment, "csqa", number=3)
     assert case.question == experiment.questions("csqa")[3]
     assert list(case.shares) == list(METHODS)
@@ -35,7 +35,7 @@ def test_a_case_is_one_question_and_every_models_shares(experiment):
         np.testing.assert_array_equal(shares, experiment.predictions(method, "csqa", "csqa").shares()[3])
 
 
-def test_questions_without_a_right_choice_are_the_same_every_time(experiment):
+def test_questions_without_a_right_choice_are_reproducible(experiment):
     questions = single.questions_without_right_choice(experiment, "csqa", count=5)
     originals = experiment.questions("csqa")[:5]
     assert questions == single.questions_without_right_choice(experiment, "csqa", count=5)
@@ -55,10 +55,10 @@ def test_every_model_is_asked_the_questions_without_a_right_choice(experiment):
         np.testing.assert_allclose(found, experiment.ask(method, "csqa", questions).shares(), rtol=1e-5)
 
 
-# -- a reader's own ----------------------------------------------------------------------------------------------
+# -- the reader's own question -----------------------------------------------------------------------------------
 
 
-def test_a_test_question_typed_by_hand_is_answered_as_that_test_question(experiment):
+def test_a_retyped_test_question_is_answered_like_the_original(experiment):
     asker = QuestionAsker(experiment)
     original = experiment.questions("csqa")[0]
     assert asker.choices.value.splitlines() == list(original.choices)
@@ -83,7 +83,7 @@ def test_the_button_shows_answer_and_confidence_side_by_side(experiment):
 
 
 @pytest.mark.parametrize(
-    ("text", "choices", "told"),
+    ("text", "choices", "message"),
     [
         ("", "tea\nmilk", "give a text and 2 to 5 different choices"),
         ("What is red?", "tea", "give a text and 2 to 5 different choices"),
@@ -92,17 +92,17 @@ def test_the_button_shows_answer_and_confidence_side_by_side(experiment):
         ("What is xylophonic?", "tea\nmilk", "these models do not know .*xylophonic"),
     ],
 )
-def test_what_cannot_be_asked_is_said_in_one_line(experiment, text, choices, told):
+def test_an_invalid_question_is_reported_in_one_line(experiment, text, choices, message):
     asker = QuestionAsker(experiment)
     asker.text.value, asker.choices.value = text or " ", choices
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         asker.answer()
     asker.ask()
     assert asker.answers.value.startswith("<p>question: ")
     assert "Traceback" not in asker.answers.value
 
 
-def test_markup_in_a_question_is_shown_and_not_obeyed(experiment):
+def test_markup_in_a_question_is_escaped(experiment):
     asker = QuestionAsker(experiment)
     asker.text.value = "<img src=x onerror=alert(1)>"
     asker.ask()

@@ -1,4 +1,4 @@
-"""A stage is complete or absent, and made once."""
+"""A stage is complete or absent, and is made only once."""
 
 import json
 import threading
@@ -36,7 +36,7 @@ def test_a_stage_is_made_once(tmp_path):
     assert manifest["versions"]["torch"] == torch.__version__
 
 
-def test_other_inputs_are_another_stage(tmp_path):
+def test_other_inputs_give_another_stage(tmp_path):
     stages = {Artefacts(tmp_path).get("stage", {"a": a}, lambda folder: None) for a in (1, 2)}
     assert len(stages) == 2
 
@@ -52,7 +52,7 @@ def test_a_failed_stage_leaves_nothing_that_looks_finished(tmp_path):
     assert Artefacts(tmp_path).get("stage", {}, lambda folder: None).is_dir()
 
 
-def test_of_two_at_once_the_second_waits_for_the_firsts_result(tmp_path):
+def test_a_second_request_waits_for_the_first_ones_result(tmp_path):
     started, made = threading.Event(), []
 
     def make(folder):
@@ -70,7 +70,7 @@ def test_of_two_at_once_the_second_waits_for_the_firsts_result(tmp_path):
     assert (first.result() / "by").read_text() == "the first"
 
 
-def test_what_a_killed_run_left_is_swept_away(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     left = tmp_path / f".stage-{content_hash({})}.making"
     left.mkdir()
     (left / "half").write_text("")
@@ -84,7 +84,7 @@ def test_a_key_does_not_depend_on_the_order_of_names():
     assert content_hash({"a": 1}) != content_hash({"a": 2})
 
 
-def test_a_run_folder_tells_overridden_settings_apart(tmp_path):
+def test_overridden_settings_get_their_own_run_folder(tmp_path):
     plain, changed = (
         run_folder(str(tmp_path), "smoke", 0),
         run_folder(str(tmp_path), "smoke", 0, ["training.epochs=1"]),
@@ -93,12 +93,12 @@ def test_a_run_folder_tells_overridden_settings_apart(tmp_path):
     assert changed.parent.name.startswith("smoke-")
 
 
-def test_a_name_that_cannot_be_is_refused():
+def test_an_impossible_path_is_refused():
     with pytest.raises(UserError, match="cannot contain a null character"):
         run_folder("runs\0", "smoke", 0)
 
 
-def test_a_file_in_the_way_is_named(tmp_path):
+def test_a_file_in_place_of_the_run_folder_is_reported(tmp_path):
     (tmp_path / "smoke").write_text("")
     with pytest.raises(UserError, match="is a file"):
         run_folder(str(tmp_path), "smoke", 0)

@@ -1,4 +1,4 @@
-"""Two processes under accelerate make what one makes: the same store, and nearly the same student."""
+"""Two processes under accelerate give the same store as one, and nearly the same student."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from firstlib.runtime import distributed
 
 pytestmark = pytest.mark.slow
 
-# On machines without GPUs, accelerate's `--multi_gpu` starts processes on the CPU once it is told so by this variable.
+# Without GPUs, accelerate's `--multi_gpu` starts processes on the CPU only if this variable is set.
 ON_CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
 QUIET = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
@@ -33,7 +33,7 @@ def first(preset, runs, *launch, stage="first"):
 
 @pytest.fixture(scope="module")
 def both(tiny_preset_file, tmp_path_factory):
-    """The run folders of one process, and of two."""
+    """The run folders of a run in one process and of a run in two."""
     home = tmp_path_factory.mktemp("processes")
     for name, launch in (("one", ()), ("two", (*LAUNCH, *QUIET))):
         first(tiny_preset_file, home / name, *launch)
@@ -62,7 +62,7 @@ def test_two_processes_write_two_parts_of_the_same_store(both):
 
 
 def test_two_processes_train_the_same_models(both):
-    """The sums run in another order, and the first steps of Adam make the most of it: weights agree to a step."""
+    """Sums run in another order and Adam's first steps amplify the difference, so weights agree to about one step."""
     for stage in ("teacher-csqa-*", "student-temperature-csqa-*"):
         one, two = (load_file(only(folder, stage) / "model.safetensors") for folder in both)
         assert one.keys() == two.keys()
@@ -70,8 +70,8 @@ def test_two_processes_train_the_same_models(both):
             np.testing.assert_allclose(one[name], two[name], atol=2e-4, err_msg=name)
 
 
-def test_a_model_divided_by_fsdp_learns_the_same(both, tiny_preset_file, tmp_path):
-    divided = (
+def test_a_model_sharded_by_fsdp_trains_to_the_same_weights(both, tiny_preset_file, tmp_path):
+    sharded = (
         "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
         "--fsdp_transformer_layer_cls_to_wrap", "LlamaDecoderLayer", "--fsdp_state_dict_type", "FULL_STATE_DICT",
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_model_divided_by_fsdp_learns_the_same(both, tiny_preset_file, tmp_pat
         tmp_path,
         *(word for word in LAUNCH if word != "--multi_gpu"),
         *QUIET,
-        *divided,
+        *sharded,
         stage="teacher",
     )
     whole, joined = (
@@ -92,8 +92,8 @@ def test_a_model_divided_by_fsdp_learns_the_same(both, tiny_preset_file, tmp_pat
         np.testing.assert_allclose(joined[name], whole[name], atol=2e-4, err_msg=name)
 
 
-def test_a_notebook_starts_processes_too(both, tiny_preset_file, tmp_path):
-    """As accelerate asks for it: the library is imported where it runs, not before."""
+def test_a_notebook_can_start_processes_too(both, tiny_preset_file, tmp_path):
+    """As accelerate requires, the processes import the library, and the notebook does not."""
     script = f"""
 from accelerate import notebook_launcher
 
@@ -122,6 +122,6 @@ def test_two_processes_leave_one_complete_run(both):
     assert not list(both[1].glob(".*making"))
 
 
-def test_alone_there_is_nothing_to_agree_on():
+def test_a_single_process_needs_no_communication():
     assert (distributed.world_size(), distributed.rank(), distributed.broadcast("value")) == (1, 0, "value")
     distributed.barrier()

@@ -1,4 +1,4 @@
-"""Sequences whose items are made when they are asked for."""
+"""Sequences that make their items on demand."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk, select
 from firstlib.tasks.question import Example, Question, from_json
 
 
-def test_an_item_is_made_only_when_it_is_asked_for():
+def test_an_item_is_made_only_when_it_is_accessed():
     made = []
     items = LazySequence(1000, lambda i: made.append(i) or i)
     part = items[10:20][::-1]
@@ -20,7 +20,7 @@ def test_an_item_is_made_only_when_it_is_asked_for():
     assert made == [19, 10]
 
 
-def test_it_ends_where_a_list_would():
+def test_a_lazy_sequence_ends_like_a_list():
     items = select("abc", np.array([2, 0]))
     assert list(items) == ["c", "a"]
     with pytest.raises(IndexError):
@@ -29,13 +29,13 @@ def test_it_ends_where_a_list_would():
 
 
 @given(st.lists(st.text()))
-def test_what_is_kept_on_disk_comes_back(texts):
+def test_texts_on_disk_are_read_back_unchanged(texts):
     found = on_disk(iter(texts), str, str)
     assert list(found) == texts
     assert [found[i] for i in reversed(range(len(texts)))] == texts[::-1]
 
 
-def test_a_fault_on_the_way_leaves_no_file_open():
+def test_an_error_while_writing_leaves_no_file_open():
     def items():
         yield "a"
         raise ValueError("broken off")
@@ -52,14 +52,14 @@ def test_a_fault_on_the_way_leaves_no_file_open():
         Question("3", "Is it?", " It is (", ("a", "b"), ").", 1, ("no", "yes"), (0.1, 0.9)),
     ],
 )
-def test_items_come_back_from_disk_as_they_were(item):
+def test_items_on_disk_are_read_back_unchanged(item):
     [found] = on_disk([item], vars, from_json)
     assert found == item
-    assert hash(found) == hash(item)  # with tuples, and not lists
+    assert hash(found) == hash(item)  # its fields are tuples, not lists
 
 
 @given(st.lists(st.integers(1, 9)), st.integers(1, 20))
-def test_pieces_are_as_large_as_they_may_be_and_lose_nothing(weights, most):
+def test_pieces_are_as_large_as_allowed_and_complete(weights, most):
     pieces = list(in_pieces(weights, lambda weight: weight, most))
     assert [weight for piece in pieces for weight in piece] == weights
     assert all(sum(piece) <= most or len(piece) == 1 for piece in pieces)
