@@ -2,7 +2,7 @@
 
 Both run one forward pass per question (lm-eval since 0.4.13, for one-token candidates), so the body costs both the
 same. Only the head can be saved: we apply it at one position, and lm-eval applies it at all. The head takes little of
-the time in the microworld's teacher (465 tokens), most of it in a small model with 32,000 tokens, and about a third in
+the time in the microworld's teacher (465 tokens), most of it in a small model with 32,000 tokens, and a large part in
 Qwen2-0.5B's shape.
 """
 

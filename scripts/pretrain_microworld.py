@@ -128,9 +128,9 @@ def pretrain(role: str, folder: Path, seed: int = 1) -> None:
     tokenizer = build_tokenizer(corpus.text_of(page) for page in corpus.pages(world, 20_000, seed, MIX))
     model = blank_model(shape, tokenizer, seed)
     print(f"{role}: {model.num_parameters():,} parameters, {len(tokenizer)} tokens, {shape.pages:,} pages")
-    lessons = ((shape.first_pages, seed + 2, {"binding": 1.0}), (shape.pages, seed + 1, MIX))
+    phases = ((shape.first_pages, seed + 2, {"binding": 1.0}), (shape.pages, seed + 1, MIX))
     encode = encoder(tokenizer)
-    data = [block for lesson in lessons for block in pack(map(encode, corpus.pages(world, *lesson)))[:-1]]
+    data = [block for phase in phases for block in pack(map(encode, corpus.pages(world, *phase)))[:-1]]
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, num_train_epochs=1,
         learning_rate=shape.learning_rate, lr_scheduler_type="cosine", warmup_steps=100, adam_beta2=0.98,

@@ -141,7 +141,7 @@ def _listed(words: list[str]) -> str:
 def _default(name: str, prop: Json, content: Json) -> str:
     if name in content.get("required", ()):
         return "required"
-    if "default" not in prop:  # one that is made anew for each preset: the methods
+    if "default" not in prop:  # created for each preset: the methods
         made = Settings.model_fields[name].get_default(call_default_factory=True)
         return ", ".join(f"`{each}`" for each in made) or "none"
     if "$ref" in prop:

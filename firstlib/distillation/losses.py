@@ -197,7 +197,7 @@ class _TopKKL(Function):
     @once_differentiable
     def backward(ctx: _Context, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # The first call hands over the gradients, scaled in place: copying the head's would double the peak.
-        # A later call, through a retained graph, computes them anew. Autograd casts to the inputs' types.
+        # A later call, through a retained graph, recomputes them. Autograd casts to the inputs' types.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             gradients = _solve(*ctx.saved_tensors, *ctx.problem, ctx.needs_input_grad)[1]

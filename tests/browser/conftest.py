@@ -1,6 +1,7 @@
 """A real browser, a finished run of small models, and JupyterLab on a copy of notebook 04.
 
-Skips where Playwright or a Chromium is missing, unless FIRST_REQUIRE_BROWSER=1. Pictures go to FIRST_SCREENSHOTS.
+The tests are skipped if Playwright or Chromium is missing, unless FIRST_REQUIRE_BROWSER=1. FIRST_SCREENSHOTS names a
+folder for their screenshots.
 """
 
 import json
@@ -32,7 +33,7 @@ student: {base: data/microworld/student}
 threads: 1
 training: {epochs: 1, teacher_learning_rate: 1.0e-3, student_learning_rate: 1.0e-3}
 """
-OWN_HOSTS = {"127.0.0.1", "localhost", ""}  # a file has no host
+OWN_HOSTS = {"127.0.0.1", "localhost", ""}  # a file URL has no host
 
 
 def chromium_path():
@@ -54,7 +55,7 @@ def browser():
     except ImportError:
         missing("Playwright is not installed: pip install -e .[test]")
     if chromium_path() is None:
-        missing("no Chromium is found: apt-get install chromium, or set BROWSER_PATH")
+        missing("Chromium was not found: apt-get install chromium, or set BROWSER_PATH")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
         yield chromium
@@ -69,22 +70,22 @@ def pictures(tmp_path_factory):
 
 
 class Watched:
-    """A page, and what it complained of and whom it asked."""
+    """A page with its errors and the hosts it contacted."""
 
     def __init__(self, page):
-        self.page, self.complaints, self.hosts = page, [], set()
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page, self.errors, self.hosts = page, [], set()
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or ""))
 
     def check(self):
-        assert self.complaints == []
+        assert self.errors == []
         assert self.hosts <= OWN_HOSTS
 
 
 @pytest.fixture
 def watched(browser):
-    """Opens pages of a given width, and at the end looks at what each complained of and whom it asked."""
+    """Opens pages of a given width, and finally checks the errors and contacted hosts of each."""
     opened = []
 
     def open_page(width=WIDTHS["wide"], **options):
@@ -100,7 +101,7 @@ def watched(browser):
 
 @pytest.fixture(scope="session")
 def experiment(browser, tmp_path_factory):
-    """A small run with the microworld's own models, for with those of random weights no slider changes anything."""
+    """A small run with the microworld's own models, because random models do not react to the slider."""
     preset = tmp_path_factory.mktemp("presets") / "small.yaml"
     preset.write_text(PRESET)
     found = Experiment(str(preset), 0, str(tmp_path_factory.mktemp("runs")))
@@ -110,7 +111,7 @@ def experiment(browser, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """JupyterLab, on a folder with nothing but copies of notebook 04; gives the address of one for an experiment."""
+    """JupyterLab on a folder with only copies of notebook 04; gives the address of an experiment's copy."""
     root = tmp_path_factory.mktemp("lab")
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--notebook-dir={root}"]
     command = [sys.executable, "-m", "jupyterlab", *options, f"--IdentityProvider.token={TOKEN}"]
@@ -124,10 +125,10 @@ def lab(tmp_path_factory):
 
 
 def _lab_settings(root):
-    """Jupyter's folders in a place of their own, where no news are asked for and every cell stays in the page."""
+    """Gives Jupyter its own folders, with announcements disabled and every cell kept in the page."""
     config, settings = root / "config" / "labconfig", root / "settings" / "@jupyterlab" / "notebook-extension"
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-    whole = {"windowingMode": "none"}  # cells off the screen stay in the page, so that a test finds them
+    whole = {"windowingMode": "none"}  # off-screen cells stay in the page, so that tests find them
     for path, content in ((config / "page_config.json", quiet), (settings / "tracker.jupyterlab-settings", whole)):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(content))
@@ -140,7 +141,7 @@ def _lab_settings(root):
 
 @contextmanager
 def served(command, environment, log):
-    """A server of pages on a free port, until the test is done with it; gives its address."""
+    """Runs a web server on a free port until the test ends; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -156,7 +157,7 @@ def served(command, environment, log):
 
 
 def copy_notebook(experiment, to):
-    """Notebook 04 for an experiment, as if it had never run."""
+    """Copies notebook 04 for an experiment, as if it had never run."""
     book = json.loads((PROJECT / "notebooks" / "04_temperature.ipynb").read_text(encoding="utf-8"))
     parameters = {"preset": experiment.preset, "seed": 0, "run_folder": str(experiment.folder.parents[1])}
     for cell in book["cells"]:

@@ -15,11 +15,11 @@ from browser.conftest import chromium_path
 REPORT = "runs/microworld/seed-0/report.html"
 FILM = "figures/explorer.webp"
 LENGTH = 150  # milliseconds per picture
-HELD = 1200  # milliseconds of the first one
+HELD = 1200  # milliseconds for the first picture
 STOPS = 16  # positions of the slider, from one end to the other
 MARGIN = 12  # pixels above the slider
 MOST = 700_000  # bytes
-WINDOW = {"width": 940, "height": 3000}  # so high that the page does not scroll
+WINDOW = {"width": 940, "height": 3000}  # high enough that the page does not scroll
 
 
 def main(report: str = REPORT, film: str = FILM) -> None:

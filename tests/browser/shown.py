@@ -1,4 +1,4 @@
-"""What a page must show for a view, as text and as plotly's numbers, and how quickly."""
+"""What a page must show for a view, as text and in plotly's figures, and how fast."""
 
 import math
 from statistics import median
@@ -37,11 +37,11 @@ REDRAWN = """async ([figure, slider, moves]) => {
 
 
 def redraw(page, figure, slider):
-    """Moves the slider there and back, and returns a line with the time that the figure takes to follow."""
+    """Moves the slider there and back, and returns a line with the time the figure takes to follow."""
     times = page.evaluate(REDRAWN, [figure, slider, MOVES])
     assert len(times) == MOVES
     assert median(times) < BOUND
-    return f"from slider to figure {median(times):.0f} ms at the median of {MOVES} moves, {min(times):.0f} ms at least"
+    return f"slider to figure: median {median(times):.0f} ms over {MOVES} moves, minimum {min(times):.0f} ms"
 
 
 def run_all(page, address):
@@ -63,7 +63,7 @@ def click_bin(page, plot, at):
     page.mouse.click(box["x"] + at * box["width"], box["y"] + box["height"] / 2)
 
 
-def told(view):
+def texts_of(view):
     """Returns a view's measures as the explorer writes them."""
     found = view.measures
     percents = {name: f"{getattr(found, name):.2%}" for name in ("ece", "smooth_ece", "accuracy", "trust")}

@@ -1,10 +1,10 @@
-"""Notebook 04 in JupyterLab: its explorer shows what `compute` returns, after every use of its controls."""
+"""Notebook 04 in JupyterLab: its explorer shows what `compute` returns, after every change of its controls."""
 
 import re
 
 import pytest
 
-from browser.shown import SOON, WIDTHS, click_bin, nulls, redraw, run_all, told
+from browser.shown import SOON, WIDTHS, click_bin, nulls, redraw, run_all, texts_of
 from firstlib import Experiment
 from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
@@ -26,9 +26,9 @@ def test_what_is_shown_depends_on_every_control(source):
         ("task", "csqa"), ("split", "test"), ("kind", Map.LOGIT_TEMPERATURE), ("coefficient", 0.5),
         ("reading", "vocabulary"), ("bins", 20),
     ):  # fmt: skip
-        assert told(compute(source, state)) != told(compute(source, state.change(**{name: value}))), name
+        assert texts_of(compute(source, state)) != texts_of(compute(source, state.change(**{name: value}))), name
     smoothed = state.change(kind=Map.LABEL_SMOOTHING, reading="vocabulary")
-    assert told(compute(source, smoothed)) != told(compute(source, smoothed.change(tail=Tail.GOLD)))
+    assert texts_of(compute(source, smoothed)) != texts_of(compute(source, smoothed.change(tail=Tail.GOLD)))
 
 
 def check(page, source, state):
@@ -36,7 +36,7 @@ def check(page, source, state):
     from playwright.sync_api import expect
 
     view = compute(source, state)
-    for name, text in told(view).items():
+    for name, text in texts_of(view).items():
         expect(page.locator(f"[data-measure={name}]")).to_have_text(text, timeout=SOON)
     here = {"ECE here": [[state.coefficient], [view.measures.ece]], "recalibrated": [None, view.example.after.tolist()]}
     for name, (x, y) in here.items():

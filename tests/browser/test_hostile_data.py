@@ -1,4 +1,4 @@
-"""Data whose every text contains markup that would run: reports, notebooks and cards show it as text."""
+"""Data with executable markup in every text: reports, notebooks and cards show it as text."""
 
 import json
 from html import unescape
@@ -32,7 +32,7 @@ PLANTED = "img[src=x], svg[onload], b[onmouseover], [href^='javascript:'], ifram
 
 @pytest.fixture(scope="session")
 def hostile(browser, bytes_folder, tmp_path_factory):
-    """A run on such a data set in a user's own file."""
+    """A run on such data from a user's own file."""
     folder = tmp_path_factory.mktemp("hostile")
     rows = [
         {"id": f"{number}{NAME}", "question": f"{number} {QUESTION}", "choices": CHOICES, "answer": "abcd"[number % 4]}
@@ -59,7 +59,7 @@ def check_unharmed(page):
 
 
 def check_texts(text):
-    """Checks that question and choices are shown, character by character."""
+    """Checks that question and choices are shown character by character."""
     assert QUESTION in text
     for choice in CHOICES:
         assert choice in text
@@ -102,7 +102,7 @@ def test_a_notebook_shows_hostile_text_as_text(watched, lab, hostile):
 
 
 def test_a_model_card_shows_hostile_text_as_text(watched, hostile, tmp_path):
-    """The card is rendered by a Markdown reader that lets all HTML through."""
+    """The card is rendered by a Markdown reader that does not filter HTML."""
     folder = export_student(hostile, "first", "own", tmp_path / "student")
     text = (folder / "README.md").read_text().split("---\n", 2)[2]
     (folder / "card.html").write_text(MarkdownIt("commonmark").enable("table").render(text))

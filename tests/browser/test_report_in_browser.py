@@ -2,7 +2,7 @@
 
 import pytest
 
-from browser.shown import WIDTHS, click_bin, nulls, redraw, told
+from browser.shown import WIDTHS, click_bin, nulls, redraw, texts_of
 from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute, positions
@@ -29,7 +29,7 @@ def source(experiment):
     return ExperimentSource(experiment, ask=False)
 
 
-# The visible numbers of answers below the diagram's bars.
+# The visible counts of answers below the diagram's bars.
 COUNTS = """() => [...document.querySelectorAll('#view .subplot.xy .bartext')]
   .filter((one) => one.getBoundingClientRect().width > 0).map((one) => one.textContent)"""
 
@@ -37,8 +37,8 @@ COUNTS = """() => [...document.querySelectorAll('#view .subplot.xy .bartext')]
 def check(page, source, state):
     """Compares the page's texts and its figure with a state's view."""
     view = compute(source, state)
-    shown = {name: page.locator(f"[data-measure={name}]").inner_text() for name in told(view)}
-    assert shown == told(view)
+    shown = {name: page.locator(f"[data-measure={name}]").inner_text() for name in texts_of(view)}
+    assert shown == texts_of(view)
     drawn = page.evaluate("document.getElementById('view').data.map(({name, x, y}) => [name, x, y])")
     by_name = {name: (x, y) for name, x, y in drawn}
     assert page.evaluate(COUNTS) == [str(count) for count in view.reliability.count if count]

@@ -1,4 +1,4 @@
-"""`first run`: six notebooks on the smoke preset, again with nothing new, and with a cell that fails."""
+"""`first run`: six notebooks on the smoke preset, a second run without changes, and a cell that fails."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ from firstlib.cli import notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
 
 
-def test_a_run_gives_notebooks_figures_and_results(smoke):
+def test_a_run_writes_notebooks_figures_and_results(smoke):
     runs, printed = smoke
     folder = runs / "smoke" / "seed-0"
     assert len(list((folder / "notebooks").glob("*.ipynb"))) == 6
     assert {"coverage.json", "reliability.html"} <= {path.name for path in (folder / "figures").iterdir()}
-    for told in ("notebooks", "figures", "results", "label-smoothing", "in-domain csqa"):
-        assert told in printed
+    for expected in ("notebooks", "figures", "results", "label-smoothing", "in-domain csqa"):
+        assert expected in printed
     assert json.loads((folder / "cost.json").read_text())["peak_memory_bytes"] > 0
 
 
@@ -37,12 +37,12 @@ def test_executed_notebooks_are_small_ordered_and_without_errors(smoke):
         assert counts == list(range(1, len(counts) + 1))
         assert path.stat().st_size < 500_000
         assert "widgets" not in book.metadata
-        assert "papermill" not in book.metadata, "it holds this machine's paths"
+        assert "papermill" not in book.metadata, "it contains this machine's paths"
         outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
         assert not [output for output in outputs if output.output_type == "error"]
 
 
-def test_run_again_does_nothing_and_after_a_change_only_what_changed(smoke, monkeypatch, tmp_path):
+def test_a_second_run_does_nothing_and_a_change_reruns_only_what_changed(smoke, monkeypatch, tmp_path):
     runs, _ = smoke
     again = first("run", "--preset", "smoke", "--runs", str(runs))
     assert again.stdout.count("nothing new") == 6
@@ -64,7 +64,7 @@ def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
     assert not notebooks.is_current(first_one, plan)
 
 
-def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkeypatch, tmp_path, capsys):
+def test_a_failing_notebook_is_reported_and_finished_ones_are_kept(smoke, monkeypatch, tmp_path, capsys):
     from rich.console import Console
 
     runs, _ = smoke
@@ -75,16 +75,16 @@ def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkey
     book = nbformat.read(third, as_version=4)
     book.cells.append(nbformat.v4.new_code_cell("1 / 0"))
     nbformat.write(book, third)
-    in_the_file_it_points_to = len(book.cells) + 1  # which has papermill's cell of parameters, too
-    told = rf"{third.name}, cell {in_the_file_it_points_to}: ZeroDivisionError"
-    with pytest.raises(notebooks.NotebookError, match=told):
+    number = len(book.cells) + 1  # it also has papermill's parameters cell
+    expected = rf"{third.name}, cell {number}: ZeroDivisionError"
+    with pytest.raises(notebooks.NotebookError, match=expected):
         notebooks.run(Plan("smoke", 0, str(runs)), Console())
     kept = {path.name for path in (runs / "smoke" / "seed-0" / "notebooks").iterdir()}
     assert {third.name, third.stem + ".failed.ipynb"} <= kept
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--preset", "nowhere"], "nowhere"),
         (["--set", "training.epoch=1"], "epochs"),
@@ -94,13 +94,14 @@ def test_a_failing_notebook_is_named_and_what_was_finished_is_kept(smoke, monkey
         (["--runs", "Makefile"], "is a file"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(arguments, told, tmp_path):
+def test_a_mistake_is_one_line_and_status_2(arguments, expected, tmp_path):
     (tmp_path / "Makefile").write_text("")
     arguments = [str(tmp_path / a) if a == "Makefile" else a for a in arguments]
     if "--runs" not in arguments:
         arguments += ["--runs", str(tmp_path / "runs")]
     done = first("run", *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()

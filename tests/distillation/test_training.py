@@ -18,7 +18,7 @@ from firstlib.settings.schema import Training
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 
-ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # with a warm-up, the only step would have rate 0
+ONE_STEP = Training(epochs=1, global_batch_size=8, lr_warmup_fraction=0.0)  # a warm-up would set the rate to 0
 SHORT = Training(epochs=1, global_batch_size=4)
 
 

@@ -1,4 +1,4 @@
-"""The whole pipeline on a tiny preset: what a run reports, what it keeps, and what it does not do twice."""
+"""The whole pipeline on a tiny preset: what a run reports, what it keeps, and what it does not repeat."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ COLUMNS = [
 
 @pytest.fixture(scope="module")
 def open_run(base_folder, tmp_path_factory):
-    """Opens an experiment on a preset file of 24 training questions, in one shared run folder or another."""
+    """Opens an experiment on a preset with 24 training questions, in the shared run folder or in another."""
     home = tmp_path_factory.mktemp("experiment")
     content = {
         "columns": COLUMNS,
@@ -54,7 +54,7 @@ def finished(open_run):
 
 
 def stages(experiment):
-    """Name and time of every file of every stage."""
+    """The modification time of every file of every stage."""
     return {
         p: p.stat().st_mtime_ns for p in experiment.folder.glob("*-*/**/*") if p.is_file() and "cache" not in p.parts
     }
@@ -67,7 +67,7 @@ def new_stages(experiment, before):
 # -- what a run reports ------------------------------------------------------------------------------------------
 
 
-def test_results_keep_their_contract(finished):
+def test_results_have_the_documented_fields(finished):
     experiment, content = finished
     assert experiment.methods == METHODS
     assert {"preset", "seed", "coefficients", "rows"} <= set(content)
@@ -96,9 +96,9 @@ def test_results_are_written_as_plain_json(finished):
     assert experiment.folder.parts[-2:] == ("tiny", "seed-0")
 
 
-def test_a_row_is_what_its_predictions_say(finished):
+def test_a_row_follows_from_its_predictions(finished):
     experiment, content = finished
-    row = content["rows"][-1]  # FIRST, trained on alpaca, asked obqa
+    row = content["rows"][-1]  # FIRST, trained on alpaca, tested on obqa
     found = experiment.predictions("first", "alpaca", "obqa")
     assert found.question_id.tolist() == [q.id for q in experiment.questions("obqa")]
     assert row["accuracy"] == accuracy(found.correct())
@@ -107,7 +107,7 @@ def test_a_row_is_what_its_predictions_say(finished):
     assert row["brier"] == brier(found.shares(), found.answer)
 
 
-def test_the_other_reading_of_confidence_changes_ece_and_trust_alone(finished):
+def test_the_other_reading_of_confidence_changes_only_ece_and_trust(finished):
     _, content = finished
     for one, other in zip(content["rows"], content["rows_by_vocabulary"], strict=True):
         assert {k: v for k, v in one.items() if k not in ("ece", "trust", "confidence")}.items() <= other.items()
@@ -124,7 +124,7 @@ def test_coverage_is_the_mass_of_the_stored_top(finished):
     assert 0 < content["coverage"]["csqa"]["top-1"] < content["coverage"]["csqa"]["top-5"] <= 1.001
 
 
-def test_base_models_are_reported_beside(finished):
+def test_base_models_are_reported_too(finished):
     experiment, content = finished
     assert [(r["role"], r["dataset"]) for r in content["base"]] == [
         (role, task) for role in ("teacher", "student") for task in ("csqa", "obqa")
@@ -135,7 +135,7 @@ def test_base_models_are_reported_beside(finished):
 # -- the stages --------------------------------------------------------------------------------------------------
 
 
-def test_every_step_of_training_is_kept(finished):
+def test_the_loss_of_every_training_step_is_kept(finished):
     experiment, _ = finished
     for method in METHODS:
         losses = experiment.losses(method, "csqa")
@@ -144,7 +144,7 @@ def test_every_step_of_training_is_kept(finished):
 
 
 def test_students_differ_by_method(finished):
-    """The teacher is the fine-tuned student here: the same base, taught the same at the same rate."""
+    """The teacher equals the fine-tuned student here: same base, same data, same learning rate."""
     experiment, _ = finished
     teacher, *answers = [experiment.predictions(m, "csqa", "csqa").probabilities for m in METHODS]
     np.testing.assert_array_equal(teacher, answers[0])
@@ -185,8 +185,8 @@ def test_the_coefficient_has_the_lowest_validation_ece(finished):
     assert at == ece(moved.confidence(), moved.correct())
 
 
-def test_what_is_stored_at_the_answer_is_what_the_teacher_answers(finished):
-    """Extraction and asking are two roads to one distribution."""
+def test_the_knowledge_stored_at_the_answer_is_the_teachers_answer(finished):
+    """Extraction and asking give the same distribution."""
     experiment, _ = finished
     stored = experiment.answer_probabilities("csqa", k=5)
     asked = experiment.predictions("teacher", "csqa", "csqa", "train")
@@ -200,12 +200,12 @@ def test_any_question_can_be_asked(finished):
     np.testing.assert_allclose(found.probabilities, kept.probabilities[3:5], rtol=1e-4)
 
 
-def test_an_unknown_method_is_named(finished):
+def test_an_unknown_method_is_reported(finished):
     with pytest.raises(UserError, match=r"method: must be one of fine-tune, .*, not 'magic'"):
         finished[0].student("magic", "csqa")
 
 
-# -- nothing twice -----------------------------------------------------------------------------------------------
+# -- nothing is repeated -----------------------------------------------------------------------------------------
 
 
 def test_a_second_experiment_computes_nothing(finished, open_run, monkeypatch):
@@ -243,14 +243,14 @@ STUDENT, ANSWERS = "student-top-k-csqa", "predictions-student-top-k-csqa-on-csqa
         ({"training__epochs": 2}, {"teacher-csqa", "knowledge-csqa-train-top5", STUDENT, ANSWERS}),
     ],
 )
-def test_a_change_makes_anew_only_what_depends_on_it(finished, changes, made):
+def test_a_change_remakes_only_what_depends_on_it(finished, changes, made):
     experiment, _ = finished
     before = set(experiment.folder.glob("*-*"))
     experiment.change(**changes).predictions("distill", "csqa", "csqa")
     assert new_stages(experiment, before) == made
 
 
-def test_another_coefficient_is_another_first_and_nothing_else(finished):
+def test_another_coefficient_remakes_only_first(finished):
     experiment, content = finished
     changed = experiment.change(methods__first__coefficient=content["coefficients"]["csqa"] + 0.005)
     before = set(experiment.folder.glob("*-*"))
@@ -262,21 +262,21 @@ def test_another_coefficient_is_another_first_and_nothing_else(finished):
     }
 
 
-def test_a_change_leaves_the_first_experiment_as_it_was(finished):
+def test_a_change_leaves_the_original_experiment_unchanged(finished):
     experiment, _ = finished
     changed = experiment.change(sizes__test=4)
     assert (len(changed.questions("csqa")), len(experiment.questions("csqa"))) == (4, 16)
     assert experiment.settings.sizes.test == 16
 
 
-def test_a_seed_is_other_data_in_another_folder(open_run, finished):
+def test_another_seed_gives_other_data_in_another_folder(open_run, finished):
     one, two = finished[0], open_run(seed=1)
     assert two.folder.name == "seed-1"
     assert [q.prompt for q in one.questions("csqa")] != [q.prompt for q in two.questions("csqa")]
     assert two.questions("csqa") == open_run(seed=1).questions("csqa")
 
 
-def test_a_stopped_stage_leaves_no_half(open_run, monkeypatch):
+def test_a_stopped_stage_leaves_nothing_incomplete(open_run, monkeypatch):
     experiment = open_run("stopped")
     tune = training.fine_tune
 
@@ -316,7 +316,7 @@ def test_a_stopped_stage_leaves_no_half(open_run, monkeypatch):
         ({"overrides": ["training.epoch=1"]}, "did you mean 'epochs'"),
     ],
 )
-def test_wrong_parameters_are_named_in_one_line(arguments, complaint):
+def test_wrong_parameters_are_reported_in_one_line(arguments, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         Experiment(**{"preset": "smoke", **arguments})
     assert "\n" not in str(error.value)
@@ -333,8 +333,8 @@ def test_an_experiment_shows_its_preset_and_seed(open_run):
     assert repr(open_run(seed=3)).endswith("tiny.yaml', seed=3)")
 
 
-def test_training_is_watched_where_the_trainer_reports_to(open_run):
-    """Loss, and accuracy, ECE and Trust on validation, as TensorBoard shows them."""
+def test_training_is_logged_where_the_settings_say(open_run):
+    """TensorBoard shows the loss, and accuracy, ECE and Trust on validation."""
     experiment = open_run("watched").change(training__eval_steps=2, training__report_to=["tensorboard"])
     folder = experiment.teacher("csqa")
     events = EventAccumulator(str(next((experiment.folder / "logs" / "teacher-csqa").rglob("events.*")).parent))
@@ -344,7 +344,7 @@ def test_training_is_watched_where_the_trainer_reports_to(open_run):
     assert shown["eval/accuracy"] == shown["eval/ece"] == shown["eval/trust"] == [2, 3]
     final = experiment.predictions("teacher", "csqa", "csqa", "validation")
     assert events.Scalars("eval/ece")[-1].value == pytest.approx(ece(final.confidence(), final.correct()), abs=1e-6)
-    assert open_run("watched").teacher("csqa") == folder  # what is watched does not change what is learnt
+    assert open_run("watched").teacher("csqa") == folder  # logging does not change what is learnt
 
 
 def test_a_coefficient_chosen_by_hand_is_kept_and_used(open_run):
@@ -374,18 +374,18 @@ def test_a_coefficient_chosen_for_another_teacher_is_refused_naming_both(tiny_pr
 
 
 @pytest.mark.parametrize(("task", "coefficient"), [("csqa", 0), ("csqa", -1.0), ("csqa", float("nan")), ("obqa", 0.3)])
-def test_a_coefficient_that_cannot_be_is_refused(open_run, task, coefficient):
+def test_an_invalid_coefficient_is_refused(open_run, task, coefficient):
     with pytest.raises(UserError, match="must be above 0"):
         open_run("by hand").choose(task, coefficient)
 
 
-def test_more_of_the_teacher_than_it_has_is_refused_before_anything_is_made(open_run):
+def test_more_tokens_than_the_teacher_has_are_refused_before_anything_is_made(open_run):
     experiment = open_run("too many").change(knowledge__k=5000)
     with pytest.raises(UserError, match=r"knowledge\.k: 5000, but the teacher has \d+ tokens"):
         experiment.teacher("csqa")
 
 
-def test_a_damaged_choice_is_named(tiny_preset, tmp_path):
+def test_a_damaged_choice_is_reported(tiny_preset, tmp_path):
     experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path))
     experiment.choose("csqa", 0.5)
     (experiment.folder / "chosen.json").write_text("{")
@@ -393,8 +393,8 @@ def test_a_damaged_choice_is_named(tiny_preset, tmp_path):
         experiment.coefficient("csqa")
 
 
-def test_a_choice_for_a_method_that_is_gone_is_named(tiny_preset, tmp_path):
-    """Earlier versions kept choices by map: they are refused, not ignored."""
+def test_a_choice_for_a_removed_method_is_reported(tiny_preset, tmp_path):
+    """Earlier versions kept choices by map; these are refused, not ignored."""
     experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path))
     experiment.folder.mkdir(parents=True)
     old = {"csqa": {"temperature": {"coefficient": 0.5, "knowledge": "teacher-csqa-0"}}}
@@ -403,11 +403,11 @@ def test_a_choice_for_a_method_that_is_gone_is_named(tiny_preset, tmp_path):
         experiment.coefficient("csqa")
 
 
-# -- what a stage depends on is read once ------------------------------------------------------------------------
+# -- a stage's inputs are read once ------------------------------------------------------------------------------
 
 
-def test_a_student_learns_with_the_coefficient_that_its_folder_is_named_after(open_run, monkeypatch):
-    """A choice made while a student's inputs are in hand does not change them."""
+def test_a_student_is_trained_with_the_coefficient_in_its_manifest(open_run, monkeypatch):
+    """A choice made after a student's inputs were read does not change them."""
     experiment = open_run("read once")
     experiment.choose("csqa", 0.4)
     inputs = students.student_inputs(experiment.run, "first", "csqa")
@@ -439,8 +439,8 @@ def test_another_base_brings_its_own_tokenizer_and_context(open_run, bytes_folde
     assert experiment.run.data.source._tokenizer()(text).input_ids == experiment.tokenizer()(text).input_ids
 
 
-def test_one_vocabulary_that_is_split_differently_is_refused(open_run, base_folder, tmp_path):
-    """The same tokens by the same ids, but the teacher begins every text with one more."""
+def test_a_shared_vocabulary_that_splits_differently_is_refused(open_run, base_folder, tmp_path):
+    """Tokens and ids are the same, but the teacher begins every text with one more token."""
     other = tmp_path / "other"
     shutil.copytree(base_folder, other)
     content = json.loads((other / "tokenizer.json").read_text())
@@ -460,13 +460,31 @@ def test_a_sealed_experiment_makes_and_writes_nothing(open_run):
     assert not experiment.folder.exists()
 
 
-def test_the_facade_stays_small():
+def test_the_public_interface_stays_small():
     public = [name for name in vars(Experiment) if not name.startswith("_")]
     assert len(public) <= 25
 
 
-def test_the_package_gives_experiment_and_costs_nothing():
+def test_importing_the_package_does_not_import_torch():
     code = "import sys, firstlib; assert 'torch' not in sys.modules; from firstlib import Experiment; print(Experiment)"
     assert (
         "Experiment" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     )
+
+
+def test_a_withdrawn_choice_leaves_nothing_behind(tiny_preset, tmp_path):
+    experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path))
+    experiment.choose("csqa", 0.5)
+    experiment.choose("csqa", None)
+    assert json.loads((experiment.folder / "chosen.json").read_text()) == {"csqa": {}}
+    without = experiment.change(methods={"mine": {"learns": "top-k", "map": "logit-temperature"}})
+    assert without.coefficient("csqa") == without.search("csqa").best
+
+
+def test_an_exact_temperature_that_is_not_stored_cannot_be_chosen(tiny_preset, tmp_path):
+    overrides = ["knowledge.temperatures=[1.0, 2.0]", "methods.exact={learns: top-k, map: exact-temperature}"]
+    experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path), overrides=overrides)
+    with pytest.raises(UserError, match=r"must be a stored temperature, \[1.0, 2.0\], not 1.5"):
+        experiment.choose("csqa", 1.5, "exact")
+    experiment.choose("csqa", 2.0, "exact")
+    assert experiment.coefficient("csqa", "exact") == 2.0

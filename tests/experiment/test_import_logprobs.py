@@ -1,4 +1,4 @@
-"""A teacher behind an interface: its answers become a run's knowledge, and students learn from it."""
+"""A teacher behind a server: its answers become a run's knowledge, and students learn from it."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_students_learn_from_imported_knowledge(plain, tiny_preset, tmp_path):
     assert {row["role"] for row in results["base"]} == {"student"}
 
 
-def test_an_imported_teacher_answers_as_it_would_here(plain, tiny_preset, tmp_path):
+def test_an_imported_teacher_answers_like_a_local_one(plain, tiny_preset, tmp_path):
     experiment = imported(plain, tiny_preset, tmp_path, tasks=("csqa",))
     there = experiment.predictions("teacher", "csqa", "csqa")
     here = plain.base_predictions("teacher", "csqa")
@@ -50,7 +50,7 @@ def test_an_imported_teacher_answers_as_it_would_here(plain, tiny_preset, tmp_pa
     assert (there.probabilities[~among] == 0).all()
 
 
-def test_missing_answers_are_said_when_they_are_needed(plain, tiny_preset, tmp_path):
+def test_missing_answers_are_reported_when_they_are_needed(plain, tiny_preset, tmp_path):
     file = written(tmp_path / "some.jsonl", responses(plain, "csqa", "test", skip=3))
     report = import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
     assert (report.examples, report.answered) == (16, 13)
@@ -65,7 +65,7 @@ def test_missing_answers_are_said_when_they_are_needed(plain, tiny_preset, tmp_p
         experiment.teacher("csqa")
 
 
-def test_a_store_is_not_written_over_nor_left_half(plain, tmp_path):
+def test_a_store_is_neither_overwritten_nor_left_incomplete(plain, tmp_path):
     file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
     import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
     with pytest.raises(UserError, match="exists already"):
@@ -108,8 +108,8 @@ def test_following_a_text_asks_at_every_position(plain):
     np.testing.assert_array_equal(right, gold)
 
 
-def test_imported_knowledge_needs_nothing_of_the_presets_teacher(plain, tiny_preset, tmp_path):
-    """Neither weights nor tokenizer: the teacher is behind a server, and its name may be nobody's."""
+def test_imported_knowledge_does_not_need_the_presets_teacher(plain, tiny_preset, tmp_path):
+    """Neither weights nor tokenizer are needed: the teacher is behind a server, and its name need not exist."""
     for split in ("train", "validation"):
         file = written(tmp_path / f"{split}.jsonl", responses(plain, "csqa", split))
         import_knowledge(plain.run, file, "csqa", split, tmp_path / "store", Rules(5, shared_ids=True))

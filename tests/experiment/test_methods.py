@@ -1,4 +1,4 @@
-"""A method is data: one entry in a preset's YAML, and it is found everywhere."""
+"""A method is data: with one entry in a preset's YAML, every part of the library uses it."""
 
 import json
 from io import StringIO
@@ -17,8 +17,9 @@ from firstlib.results.comparison import compare
 from firstlib.results.export import export_student
 from firstlib.results.report import write_report
 from firstlib.results.verify import verify
+from firstlib.runtime.errors import UserError
 
-NEW = "softer"  # known to no line of the library
+NEW = "softer"  # a name that the library does not contain
 METHODS = f"""
 methods:
   fine-tune: {{learns: answers}}
@@ -40,7 +41,7 @@ def experiment(preset):
     return made
 
 
-def test_results_hold_it(experiment):
+def test_results_include_the_method(experiment):
     content = json.loads((experiment.folder / "results.json").read_text())
     assert {row["method"] for row in content["rows"]} == {"teacher", "fine-tune", NEW}
     assert content["methods"][NEW]["settings"]["map"] == "logit-temperature"
@@ -48,7 +49,7 @@ def test_results_hold_it(experiment):
     assert all(value > 0 for value in content["methods"][NEW]["temperatures"].values())
 
 
-def test_tables_show_it(experiment):
+def test_tables_show_the_method(experiment):
     assert NEW in table.of_rows(experiment.rows()).frame().index
     assert NEW in table.of_rows(experiment.rows()).markdown()
     assert NEW in set(tables.uncertainty(experiment)["method"])
@@ -58,7 +59,7 @@ def test_tables_show_it(experiment):
     assert NEW in console.file.getvalue()
 
 
-def test_every_figure_of_methods_draws_it(experiment):
+def test_every_figure_of_methods_draws_the_method(experiment):
     task = experiment.main_task
     found = {name: experiment.predictions(name, task, task) for name in experiment.methods}
     drawn = [
@@ -73,25 +74,25 @@ def test_every_figure_of_methods_draws_it(experiment):
     assert all(NEW in figure.to_json() for figure in drawn)
 
 
-def test_the_explorer_opens_on_it(experiment):
+def test_the_explorer_opens_on_the_method(experiment):
     state = starting(experiment)
     assert state.kind == "logit-temperature"
     assert state.coefficient == experiment.coefficient(experiment.main_task, NEW)
 
 
-def test_the_report_lists_it(experiment):
+def test_the_report_lists_the_method(experiment):
     page = write_report(experiment).read_text()
     assert page.count(NEW) > 2
 
 
-def test_its_card_says_what_it_is(experiment, tmp_path):
+def test_the_card_describes_the_method(experiment, tmp_path):
     card = (export_student(experiment, NEW, experiment.main_task, tmp_path / "student") / "README.md").read_text()
     assert "logit-temperature" in card
     temperature = students.student_temperature(experiment.run, NEW, experiment.main_task)
     assert f"{temperature:g}"[:4] in card
 
 
-def test_the_command_line_makes_exports_and_shows_it(experiment, preset, tmp_path):
+def test_the_command_line_makes_exports_and_shows_the_method(experiment, preset, tmp_path):
     run = CliRunner()
     options = ["--preset", str(preset), "--runs", str(preset.parent / "runs")]
     for words in (["stage", NEW, "csqa"], ["export", NEW, "csqa", "--to", str(tmp_path / "out")], ["table"]):
@@ -100,11 +101,22 @@ def test_the_command_line_makes_exports_and_shows_it(experiment, preset, tmp_pat
     assert NEW in done.output
 
 
-def test_verify_finds_a_changed_number_of_it(experiment):
+def test_verify_recomputes_its_numbers(experiment):
     assert verify(experiment) > 50
+    file = experiment.folder / "results.json"
+    written = file.read_text()
+    content = json.loads(written)
+    [row] = [place for place, row in enumerate(content["rows"]) if row["method"] == NEW][:1]
+    content["rows"][row]["nll"] += 1e-3
+    file.write_text(json.dumps(content))
+    try:
+        with pytest.raises(UserError, match=rf"results\.json: rows/{row}/nll is .*, but the kept answers give"):
+            verify(experiment)
+    finally:
+        file.write_text(written)
 
 
-def test_methods_that_differ_afterwards_share_their_student(experiment):
+def test_methods_that_differ_only_afterwards_share_a_student(experiment):
     changed = experiment.change(methods__plain={"learns": "top-k", "map": "logit-temperature"})
     c = experiment.coefficient("csqa", NEW)
     changed = changed.change(methods__plain__coefficient=c)
@@ -125,7 +137,7 @@ def test_a_student_temperature_does_not_raise_validation_nll(experiment):
 # -- cross-fitted and exact --------------------------------------------------------------------------------------
 
 
-def test_no_example_is_answered_by_a_teacher_that_was_trained_on_it(experiment):
+def test_no_teacher_answers_an_example_that_it_was_trained_on(experiment):
     run, folds = experiment.run, 3
     examples = experiment.run.data.encoded("csqa", "train", "teacher")
     by_fold = {example.id: teachers.fold_of(example.id, folds) for example in examples}
@@ -167,7 +179,7 @@ def test_an_exact_temperature_is_one_of_those_stored(experiment):
     assert changed.student("exact", "csqa").is_dir()
 
 
-def test_the_kept_seeds_take_the_presets_further_methods(experiment):
+def test_kept_seeds_include_the_presets_further_methods(experiment):
     changed = experiment.change(beyond={"other": {"learns": "top-k"}})
     assert [row["method"] for row in seeds.beyond(changed)["rows"]] == [NEW, "other"]
     assert "other" not in changed.methods

@@ -158,7 +158,7 @@ def test_the_gap_compares_validation_with_test(source):
 def test_each_tail_policy_handles_the_residual_of_label_smoothing():
     assert by_hand().example.after.tolist() == pytest.approx([0.7, 0.2])
     mean = {tail: float(np.nansum((v := by_hand(tail=tail).reliability).weight * v.confidence)) for tail in Tail}
-    assert mean[Tail.DROP] == mean[Tail.GHOST] == pytest.approx((0.7 + 0.5 + 0.5) / 3)  # the last question: the second token leads
+    assert mean[Tail.DROP] == mean[Tail.GHOST] == pytest.approx((0.7 + 0.5 + 0.5) / 3)  # last: the second leads
     assert mean[Tail.RENORMALISE] == pytest.approx((0.7 + 0.5 + 0.5) / 2.7)
     assert mean[Tail.SMOOTH] == mean[Tail.DROP]  # both candidates are among the two
     assert mean[Tail.GOLD] == pytest.approx((0.8 + 0.6 + 0.6) / 3)

@@ -1,9 +1,9 @@
-"""Extraction and training, from text to student, of a data set a hundred times as large as the memory they may take.
+"""Extracts and trains, from text to student, on data a hundred times as large as the memory allowance.
 
-python flat.py BASE_MODEL FOLDER ALLOWANCE: the last in MiB.
+python flat.py BASE_MODEL FOLDER ALLOWANCE, with the allowance in MiB.
 
-First everything is done on very little, twice. What that took at most, and the allowance, is what the system then gives
-(`ulimit -d`).
+The script first does everything twice on very little data. Then the system limits its memory (`ulimit -d`) to the peak
+of these runs plus the allowance.
 """
 
 import json
@@ -27,20 +27,20 @@ from firstlib.tasks.encoding import Encoded
 
 TIMES = 100
 MB = 2**20
-POSITIONS = 1023  # of an example's response
-BYTES = 4 + 4 + 5 * 4 + 5 * 4 + 4  # of a position: its token, its number, five tokens, five probabilities, the rest
-TEXT = 100_000  # characters of a question
+POSITIONS = 1023  # per response
+BYTES = 4 + 4 + 5 * 4 + 5 * 4 + 4  # per position: its token, its number, five tokens, five probabilities, the residual
+TEXT = 100_000  # characters per question
 ORIGIN = Origin(teacher="t", tokenizer="t", data="d", k=5)
 
 
 def held() -> int:
-    """Bytes of memory that are the process's own, as the limit counts them."""
+    """Bytes of the process's own memory, as the limit counts them."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
     return int(line.split()[1]) * 1024
 
 
 class Peak(threading.Thread):
-    """Watches the most that is held while something is done."""
+    """Records the peak memory while a block runs."""
 
     def __init__(self, every: float) -> None:
         super().__init__(daemon=True)
@@ -60,30 +60,30 @@ class Peak(threading.Thread):
 
 
 def limit(most: int, allowance: int) -> None:
-    """From now on no more than that; a tenth of the data at once must fail."""
+    """Limits memory from now on, and checks that holding a tenth of the data at once fails."""
     resource.setrlimit(resource.RLIMIT_DATA, (most + allowance, resource.RLIM_INFINITY))
     try:
         bytearray(TIMES * allowance // 10)
     except MemoryError:
         return
-    raise AssertionError("the system does not keep to the limit")
+    raise AssertionError("the system does not enforce the limit")
 
 
-def learner() -> LlamaForCausalLM:
-    """As small as a model can be, for it is the data that is large."""
+def tiny_model() -> LlamaForCausalLM:
+    """The smallest possible model, because only the data should be large."""
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     return LlamaForCausalLM(LlamaConfig(vocab_size=64, max_position_embeddings=1024, **shape)).eval()
 
 
 def example(number: int) -> Encoded:
-    """One of any number of examples."""
+    """The example with this number; any number is valid."""
     return Encoded(f"example-{number}", np.random.default_rng(number).integers(3, 64, POSITIONS + 1).tolist(), 1)
 
 
 def knowledge(folder: Path, count: int, steps: int) -> int:
-    """Extracts the knowledge on so many examples, and trains so many steps on any of them; returns positions."""
-    examples, model = LazySequence(count, example), learner()
+    """Extracts the knowledge on `count` examples and trains `steps` steps on some of them; returns the positions."""
+    examples, model = LazySequence(count, example), tiny_model()
     folder.mkdir()
     write_store(folder, extract_top_k(model, examples, 5, 4), ORIGIN, cache=RowGroupCache(folder / "parts"))
     found = KnowledgeStore(folder)
@@ -94,7 +94,7 @@ def knowledge(folder: Path, count: int, steps: int) -> int:
 
 
 def texts(file: Path, count: int) -> Path:
-    """So many questions on a passage of a hundred very long words."""
+    """Writes `count` questions, each with a passage of a hundred very long words."""
     file.parent.mkdir(parents=True)
     with file.open("w", encoding="utf-8") as lines:
         for number in range(count):
@@ -105,7 +105,7 @@ def texts(file: Path, count: int) -> Path:
 
 
 def experiment(base: str, folder: Path, count: int) -> int:
-    """A preset's teacher, knowledge and student on so many long texts; returns the store's examples."""
+    """Makes a preset's teacher, knowledge and student on `count` long texts; returns the number of stored examples."""
     texts(folder / "boolq" / "train.jsonl", count)
     settings = {
         "columns": [{"setting": "in-domain", "train": "boolq", "test": ["boolq"]}],
@@ -127,7 +127,7 @@ def main(base: str, folder: Path, allowance: float) -> None:
 
     data = int(TIMES * allowance * MB)
     examples, questions = data // 2 // (POSITIONS * BYTES), data // 2 // TEXT  # half knowledge, half text
-    for once in ("loads", "little"):  # what is loaded once is there the second time
+    for once in ("loads", "little"):  # the second run needs no further loading
         with Peak(0.0005) as little:
             knowledge(folder / once, 300, 2)
             experiment(base, folder / f"{once}-text", 40)

@@ -1,7 +1,7 @@
-"""Bad input of every kind: one line that names what, where and what to do, and nothing written.
+"""Bad input of every kind gives one line that says what is wrong, where, and what to do; nothing is written.
 
-Each table gives a name, what is bad, and what is said of it. What a user types goes through the command line
-(status 2); what only a notebook or a library call can give goes there.
+Each table maps a name to the bad input and the expected message. Input that a user types goes through the command line
+(status 2); input that only a notebook or a program can give goes through a call.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ from firstlib.tasks.question import Example, Question
 
 
 def table(cases):
-    """One test a row, called by the row's name."""
+    """Makes one test case per row, named after the row."""
     return pytest.mark.parametrize(
-        ("given", "told"), [pytest.param(*case, id=name.replace(" ", "-")) for name, case in cases.items()]
+        ("given", "message"), [pytest.param(*case, id=name.replace(" ", "-")) for name, case in cases.items()]
     )
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with something of the user's in it."""
+    """A folder that contains files of the user's."""
     (tmp_path / "file").write_text("mine")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("mine, too")
@@ -52,31 +52,31 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(place, monkeypatch, capsys):
-    """Runs `first` in this process, and makes sure of all that a refusal promises."""
+    """Runs `first` in this process, and checks everything that a refusal promises."""
 
-    def refused(*arguments, told):
+    def refused(*arguments, message):
         before = kept(place)
         monkeypatch.setattr(sys, "argv", ["first", *(str(each).replace("PLACE", str(place)) for each in arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             commands.main()
-        said = capsys.readouterr().err.split("\r")[-1]  # what comes before is a progress bar, wiped out
+        output = capsys.readouterr().err.split("\r")[-1]  # a progress bar before it was erased
         assert stop.value.code == 2
-        assert_one_line(said.removesuffix("\n"), told)
+        assert_one_line(output.removesuffix("\n"), message)
         assert kept(place) == before
 
     return refused
 
 
-def assert_one_line(said, told):
-    assert re.search(told, said), said
-    assert said.isprintable(), said
-    assert len(said) < 600
-    assert "Traceback" not in said
+def assert_one_line(output, message):
+    assert re.search(message, output), output
+    assert output.isprintable(), output
+    assert len(output) < 600
+    assert "Traceback" not in output
 
 
 def kept(folder):
-    """Every file with its content; what is hidden is a lock, or a stage that was not finished."""
+    """Hashes of all visible files; hidden ones are locks or unfinished stages."""
     files = [p for p in folder.rglob("*") if p.is_file() and not any(part[0] == "." for part in p.parts[1:])]
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -139,8 +139,8 @@ SETTINGS = {
 
 
 @table(SETTINGS)
-def test_a_bad_setting_is_named(refused, given, told):
-    refused("stage", "teacher", "csqa", "--preset", "smoke", "--runs", "PLACE/runs", "--set", given, told=told)
+def test_a_bad_setting_is_reported(refused, given, message):
+    refused("stage", "teacher", "csqa", "--preset", "smoke", "--runs", "PLACE/runs", "--set", given, message=message)
 
 
 # -- presets -----------------------------------------------------------------------------------------------------
@@ -168,9 +168,9 @@ PRESETS = {
 
 
 @table(PRESETS)
-def test_a_bad_preset_file_is_named(refused, place, given, told):
+def test_a_bad_preset_file_is_reported(refused, place, given, message):
     (place / "p.yaml").write_bytes(given.replace(b"PLACE", str(place).encode()))
-    refused("stage", "teacher", "csqa", "--preset", "PLACE/p.yaml", "--runs", "PLACE/runs", told=told)
+    refused("stage", "teacher", "csqa", "--preset", "PLACE/p.yaml", "--runs", "PLACE/runs", message=message)
 
 
 NO_PRESETS = {
@@ -188,14 +188,14 @@ NO_PRESETS = {
 
 
 @pytest.mark.parametrize("name", NO_PRESETS.values(), ids=[name.replace(" ", "-") for name in NO_PRESETS])
-def test_a_preset_that_is_none_is_named(refused, name):
-    told = "there is no such preset; choose .*smoke.* or give a .yaml file"
-    refused("run", "--preset", name, "--runs", "PLACE/runs", told=told)
+def test_a_bad_preset_name_is_reported(refused, name):
+    message = "there is no such preset; choose .*smoke.* or give a .yaml file"
+    refused("run", "--preset", name, "--runs", "PLACE/runs", message=message)
 
 
 def test_a_preset_file_cannot_name_a_folder_above_the_runs(refused, place, tiny_preset_file):
     shutil.copy(tiny_preset_file, place / "...yaml")  # its stem is `..`
-    refused("run", "--preset", "PLACE/...yaml", "--runs", "PLACE/runs", told="there is no such preset")
+    refused("run", "--preset", "PLACE/...yaml", "--runs", "PLACE/runs", message="there is no such preset")
 
 
 # -- verbs, seeds and folders ------------------------------------------------------------------------------------
@@ -265,8 +265,8 @@ VERBS = {
 
 
 @table(VERBS)
-def test_a_bad_call_is_named(refused, given, told):
-    refused(*given, told=told)
+def test_a_bad_call_is_reported(refused, given, message):
+    refused(*given, message=message)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_bad_call_is_named(refused, given, told):
     ids=["setting", "preset", "seed", "no run"],
 )
 @pytest.mark.slow
-def test_a_process_of_its_own_says_one_line_too(arguments, tmp_path):
+def test_a_separate_process_also_prints_one_line(arguments, tmp_path):
     command = [sys.executable, "-m", "firstlib.cli", *arguments, "--runs", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -288,13 +288,13 @@ def test_a_process_of_its_own_says_one_line_too(arguments, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# -- rows of one's own -------------------------------------------------------------------------------------------
+# -- a user's own rows -------------------------------------------------------------------------------------------
 
 ROW = {"question": "What does the baker drink?", "choices": ["tea", "milk", "wine"], "answer": "tea"}
 
 
 def rows(count=40, **seventh):
-    """Good rows, and the seventh with other fields."""
+    """Valid rows; the given fields replace those of the seventh."""
     found = [{**ROW, "id": f"r{i}", "question": f"What does the baker drink? {i}"} for i in range(1, count + 1)]
     return [{**row, **(seventh if row["id"] == "r7" else {})} for row in found]
 
@@ -305,7 +305,7 @@ def lines(found):
 
 @pytest.fixture
 def own_preset(place, bytes_folder):
-    """A preset on the user's own file, by a model that can read anything."""
+    """Writes a preset on the user's own file, with a model that can read any text."""
 
     def own_preset(file, base=bytes_folder, **data):
         content = {
@@ -351,10 +351,12 @@ ROWS = {
 
 
 @table(ROWS)
-def test_a_row_that_cannot_be_used_is_named_with_its_file(refused, place, own_preset, given, told):
+def test_an_unusable_row_is_reported_with_its_file(refused, place, own_preset, given, message):
     (place / "mine.jsonl").write_bytes(lines(rows(**given)))
-    told = rf"data set own train: 1 rows \(2\.5%\) cannot be used: {told}: 1 \(r7\); fix them in .*mine\.jsonl"
-    refused("stage", "teacher", "own", "--preset", own_preset(place / "mine.jsonl"), "--runs", "PLACE/runs", told=told)
+    message = rf"data set own train: 1 rows \(2\.5%\) cannot be used: {message}: 1 \(r7\); fix them in .*mine\.jsonl"
+    refused(
+        "stage", "teacher", "own", "--preset", own_preset(place / "mine.jsonl"), "--runs", "PLACE/runs", message=message
+    )
 
 
 def empty(path):
@@ -398,28 +400,28 @@ FILES = {
 }
 
 
-@table({name: ((file, content), told) for name, (file, content, told) in FILES.items()})
-def test_a_file_that_cannot_be_read_is_named(refused, place, own_preset, given, told):
+@table({name: ((file, content), message) for name, (file, content, message) in FILES.items()})
+def test_an_unreadable_file_is_reported(refused, place, own_preset, given, message):
     name, content = given
     file = place / name
     if callable(content):
         content(file)
     elif content is not None:
         file.write_bytes(content)
-    refused("stage", "teacher", "own", "--preset", own_preset(file), "--runs", "PLACE/runs", told=told)
+    refused("stage", "teacher", "own", "--preset", own_preset(file), "--runs", "PLACE/runs", message=message)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_an_empty_split_is_named(refused, place, own_preset, split):
+def test_an_empty_split_is_reported(refused, place, own_preset, split):
     folder = place / "mine"
     folder.mkdir()
     for name in ("train", "validation", "test"):
         (folder / f"{name}.jsonl").write_bytes(b"" if name == split else lines(rows()))
-    told = rf"{split}\.jsonl: has no rows; add some, or delete the file"
-    refused("stage", "teacher", "own", "--preset", own_preset(folder), "--runs", "PLACE/runs", told=told)
+    message = rf"{split}\.jsonl: has no rows; add some, or delete the file"
+    refused("stage", "teacher", "own", "--preset", own_preset(folder), "--runs", "PLACE/runs", message=message)
 
 
-def test_an_id_that_climbs_is_but_a_name(place, own_preset):
+def test_an_id_that_looks_like_a_path_is_only_a_name(place, own_preset):
     (place / "mine.jsonl").write_bytes(lines(rows(32, id="../../../climbed")))
     experiment = Experiment(str(own_preset(place / "mine.jsonl")), run_folder=str(place / "runs"))
     stores = [experiment.knowledge("own", split=split) for split in ("train", "validation", "test")]
@@ -428,7 +430,7 @@ def test_an_id_that_climbs_is_but_a_name(place, own_preset):
     assert not list(place.rglob("*climbed*"))
 
 
-def test_labels_of_one_class_give_a_whole_result(place, own_preset):
+def test_labels_of_one_class_give_complete_results(place, own_preset):
     (place / "mine.jsonl").write_bytes(lines({**row, "answer": "a"} for row in rows()))
     results = Experiment(str(own_preset(place / "mine.jsonl")), run_folder=str(place / "runs")).results()
     assert len(results["rows"]) == 5
@@ -439,28 +441,28 @@ def test_labels_of_one_class_give_a_whole_result(place, own_preset):
 # -- tokens and models -------------------------------------------------------------------------------------------
 
 
-def test_a_candidate_that_is_no_token_is_named(refused, place, own_preset):
+def test_a_candidate_that_is_not_one_token_is_reported(refused, place, own_preset):
     (place / "mine.jsonl").write_bytes(lines(rows()))
     preset = own_preset(place / "mine.jsonl", base="data/microworld/student")
-    told = "question r1: the candidate 'a' is not a single token after .*choose another model, or reword the prompt"
-    refused("stage", "teacher", "own", "--preset", preset, "--runs", "PLACE/runs", told=told)
+    message = "question r1: the candidate 'a' is not a single token after .*choose another model, or reword the prompt"
+    refused("stage", "teacher", "own", "--preset", preset, "--runs", "PLACE/runs", message=message)
 
 
 @pytest.mark.parametrize(
-    ("candidates", "told"),
+    ("candidates", "message"),
     [
         ((" yesterday", " no"), "the candidate ' yesterday' is not a single token"),
         (("Q", "Q"), "two of the candidates .* are the same token"),
     ],
     ids=["two-tokens", "two-alike"],
 )
-def test_candidates_that_cannot_be_told_apart_are_named(bytes_folder, candidates, told):
+def test_indistinguishable_candidates_are_reported(bytes_folder, candidates, message):
     question = Question("q", "Q: Is it so? A:", "", candidates, "", 0, candidates)
-    with pytest.raises(UserError, match=f"question q: {told}"):
+    with pytest.raises(UserError, match=f"question q: {message}"):
         encode_question(AutoTokenizer.from_pretrained(bytes_folder), question)
 
 
-def test_a_response_that_no_token_writes_is_named(bytes_folder):
+def test_a_response_without_tokens_is_reported(bytes_folder):
     with pytest.raises(UserError, match="example e: this tokenizer has no token for the response ''; omit the example"):
         encode(AutoTokenizer.from_pretrained(bytes_folder), Example("e", "Q: Is it so?", ""))
 
@@ -487,25 +489,25 @@ MODELS = {
 
 
 @table(MODELS)
-def test_a_bad_model_is_named(refused, place, bytes_folder, given, told):
+def test_a_bad_model_is_reported(refused, place, bytes_folder, given, message):
     shutil.copytree(bytes_folder, place / "model")
     given(place / "model")
     both = ("--set", "teacher.base=PLACE/model", "--set", "student.base=PLACE/model")
-    refused("stage", "teacher", "csqa", *SMOKE, *both, told=rf"base model '.*model'.*{told}")
+    refused("stage", "teacher", "csqa", *SMOKE, *both, message=rf"base model '.*model'.*{message}")
 
 
-def test_two_vocabularies_are_named(refused, bytes_folder):
+def test_different_vocabularies_are_reported(refused, bytes_folder):
     both = ("--set", f"teacher.base={bytes_folder}", "--set", "student.base=data/microworld/student")
-    told = "token 0 is '<s>' for the teacher .* and '<unk>' for the student .*; choose a pair with one vocabulary"
-    refused("stage", "teacher", "csqa", *SMOKE, *both, told=told)
+    message = "token 0 is '<s>' for the teacher .* and '<unk>' for the student .*; choose a pair with one vocabulary"
+    refused("stage", "teacher", "csqa", *SMOKE, *both, message=message)
 
 
 # -- responses ---------------------------------------------------------------------------------------------------
 
 
 def response(name="csqa-test-00000", logprob=-0.1):
-    said = {"tokens": ["a"], "token_logprobs": [logprob], "top_logprobs": [{"a": logprob}]}
-    return json.dumps({"custom_id": name, "choices": [{"logprobs": said}]}).encode()
+    logprobs = {"tokens": ["a"], "token_logprobs": [logprob], "top_logprobs": [{"a": logprob}]}
+    return json.dumps({"custom_id": name, "choices": [{"logprobs": logprobs}]}).encode()
 
 
 RESPONSES = {
@@ -528,14 +530,14 @@ RESPONSES = {
 
 
 @table(RESPONSES)
-def test_bad_responses_are_named_by_line(refused, place, tiny_preset_file, given, told):
+def test_bad_responses_are_reported_by_line(refused, place, tiny_preset_file, given, message):
     (place / "answers.jsonl").write_bytes(given)
     options = ("--task", "csqa", "--split", "test", "--to", "PLACE/stores", "--preset", tiny_preset_file)
-    refused("import-logprobs", "PLACE/answers.jsonl", *options, told=told)
+    refused("import-logprobs", "PLACE/answers.jsonl", *options, message=message)
     assert not (place / "stores").exists()
 
 
-# -- what only a notebook or a program can give ------------------------------------------------------------------
+# -- input that only a notebook or a program can give ------------------------------------------------------------
 
 PARAMETERS = {
     "a preset that is a number": ({"preset": 7}, "preset: must be text, not 7"),
@@ -548,11 +550,11 @@ PARAMETERS = {
 
 
 @table(PARAMETERS)
-def test_a_bad_parameter_of_a_notebook_is_one_line_in_it(given, told):
+def test_a_bad_notebook_parameter_is_shown_in_one_line(given, message):
     with pytest.raises(UserError) as error:
         Experiment(**{"preset": "smoke", **given})
     [shown] = error.value._render_traceback_()
-    assert_one_line(shown, rf"^UserError: {told}")
+    assert_one_line(shown, rf"^UserError: {message}")
 
 
 NAN, GOOD = math.nan, np.array([[0.6, 0.3], [0.5, 0.2]])
@@ -591,13 +593,13 @@ NUMBERS = {
 
 
 @table(NUMBERS)
-def test_a_number_that_cannot_be_is_named_by_row(given, told):
-    with pytest.raises(ValueError, match=told) as error:
+def test_a_bad_number_is_reported_by_row(given, message):
+    with pytest.raises(ValueError, match=message) as error:
         given()
     assert_one_line(str(error.value), "")
 
 
-def test_more_tokens_than_the_vocabulary_has_cannot_be_taken(bytes_folder):
+def test_more_tokens_than_the_vocabulary_are_refused(bytes_folder):
     model = loading.load_base(Model(base=str(bytes_folder)))
     with pytest.raises(ValueError, match=r"k = 100000, but the vocabulary has \d+ tokens"):
         list(extract_top_k(model, [], 100_000))

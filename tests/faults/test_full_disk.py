@@ -1,4 +1,4 @@
-"""A disk that is full: one line that says so, nothing half there, and the next run goes on."""
+"""A full disk: the error takes one line, nothing incomplete is left, and the next run succeeds."""
 
 import errno
 import shutil
@@ -20,7 +20,7 @@ from firstlib.runtime.sequences import on_disk
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of one megabyte."""
+    """A one-megabyte disk."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = shutil.which("mount") and subprocess.run(
@@ -33,14 +33,14 @@ def small_disk(tmp_path):
 
 
 def fill(path):
-    """Writes until there is no room."""
+    """Writes until the disk is full."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1024))
 
 
 @pytest.mark.parametrize("stage", ["teacher", "knowledge"])
-def test_a_full_disk_is_told_in_one_line_and_the_stage_is_made_when_there_is_room(small_disk, stage, tiny_preset_file):
+def test_a_full_disk_is_reported_in_one_line_and_the_stage_can_be_made_later(small_disk, stage, tiny_preset_file):
     experiment = Experiment(str(tiny_preset_file), run_folder=str(small_disk))
     if stage == "knowledge":
         experiment.teacher("csqa")
@@ -52,23 +52,23 @@ def test_a_full_disk_is_told_in_one_line_and_the_stage_is_made_when_there_is_roo
     artefacts.check(experiment.stage(stage, "csqa"))
 
 
-NO_ROOM = "no space left for temporary files in .*TMPDIR"
+NO_SPACE = "no space left for temporary files in .*TMPDIR"
 
 
-def test_no_room_for_temporary_rows_is_told_in_one_line(small_disk, monkeypatch):
+def test_no_space_for_temporary_rows_is_reported_in_one_line(small_disk, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
-    with pytest.raises(UserError, match=NO_ROOM):
+    with pytest.raises(UserError, match=NO_SPACE):
         on_disk(("x" * 1000 for _ in range(2000)), str, str)
     assert list(on_disk("abc", str, str)) == ["a", "b", "c"]
 
 
-def test_no_room_to_unpack_a_store_is_told_in_one_line(small_disk, tmp_path, monkeypatch):
+def test_no_space_to_unpack_a_store_is_reported_in_one_line(small_disk, tmp_path, monkeypatch):
     origin, rows = Origin(teacher="t", tokenizer="t", data="d", k=5), 40_000
     columns = (np.arange(rows), np.ones((rows, 5)), np.full((rows, 5), 0.2), np.zeros(rows), np.zeros((rows, 0)))
     write_store(tmp_path / "store", [TopK("example", *columns)], origin)
     assert KnowledgeStore(tmp_path / "store").positions == rows
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
-    with pytest.raises(UserError, match=NO_ROOM):
+    with pytest.raises(UserError, match=NO_SPACE):
         KnowledgeStore(tmp_path / "store")
 
 
@@ -80,7 +80,7 @@ def test_no_room_to_unpack_a_store_is_told_in_one_line(small_disk, tmp_path, mon
         RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed: No space left on device"),
     ],
 )
-def test_whatever_a_library_says_it_is_the_disk(tmp_path, error):
+def test_every_librarys_disk_error_is_recognised(tmp_path, error):
     def make(folder: Path) -> None:
         (folder / "half").write_text("h")
         raise error

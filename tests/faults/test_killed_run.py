@@ -1,4 +1,4 @@
-"""`first run`, stopped by Ctrl-C, then killed twenty times: it arrives at the numbers of an undisturbed run."""
+"""`first run`, stopped by Ctrl-C and then killed twenty times, gives the numbers of an undisturbed run."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 KILLS = 20
-LONGEST = 9.0  # seconds that a try is given; a notebook's kernel alone takes a few to begin
+LONGEST = 9.0  # seconds per try; a notebook's kernel alone takes a few to start
 
 
 def start(runs):
@@ -30,7 +30,7 @@ def everything_below(process):
 
 
 def kill_all(process):
-    """As when the machine stops: the runner and its kernel."""
+    """Kills the runner and its kernel, as when the machine stops."""
     for below in everything_below(process):
         below.kill()
     process.communicate()
@@ -38,25 +38,25 @@ def kill_all(process):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A run stopped by Ctrl-C in its first notebook, and what it said."""
+    """A run stopped by Ctrl-C in its first notebook: its folder, exit status and error output."""
     runs = tmp_path_factory.mktemp("killed")
     process = start(runs)
     while not list(runs.glob("smoke/seed-0/.*making")):  # the first stage has begun
         time.sleep(0.05)
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    return runs, process.returncode, said
+    _, stderr = process.communicate(timeout=60)
+    return runs, process.returncode, stderr
 
 
-def test_ctrl_c_says_how_to_go_on(stopped):
-    _, code, said = stopped
+def test_ctrl_c_says_how_to_resume(stopped):
+    _, code, stderr = stopped
     assert code == 130
-    assert "finished stages are kept, and the same command resumes" in said
-    assert "Traceback" not in said
+    assert "finished stages are kept, and the same command resumes" in stderr
+    assert "Traceback" not in stderr
 
 
-def test_a_run_killed_twenty_times_arrives_at_the_same_numbers(stopped, smoke):
+def test_a_run_killed_twenty_times_gives_the_same_numbers(stopped, smoke):
     runs, *_ = stopped
     moments = random.Random(0)
     for _ in range(KILLS):
@@ -66,8 +66,8 @@ def test_a_run_killed_twenty_times_arrives_at_the_same_numbers(stopped, smoke):
         except subprocess.TimeoutExpired:
             kill_all(process)
     last = start(runs)
-    _, said = last.communicate(timeout=600)
-    assert last.returncode == 0, said
+    _, stderr = last.communicate(timeout=600)
+    assert last.returncode == 0, stderr
 
     ours, undisturbed = runs / "smoke" / "seed-0", smoke[0] / "smoke" / "seed-0"
     read = lambda folder, name: json.loads((folder / name).read_text())  # noqa: E731

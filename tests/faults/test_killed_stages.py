@@ -1,4 +1,4 @@
-"""Killed at any moment, a stage goes on from its last row group or checkpoint, and ends in the same bytes."""
+"""A stage killed at any moment resumes from its last row group or checkpoint, and gives the same bytes."""
 
 import json
 import random
@@ -11,7 +11,7 @@ import work
 pytestmark = pytest.mark.slow
 
 KILLS = 20
-FOLDERS = {"distill": "student-top-k"}  # of a method's student
+FOLDERS = {"distill": "student-top-k"}  # folders of students, by method
 PRESET = """
 columns: [{{setting: in-domain, train: csqa, test: [csqa]}}]
 sizes: {{train: 120, validation: 20, test: 16}}
@@ -24,7 +24,7 @@ training: {{epochs: 1, global_batch_size: 8, checkpoint_minutes: 1.0e-6}}
 
 
 class Stage:
-    """A stage whose inputs have been made, and what came of it when nothing disturbed it."""
+    """A stage whose inputs exist, and its result without a fault."""
 
     def __init__(self, name, needs, preset, home):
         self.name, self.preset, self.before = name, preset, home / "before"
@@ -68,33 +68,33 @@ def training(preset, tmp_path_factory):
 
 
 def killed_and_resumed(stage, seed, folder):
-    """How often each example or step was done in all."""
+    """Kills a stage, resumes it, and counts how often each example or step was done."""
     stage.copy(folder)
     work.kill_after(random.Random(seed).uniform(0.05, stage.seconds), *stage.arguments(folder))
     work.finish(*stage.arguments(folder))
-    assert stage.made(folder) == stage.files, "not the same bytes as without the fault"
-    assert not list(folder.glob("runs/*/seed-0/.*making")), "a rest of the killed try"
-    assert not list(folder.glob("runs/*/seed-0/.*unfinished")), "a rest of the killed try"
+    assert stage.made(folder) == stage.files, "the bytes differ from those without the fault"
+    assert not list(folder.glob("runs/*/seed-0/.*making")), "leftovers of the killed try"
+    assert not list(folder.glob("runs/*/seed-0/.*unfinished")), "leftovers of the killed try"
     return stage.noted(folder)
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_extraction_goes_on_from_its_last_row_group(extraction, seed, tmp_path):
+def test_extraction_resumes_from_its_last_row_group(extraction, seed, tmp_path):
     found = killed_and_resumed(extraction, seed, tmp_path)
     assert set(found) == set(extraction.log)
-    positions = 2  # of each example's response: a letter and the end
+    positions = 2  # per response: a letter and the end token
     again = positions * (found - extraction.log).total()
-    assert again <= work.ROWS + 2 * 4 * positions, "more than a row group and the batches at its ends"
+    assert again <= work.ROWS + 2 * 4 * positions, "repeated more than a row group and the batches at its ends"
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_training_goes_on_from_its_last_checkpoint(training, seed, tmp_path):
+def test_training_resumes_from_its_last_checkpoint(training, seed, tmp_path):
     found = killed_and_resumed(training, seed, tmp_path)
     assert set(found) == set(training.log)
-    assert (found - training.log).total() <= 1, "more than the step in hand"
+    assert (found - training.log).total() <= 1, "repeated more than the interrupted step"
 
 
-def test_a_stage_killed_over_and_over_arrives(training, tmp_path):
+def test_a_stage_killed_repeatedly_finishes(training, tmp_path):
     training.copy(tmp_path)
     for _ in range(6):
         work.kill_after(0.6 * training.seconds, *training.arguments(tmp_path))

@@ -1,4 +1,4 @@
-"""What was made for one thing and is used for another is refused with both sides and the remedy, or made anew."""
+"""What was made for other inputs is refused, naming both sides and the remedy, or is made again."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ TEMPLATE = "{% for turn in messages %}<user>{{ turn.content }}</user>{% endfor %
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, bytes_folder):
-    """A preset on 40 questions of a user's own, and a model that has a chat format."""
+    """A preset on 40 questions from a user's own file, and a model with a chat template."""
     home = tmp_path_factory.mktemp("mismatch")
     shutil.copytree(bytes_folder, home / "model")
     tokenizer = AutoTokenizer.from_pretrained(home / "model")
@@ -56,13 +56,13 @@ def home(tmp_path_factory, bytes_folder):
 
 @pytest.fixture
 def opened(home, tmp_path):
-    """Opens that preset, with some settings changed, in a run folder of the test's own."""
+    """Opens that preset, with some settings changed, in the test's own run folder."""
     return lambda *changes: Experiment(str(home / "own.yaml"), run_folder=str(tmp_path / "runs"), overrides=changes)
 
 
 @pytest.fixture(scope="module")
 def imported(home, tmp_path_factory):
-    """What a teacher behind an interface said to the test questions."""
+    """Imported answers of a teacher behind a server to the test questions."""
     plain = Experiment(str(home / "own.yaml"), run_folder=str(tmp_path_factory.mktemp("runs")))
     file = written(home / "answers.jsonl", responses(plain, "own", "test"))
     import_knowledge(plain.run, file, "own", "test", home / "stores", Rules(5, shared_ids=True))
@@ -71,7 +71,7 @@ def imported(home, tmp_path_factory):
 
 @pytest.fixture
 def stores(imported, tmp_path):
-    """A copy of it, which may be harmed."""
+    """A copy of the imported stores, which the test may damage."""
     return shutil.copytree(imported, tmp_path / "stores")
 
 
@@ -82,12 +82,12 @@ def contents(folder):
 # -- imported knowledge ------------------------------------------------------------------------------------------
 
 
-def test_imported_knowledge_is_used_where_all_is_as_it_was(opened, stores):
+def test_imported_knowledge_is_used_if_nothing_has_changed(opened, stores):
     assert len(opened(f"knowledge.imported={stores}").knowledge("own", split="test")) == 8
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("data.chat_template=true", r"its data is \w{12}, expected \w{12}"),
         ("sizes.test=7", r"its data is \w{12}, expected \w{12}"),
@@ -95,8 +95,8 @@ def test_imported_knowledge_is_used_where_all_is_as_it_was(opened, stores):
     ],
     ids=["prompt-format", "questions", "k"],
 )
-def test_imported_knowledge_of_another_experiment_is_refused(opened, stores, change, told):
-    with pytest.raises(UserError, match=rf"own-test: {told}; remove it and import the responses again"):
+def test_imported_knowledge_of_another_experiment_is_refused(opened, stores, change, message):
+    with pytest.raises(UserError, match=rf"own-test: {message}; remove it and import the responses again"):
         opened(f"knowledge.imported={stores}", change).knowledge("own", split="test")
 
 
@@ -127,7 +127,7 @@ def test_imported_knowledge_of_another_version_is_refused(opened, stores):
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         lambda folder: (folder / "knowledge.parquet").unlink(),
         lambda folder: (folder / "knowledge.parquet").write_bytes(b"PAR1nothingPAR1"),
@@ -139,8 +139,8 @@ def test_imported_knowledge_of_another_version_is_refused(opened, stores):
     ],
     ids=["no-file", "broken", "another-program's", "no-report", "half-a-report", "an-older-report"],
 )  # fmt: skip
-def test_imported_knowledge_that_is_damaged_is_refused(opened, stores, harm):
-    harm(stores / "own-test")
+def test_damaged_imported_knowledge_is_refused(opened, stores, damage):
+    damage(stores / "own-test")
     with pytest.raises(UserError, match=r"own-test: is damaged \(.*\); remove it and import the responses again"):
         opened(f"knowledge.imported={stores}").knowledge("own", split="test")
 
@@ -158,7 +158,7 @@ def test_imported_knowledge_that_is_damaged_is_refused(opened, stores, harm):
     ],
     ids=["teacher", "split", "prompt-format", "k"],
 )
-def test_knowledge_is_taken_anew_where_its_origin_changes_and_the_old_stays(home, tmp_path, change, made):
+def test_knowledge_is_extracted_again_if_its_origin_changes_and_the_old_is_kept(home, tmp_path, change, made):
     preset = str(shutil.copy(home / "own.yaml", tmp_path / "own.yaml"))
     first = Experiment(preset, run_folder=str(tmp_path / "runs"))
     first.knowledge("own")
@@ -172,14 +172,14 @@ def test_knowledge_is_taken_anew_where_its_origin_changes_and_the_old_stays(home
 
 
 def edit(file, change):
-    """A setting changed in the preset itself."""
+    """Changes a setting in the preset file itself."""
     (part, name), value = change.partition("=")[0].split("."), yaml.safe_load(change.partition("=")[2])
     content = yaml.safe_load(file.read_text())
     content.setdefault(part, {})[name] = value
     file.write_text(yaml.safe_dump(content))
 
 
-def test_a_new_format_of_the_store_is_a_new_store(opened, monkeypatch):
+def test_a_new_store_format_makes_a_new_store(opened, monkeypatch):
     old = opened()
     old.knowledge("own")
     before = contents(old.folder)
@@ -194,7 +194,7 @@ def of_format_3(make):
     return lambda self, *given, **named: make(self, *given, **{**named, "format": 3})
 
 
-def test_a_store_moved_to_where_another_belongs_is_refused_naming_both(opened):
+def test_a_store_in_the_place_of_another_is_refused_naming_both(opened):
     train, test = (opened().knowledge("own", split=split) for split in ("train", "test"))
     ours, theirs = (artefacts.Path(store.path).parent for store in (train, test))
     shutil.rmtree(ours)
@@ -216,13 +216,13 @@ def finished(home, tmp_path_factory):
 
 @pytest.fixture
 def run(home, finished, tmp_path):
-    """Opens a copy of a finished run, which may be harmed."""
+    """Opens a copy of a finished run, which the test may damage."""
     shutil.copytree(finished, tmp_path / "runs")
     return lambda: Experiment(str(home / "own.yaml"), run_folder=str(tmp_path / "runs"))
 
 
 @pytest.mark.parametrize(
-    ("write", "told"),
+    ("write", "message"),
     [
         (
             lambda found: {**found, "rows_by_vocabulary": []},
@@ -234,21 +234,21 @@ def run(home, finished, tmp_path):
     ],
     ids=["without-a-part", "with-a-part-more", "a-list", "of-another-seed"],
 )
-def test_results_of_another_version_are_not_verified(run, write, told):
+def test_results_of_another_version_are_not_verified(run, write, message):
     file = run().folder / "results.json"
     file.write_text(json.dumps(write(json.loads(file.read_text()))))
-    with pytest.raises(UserError, match=rf"results\.json: {told}"):
+    with pytest.raises(UserError, match=rf"results\.json: {message}"):
         verify(run())
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b""], ids=["half", "not-UTF-8", "empty"])
-def test_results_that_cannot_be_read_are_named(run, content):
+def test_unreadable_results_are_reported(run, content):
     (run().folder / "results.json").write_bytes(content)
     with pytest.raises(UserError, match=r"results\.json: is not readable as JSON .*; run again"):
         verify(run())
 
 
-def test_answers_of_another_format_are_missing_and_not_made(run, monkeypatch):
+def test_answers_of_another_format_count_as_missing_and_are_not_made(run, monkeypatch):
     before = contents(run().folder)
     monkeypatch.setitem(stages.FORMATS, "predictions", 0)
     with pytest.raises(UserError, match=r"predictions-.* is missing; run again"):

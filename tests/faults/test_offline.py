@@ -1,4 +1,4 @@
-"""With HF_HUB_OFFLINE set nothing goes out: what is local works, what is not is one line."""
+"""With HF_HUB_OFFLINE set, nothing is requested: local inputs work, and others are refused in one line."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ print("asked:", len(asked))
 """
 
 
-def test_offline_nothing_goes_out(tiny_preset_file, tmp_path):
+def test_nothing_is_requested_offline(tiny_preset_file, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tiny_preset_file), str(tmp_path)],
         capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},

@@ -1,4 +1,4 @@
-"""Stages made in processes of their own, which write down what they do and may be killed while they do it."""
+"""Makes stages in separate processes, which log what they do and may be killed at any moment."""
 
 import multiprocessing
 import os
@@ -10,16 +10,16 @@ from transformers import Trainer, TrainerCallback
 from firstlib import Experiment
 from firstlib.knowledge import extraction, store
 
-ROWS = 40  # positions in a row group
+ROWS = 40  # positions per row group
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     ["firstlib.experiment.experiment", "firstlib.distillation.training"]
-)  # seconds, paid once
+)  # importing takes seconds, but only once
 
 
 def make(stage: str, preset: str, runs: str, log: str) -> None:
-    """Makes a stage of the tiny preset with small row groups, and notes each example and each training step."""
+    """Makes a stage of the tiny preset with small row groups, and logs each example and each training step."""
     os.environ["TQDM_DISABLE"] = "1"
     store.ROW_GROUP_SIZE = ROWS
     with Path(log).open("a", buffering=1) as notes:
@@ -53,7 +53,7 @@ def _note_steps(notes):
 
 
 def finish(*arguments) -> float:
-    """Makes a stage undisturbed, and tells how long that took."""
+    """Makes a stage undisturbed, and returns how long it took."""
     started = time.monotonic()
     process = context.Process(target=make, args=arguments)
     process.start()
@@ -63,7 +63,7 @@ def finish(*arguments) -> float:
 
 
 def kill_after(seconds: float, *arguments) -> None:
-    """Begins to make a stage, and kills the process (SIGKILL) after some time, wherever it is."""
+    """Starts to make a stage, and kills the process (SIGKILL) after some time, wherever it is."""
     process = context.Process(target=make, args=arguments)
     process.start()
     process.join(seconds)

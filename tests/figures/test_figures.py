@@ -1,4 +1,4 @@
-"""Figures show the numbers that they are given; the files and outputs they are written to need no network."""
+"""Figures show the numbers that they are given, and their files and outputs need no network."""
 
 import functools
 import itertools
@@ -64,7 +64,7 @@ def all_of(figures_):
     return pytest.mark.parametrize("figure", figures_.values(), ids=figures_.keys())
 
 
-# -- what every figure keeps to ------------------------------------------------------------------------------
+# -- every figure --------------------------------------------------------------------------------------------
 
 
 @all_of(MADE)
@@ -80,14 +80,14 @@ def test_every_figure_fits_the_column_and_round_trips_as_readable_json(figure):
 
 
 @all_of(MADE)
-def test_axes_say_what_they_show(figure):
+def test_axes_have_titles(figure):
     shown = [axis.title.text for axis in [*figure.select_xaxes(), *figure.select_yaxes()]]
     titles = [note.text for note in figure.layout.annotations]
     assert any(shown) or titles == ["Accuracy", "ECE"]
     assert figure.layout.title.text is None
 
 
-def test_importing_the_figures_leaves_plotly_alone():
+def test_importing_the_figures_does_not_change_plotly():
     code = "from plotly.io import templates as t; d = t.default; import firstlib.figures; print(d == t.default)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "True"
@@ -104,7 +104,7 @@ def grey(colour):
     return np.dot(hex_to_rgb(colour), [0.299, 0.587, 0.114])
 
 
-def test_other_names_have_looks_of_their_own():
+def test_other_names_have_their_own_looks():
     looks = [*style.LOOKS.values(), *style.OTHERS]
     assert len(style.OTHERS) >= 12
     for part in ("colour", "dash", "symbol"):
@@ -162,12 +162,12 @@ def test_every_figure_takes_any_method(figure):
             assert own.colour in (line and line.color, marker and marker.color)
 
 
-def test_a_long_name_is_a_whole_label():
-    longest = "a" * 40  # the settings allow no longer one
+def test_a_long_name_is_not_shortened():
+    longest = "a" * 40  # the longest name that the settings allow
     assert figures.losses({longest: [1.0]}).data[0].name == longest
 
 
-def test_a_legend_of_many_methods_gets_its_room():
+def test_a_legend_of_many_methods_gets_enough_room():
     rows = [
         SimpleNamespace(method=f"method-{number}", setting="", dataset="csqa", accuracy=0.5, ece=0.1)
         for number in range(20)
@@ -195,7 +195,7 @@ def test_a_legend_of_many_methods_gets_its_room():
         figures.trust_plane([SimpleNamespace(method=MARKUP, setting=MARKUP, dataset=MARKUP, accuracy=1.0, ece=0.0)]),
     ],
 )
-def test_text_from_data_is_no_markup(figure):
+def test_text_from_data_is_escaped(figure):
     text = json.dumps(json.loads(figure.to_json()), ensure_ascii=False)
     assert "&lt;script&gt;" in text
     assert "<script" not in text
@@ -203,14 +203,14 @@ def test_text_from_data_is_no_markup(figure):
     assert "&amp;lt;" not in text
 
 
-def test_long_and_blank_text_stays_in_its_place():
+def test_long_text_is_shortened_and_blank_text_is_visible():
     assert style.plain("a" * 40, 10) == "a" * 9 + "…"
     assert style.plain(" two\nlines ", 20) == "two lines"
     assert style.plain("\n", 20) == "␣"
     assert style.plain("&" * 10, 10) == "&amp;" * 10
 
 
-def test_equal_choices_keep_their_own_bars():
+def test_equal_choices_keep_separate_bars():
     figure = MADE["case_study"]
     assert list(figure.data[0].y) == [0, 1]
     assert list(figure.layout.yaxis.ticktext) == ["10", "10"]
@@ -219,7 +219,7 @@ def test_equal_choices_keep_their_own_bars():
 # -- each figure ---------------------------------------------------------------------------------------------
 
 
-def test_coverage_sums_and_points_at_the_top():
+def test_coverage_adds_up_and_marks_the_top():
     figure = MADE["coverage"]
     assert list(traces(figure, "mean")[0].y) == [0.375, 0.625, 0.8125]
     assert list(traces(figure, "all positions")[0].y) == [0.5, 0.75, 0.875]
@@ -231,7 +231,7 @@ def test_coverage_sums_and_points_at_the_top():
     assert not figures.coverage([[0.5, 0.25, 0.125]], marked=5).layout.shapes
 
 
-def test_disk_use_sets_what_was_measured_beside_the_arithmetic():
+def test_disk_use_compares_measured_with_computed_sizes():
     figure = MADE["disk_use"]
     measured, counted = figure.data
     assert (list(measured.x), list(measured.y)) == ([1, 5, 100], [13, 61, 1203])
@@ -241,7 +241,7 @@ def test_disk_use_sets_what_was_measured_beside_the_arithmetic():
     assert counted.name == "12 B a token"
 
 
-def test_kept_mass_boxes_the_percentiles():
+def test_kept_mass_draws_boxes_of_percentiles():
     box, other = MADE["kept_mass"].data
     assert [box[name][0] for name in ("lowerfence", "q1", "median", "q3", "upperfence", "mean")] == pytest.approx(
         [0.905, 0.925, 0.95, 0.975, 0.995, 0.95]
@@ -287,7 +287,7 @@ def test_panels_lie_in_a_grid_with_one_legend(panels, grid):
     assert titles == [f"model {place}" for place in range(panels)]
 
 
-def test_panels_stand_in_one_column_for_a_phone():
+def test_panels_form_one_column_on_a_phone():
     panels = {f"model {place}": DIAGRAM for place in range(4)}
     ranks = dict.fromkeys(panels, ([0.9, 0.1], [0.8, 0.15]))
     for figure in (
@@ -298,7 +298,7 @@ def test_panels_stand_in_one_column_for_a_phone():
         assert {axis.domain[0] for axis in figure.select_xaxes()} == {0}
 
 
-def test_coefficient_search_tells_coarse_from_fine_and_marks_the_best():
+def test_coefficient_search_distinguishes_coarse_from_fine_and_marks_the_best():
     figure = MADE["coefficient_search"]
     line, coarse, fine, best = figure.data[:4]
     found = SEARCHES["csqa"]
@@ -312,7 +312,7 @@ def test_coefficient_search_tells_coarse_from_fine_and_marks_the_best():
     assert legend == ["CSQA, best c = 0.34", "BoolQ, best c = 0.50", "coarse grid", "fine grid", "best"]
 
 
-def test_coefficient_effect_stars_only_what_was_chosen():
+def test_coefficient_effect_marks_only_the_chosen_coefficient():
     line, star, _ = MADE["coefficient_effect"].data
     assert (list(line.x), list(line.y)) == ([0.1, 0.34], [0.08, 0.03])
     assert (list(star.x), list(star.y)) == ([0.34], [0.03])
@@ -369,7 +369,7 @@ def test_before_after_pairs_accuracy_and_ece():
     ]  # fmt: skip
 
 
-def test_case_study_points_at_the_truth():
+def test_case_study_shows_the_truth():
     teacher, first, truth = MADE["case_study"].data
     assert (list(teacher.x), list(first.x), list(truth.x)) == ([0.9, 0.1], [0.6, 0.4], [0.5, 0.5])
     assert teacher.orientation == "h"
@@ -383,7 +383,7 @@ def test_top_tokens_pairs_before_and_after():
     assert list(MADE["top_tokens"].layout.xaxis.ticktext) == ["(a)", "(b)"]
 
 
-# -- out of the library --------------------------------------------------------------------------------------
+# -- output --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -401,7 +401,7 @@ def no_chrome(monkeypatch):
     chrome._chrome.cache_clear()
 
 
-def test_show_without_chrome_is_interactive_and_says_so_once(shown, no_chrome, caplog):
+def test_show_without_chrome_is_interactive_and_warns_once(shown, no_chrome, caplog):
     with caplog.at_level(logging.WARNING):
         figures.show(MADE["losses"], "losses")
         figures.show(MADE["coverage"])
@@ -414,7 +414,7 @@ def test_show_without_chrome_is_interactive_and_says_so_once(shown, no_chrome, c
     assert len(json.dumps(bundle)) < 5_000
 
 
-def test_write_without_chrome_needs_no_network_and_repeats_itself(tmp_path, no_chrome):
+def test_write_without_chrome_needs_no_network_and_is_reproducible(tmp_path, no_chrome):
     written = figures.write(MADE["reliability_diagrams"], tmp_path, "reliability")
     assert [path.name for path in written] == ["reliability.json", "reliability.html"]
     assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in written), "plotly.min.js"}
@@ -428,18 +428,18 @@ def test_write_without_chrome_needs_no_network_and_repeats_itself(tmp_path, no_c
     assert [path.read_bytes() for path in written] == before
 
 
-def test_a_page_cannot_be_broken_out_of(tmp_path, no_chrome):
+def test_text_cannot_close_a_pages_script(tmp_path, no_chrome):
     figures.write(figures.top_tokens(["</script><script>"], [1.0], [1.0]), tmp_path, "top")
     assert (tmp_path / "top.html").read_text().count("<script") == 3
 
 
-def test_a_mended_library_replaces_a_broken_one(tmp_path, no_chrome):
+def test_a_damaged_plotly_file_is_replaced(tmp_path, no_chrome):
     (tmp_path / "plotly.min.js").write_text("half")
     figures.write(MADE["losses"], tmp_path, "losses")
     assert (tmp_path / "plotly.min.js").stat().st_size > 1_000_000
 
 
-def test_a_browser_that_does_not_start_costs_the_picture_only(tmp_path, monkeypatch, caplog):
+def test_a_browser_that_does_not_start_affects_only_the_picture(tmp_path, monkeypatch, caplog):
     fake = tmp_path / "chrome"
     fake.write_text("no program")
     monkeypatch.setenv("BROWSER_PATH", str(fake))
@@ -452,7 +452,7 @@ def test_a_browser_that_does_not_start_costs_the_picture_only(tmp_path, monkeypa
     assert "\n" not in warning
 
 
-def test_a_browser_path_that_leads_nowhere_is_no_browser(monkeypatch, caplog):
+def test_a_browser_path_without_a_file_is_ignored(monkeypatch, caplog):
     monkeypatch.setenv("BROWSER_PATH", "/nowhere/chrome")
     chrome._chrome.cache_clear()
     assert chrome.find_chrome() is None
@@ -484,7 +484,7 @@ def test_show_adds_a_small_picture_of_the_right_size(shown):
 
 
 @needs_chrome
-def test_show_with_a_folder_writes_pictures_that_repeat_themselves(tmp_path, shown):
+def test_show_with_a_folder_writes_reproducible_pictures(tmp_path, shown):
     figures.show(MADE["top_tokens"], "top", tmp_path)
     files = [tmp_path / f"top.{kind}" for kind in ("json", "html", "png", "svg")]
     before = [path.read_bytes() for path in files]
@@ -494,7 +494,7 @@ def test_show_with_a_folder_writes_pictures_that_repeat_themselves(tmp_path, sho
     assert [path.read_bytes() for path in files] == before
 
 
-def test_svg_ids_follow_from_the_content():
+def test_svg_ids_depend_only_on_the_content():
     drawn = [
         b'<svg><defs id="defs-%b"/><path clip-path="clip%bxy" d="M%b"/></svg>' % (3 * (x,))
         for x in (b"12ab34", b"fe0987")
@@ -514,12 +514,12 @@ def pixels_of(png):
     return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
 
-def test_few_colours_survive_exactly():
+def test_few_colours_are_kept_exactly():
     pixels = np.random.default_rng(0).choice(np.array([0, 119, 255], np.uint8), (30, 40, 3))
     assert (pixels_of(chrome._with_palette(as_png(pixels))) == pixels).all()
 
 
-def test_many_colours_become_near_ones():
+def test_many_colours_become_similar_ones():
     ramp = np.arange(900, dtype=np.int64).reshape(30, 30)
     pixels = np.stack([ramp % 256, ramp // 4 % 256, ramp // 256], axis=2).astype(np.uint8)
     near = pixels_of(chrome._with_palette(as_png(pixels)))

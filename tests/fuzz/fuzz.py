@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing by atheris: `python tests/fuzz/fuzz.py responses -max_total_time=60`.
+"""Coverage-guided fuzzing with atheris: `python tests/fuzz/fuzz.py responses -max_total_time=60`.
 
-The arguments after the target's name are libFuzzer's. What makes a target fail is written to a file `crash-*` in the
-folder of `-artifact_prefix=`; give that file as an argument to see it again.
+The arguments after the target's name go to libFuzzer. An input that makes a target fail is written to a file `crash-*`
+below `-artifact_prefix=`; pass that file as an argument to reproduce the failure.
 """
 
 import sys
@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def main(name, *options):
-    """Fuzzes one target, from its seeds and words."""
-    import atheris  # here, and not before: who only looks at this module may not have it
+    """Fuzzes one target, starting from its seeds and dictionary."""
+    import atheris  # here, so that this module can be imported without atheris
 
     tests = Path(__file__).resolve().parents[1]
     sys.path[:0] = [str(tests), str(tests / "knowledge")]  # the tests' own helpers

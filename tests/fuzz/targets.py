@@ -1,7 +1,7 @@
-"""What is fuzzed: bytes come in, and nothing may come out but a `UserError` of one line, or something sound.
+"""Fuzz targets: any bytes must give either a valid result or a `UserError` of one line.
 
-Half of the inputs are read as they are. The other half choose places of a good input and what to put there, so that
-what lies behind the JSON and YAML parsers is reached as well.
+Half of the inputs are read unchanged. The other half select values of a valid input and replacements for them, so that
+the code behind the JSON and YAML parsers is reached as well.
 """
 
 import json
@@ -23,11 +23,11 @@ from firstlib.settings.schema import Settings
 from firstlib.tasks.encoding import encode
 from firstlib.tasks.question import Example
 
-LONGEST_LINE = 2000  # letters of what a user is told
+LONGEST_LINE = 2000  # characters of an error message
 
 
 class Choices:
-    """Bytes as a row of choices; when they have run out, each is the first."""
+    """Reads bytes as a series of choices; after the last byte, each choice is the first option."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -48,7 +48,7 @@ def user_error_is_one_line(error):
     assert len(str(error)) < LONGEST_LINE, str(error)
 
 
-# -- responses of a teacher behind an interface ------------------------------------------------------------------
+# -- responses of a teacher behind a server ----------------------------------------------------------------------
 
 TOKENIZER = byte_level()
 EXAMPLE = encode(TOKENIZER, Example("e1", PROMPT, RESPONSE))
@@ -57,7 +57,7 @@ NAMES = [piece.decode(errors="replace") for piece in PIECES.texts if piece]
 
 
 def echoed():
-    """What a server says that gives 0.6, 0.2 and 0.1 at each position of the example."""
+    """The response of a server that gives 0.6, 0.2 and 0.1 at each position of the example."""
     texts = [PIECES.texts[i].decode(errors="replace") for i in EXAMPLE.token_ids]
     logs = [{text: math.log(0.6), " yes": math.log(0.2), " no": math.log(0.1)} for text in texts]
     said = {"tokens": texts, "token_logprobs": [None] + [math.log(0.6)] * (len(texts) - 1), "top_logprobs": logs}
@@ -65,7 +65,7 @@ def echoed():
 
 
 def by_id():
-    """The same in vLLM's way, by token ids."""
+    """The same in vLLM's format, by token id."""
     ids = EXAMPLE.token_ids
     rows = [
         {
@@ -93,7 +93,7 @@ VALUES = [
 
 
 def edited(choices):
-    """A good response with up to three values changed."""
+    """A valid response with up to three values changed."""
     content = choices.one_of(GOOD)
     for _ in range(1 + choices.below(3)):
         found = list(places(content)) or [("id",)]
@@ -104,7 +104,7 @@ def edited(choices):
 
 
 def responses(data):
-    """A line of responses is read and matched, or refused."""
+    """Reads and matches a line of responses, or refuses it."""
     choices = Choices(data)
     line = edited(choices) if choices.below(2) else choices.rest()
     rules = Rules(3, min_alternatives=1, max_lost_mass=1.0, shared_ids=bool(len(data) % 2))
@@ -149,13 +149,13 @@ def override(choices):
 
 
 def presets(data):
-    """A preset file and changes to it are read, or refused."""
+    """Reads a preset file and changes to it, or refuses them."""
     choices = Choices(data)
     file = Path(FOLDER.name) / "preset.yaml"
     if choices.below(2):
         changes = [override(choices) for _ in range(1 + choices.below(3))]
         content = SMOKE.encode()
-        if choices.below(2):  # and a part of the file is another text
+        if choices.below(2):  # also replaces a part of the file
             at = choices.below(256) * len(content) // 256
             content = content[:at] + choices.one_of(TEXTS).encode(errors="replace") + content[at + choices.below(64) :]
     else:
@@ -169,7 +169,7 @@ def presets(data):
         assert Settings.model_validate(json.loads(json.dumps(found.model_dump(mode="json"), allow_nan=False))) == found
 
 
-# -- what a fuzzer begins with -----------------------------------------------------------------------------------
+# -- seeds and dictionaries --------------------------------------------------------------------------------------
 
 TARGETS = {"responses": responses, "presets": presets}
 SEEDS = {

@@ -14,7 +14,7 @@ SECONDS = 10
 
 
 @pytest.mark.parametrize("target", ["responses", "presets"])
-def test_only_user_errors_come_out(target, tmp_path):
+def test_only_user_errors_are_raised(target, tmp_path):
     pytest.importorskip("atheris", reason="atheris has no wheel for this machine or Python")
     options = [f"-max_total_time={SECONDS}", "-seed=1", f"-artifact_prefix={tmp_path}/"]
     command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), target, *options]

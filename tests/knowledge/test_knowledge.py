@@ -1,4 +1,4 @@
-"""The teacher's top-k against a plain softmax over everything, and the store it is kept in."""
+"""The teacher's top k against a dense softmax, and the store that holds it."""
 
 import re
 from functools import partial, reduce
@@ -38,7 +38,7 @@ def spec(base_folder):
 
 @pytest.fixture(scope="module")
 def encoded(spec, world):
-    """Questions of two tasks, so that lengths of prompts and of responses differ."""
+    """Questions of two tasks, so that prompts and responses differ in length."""
     tokenizer = loading.load_tokenizer(spec)
     questions = [q for task in ("csqa", "boolq") for q in microworld.ask(world, task, "train", 4, 0)]
     return [encode(tokenizer, question.example()) for question in questions]
@@ -46,7 +46,7 @@ def encoded(spec, world):
 
 @pytest.fixture(scope="module")
 def model(spec):
-    """Sharper than random weights are, so that ranks are far apart."""
+    """A model sharper than random weights, so that ranks are far apart."""
     model = loading.load_base(spec).eval()
     with torch.no_grad():
         loading.body_and_head(model)[1].weight *= 20
@@ -64,15 +64,15 @@ def write(folder, items, origin=ORIGIN):
     return folder
 
 
-def everything(model, example):
-    """`(P, V)`: the distribution over each response token given all tokens before it, by one plain forward pass."""
+def dense_softmax(model, example):
+    """`(P, V)`: the distribution over each response token given all tokens before it, from one plain forward pass."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([example.token_ids])).logits[0].double()
     return logits.softmax(-1)[example.start - 1 : -1].numpy()
 
 
 @pytest.mark.parametrize(("bad", "where"), [(float("nan"), 7), (float("inf"), 7), (-float("inf"), slice(None))])
-def test_a_model_that_gives_no_numbers_is_refused(bad, where):
+def test_non_finite_logits_are_refused(bad, where):
     logits = torch.zeros(3, 20)
     logits[1, where] = bad
     with pytest.raises(UserError, match="logits that are not finite"):
@@ -83,7 +83,7 @@ def test_a_model_that_gives_no_numbers_is_refused(bad, where):
 
 
 @pytest.mark.parametrize("k", [1, 5, 50])
-def test_top_k_is_that_of_the_dense_softmax(k):
+def test_top_k_equals_that_of_the_dense_softmax(k):
     logits = torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 4
     ids, probabilities, residual, _ = top_k_of_logits(logits, k)
     dense, order = logits.softmax(-1).sort(descending=True)
@@ -119,9 +119,9 @@ def test_log_normalisers_are_those_of_the_tempered_logits():
 
 
 @pytest.mark.parametrize("width", [3, 7, 16, 49])
-def test_parts_of_the_vocabulary_make_the_whole(width):
+def test_merged_parts_of_the_vocabulary_equal_the_whole(width):
     logits = 4 * torch.randn(30, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    logits[3, :16] = -torch.inf  # tokens that cannot come
+    logits[3, :16] = -torch.inf  # impossible tokens
     logits[4, -1] = logits[5, 0] = 60.0
     temperatures = (0.5, 1.0, 2.5)
     parts = [
@@ -136,7 +136,7 @@ def test_parts_of_the_vocabulary_make_the_whole(width):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_one_part_without_numbers_spoils_the_whole(bad):
+def test_non_finite_logits_in_one_part_are_refused(bad):
     logits = torch.zeros(2, 20)
     logits[1, 17] = bad
     a, b = (extraction._partial_of_logits(logits[:, first : first + 10], first, 5, ()) for first in (0, 10))
@@ -144,7 +144,7 @@ def test_one_part_without_numbers_spoils_the_whole(bad):
         extraction._normalise(extraction._merge(a, b, 5, ()), ())
 
 
-def test_a_head_applied_in_parts_gives_what_it_gives_whole(model, encoded, extracted, monkeypatch):
+def test_a_head_applied_in_parts_gives_the_same_as_a_whole_one(model, encoded, extracted, monkeypatch):
     monkeypatch.setattr(extraction, "MIN_HEAD_ROWS", 64)
     monkeypatch.setattr(extraction, "CHUNK", 640)
     for item in extract_top_k(model, encoded, 5, temperatures=(1.0, 2.0)):
@@ -155,7 +155,7 @@ def test_a_head_applied_in_parts_gives_what_it_gives_whole(model, encoded, extra
         np.testing.assert_allclose(item.log_normalisers[:, 0], whole.log_normalisers[:, 0], rtol=1e-5)
 
 
-def test_a_head_that_is_no_plain_matrix_is_applied_whole(model, encoded, extracted, monkeypatch):
+def test_a_head_that_is_not_a_plain_matrix_is_applied_whole(model, encoded, extracted, monkeypatch):
     monkeypatch.setattr(extraction, "head_has_rows", lambda model: False)
     monkeypatch.setattr(extraction, "CHUNK", 500)
     for item in extract_top_k(model, encoded, 5):
@@ -166,24 +166,24 @@ def test_a_head_that_is_no_plain_matrix_is_applied_whole(model, encoded, extract
 def test_large_logits_do_not_overflow():
     ids, probabilities, residual, _ = top_k_of_logits(torch.tensor([[1000.0, -1000.0, 999.0]]), 2)
     assert ids.tolist() == [[0, 2]]
-    assert probabilities.sum().item() == pytest.approx(1, rel=1e-4)  # float32 has no more digits at 1000
+    assert probabilities.sum().item() == pytest.approx(1, rel=1e-4)  # float32's precision at 1000
     assert residual.item() == 0
 
 
 # -- extraction --------------------------------------------------------------------------------------------------
 
 
-def test_extraction_is_a_plain_forward_pass_of_each_example(model, encoded, extracted):
+def test_extraction_equals_a_plain_forward_pass_of_each_example(model, encoded, extracted):
     assert set(extracted) == {example.id for example in encoded}
     for example in encoded:
-        found, dense = extracted[example.id], everything(model, example)
+        found, dense = extracted[example.id], dense_softmax(model, example)
         order = (-dense).argsort(axis=1)[:, :5]
         np.testing.assert_array_equal(found.position, np.arange(example.start, len(example.token_ids)))
         np.testing.assert_array_equal(found.token_ids, order)
         np.testing.assert_allclose(found.probabilities, np.take_along_axis(dense, order, 1), rtol=1e-4)
         outside = dense.sum(1) - np.take_along_axis(dense, order, 1).sum(1)
         np.testing.assert_allclose(found.residual, outside, rtol=1e-3, atol=1e-9)
-        assert 0.01 < found.residual.max() < 0.99  # neither all nor nothing: there was something to get wrong
+        assert 0.01 < found.residual.max() < 0.99  # neither 0 nor 1, so that errors would show
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -195,7 +195,7 @@ def test_neither_batch_size_nor_order_matters(model, encoded, extracted, batch):
         np.testing.assert_allclose(found.residual, expected.residual, rtol=1e-4)
 
 
-def test_the_head_is_applied_a_chunk_at_a_time(model, encoded, extracted, monkeypatch):
+def test_the_head_is_applied_one_chunk_at_a_time(model, encoded, extracted, monkeypatch):
     monkeypatch.setattr(extraction, "CHUNK", 1)
     for found in extract_top_k(model, encoded, 5):
         np.testing.assert_allclose(found.probabilities, extracted[found.example_id].probabilities, rtol=1e-4)
@@ -221,13 +221,13 @@ def test_a_batch_holds_examples_of_about_the_same_length():
     assert found == [[100, 100, 95], [89], [50], [11, 10]]
 
 
-def test_a_temperature_is_positive(model, encoded):
+def test_a_temperature_must_be_positive(model, encoded):
     with pytest.raises(ValueError, match="temperatures must be above 0"):
         next(extract_top_k(model, encoded, 5, temperatures=(1.0, 0.0)))
 
 
 @pytest.mark.parametrize("k", [0, -1, 10_000])
-def test_k_is_within_the_vocabulary(model, encoded, k):
+def test_k_must_be_within_the_vocabulary(model, encoded, k):
     with pytest.raises(ValueError, match=f"k = {k}, but the vocabulary has"):
         next(extract_top_k(model, encoded, k))
 
@@ -242,7 +242,7 @@ def store(extracted, tmp_path_factory):
     return KnowledgeStore(folder, ORIGIN)
 
 
-def test_a_store_gives_back_what_was_written_in_half_precision(store, extracted):
+def test_a_store_returns_what_was_written_in_half_precision(store, extracted):
     assert len(store) == len(extracted)
     assert {item.example_id for item in store} == set(extracted)
     for name in sorted(extracted, reverse=True):  # any order
@@ -262,19 +262,19 @@ def test_examples_in_different_row_groups_are_found(extracted, tmp_path, monkeyp
         np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
 
 
-def broken_off(items, after):
-    """Items that end in a fault."""
+def interrupted(items, after):
+    """Yields some items and then fails."""
     yield from list(items)[:after]
     raise RuntimeError("power cut")
 
 
 @pytest.fixture
 def half_done(model, encoded, tmp_path, monkeypatch):
-    """The parts of an extraction that was broken off after five examples, in row groups of about nine positions."""
+    """The parts of an extraction that failed after five examples, in row groups of about nine positions."""
     monkeypatch.setattr(stores, "ROW_GROUP_SIZE", 9)
     items = extract_top_k(model, encoded, 5, batch=3)
     with pytest.raises(RuntimeError, match="power cut"):
-        write_store(tmp_path / "half", broken_off(items, 5), ORIGIN, cache=RowGroupCache(tmp_path / "parts"))
+        write_store(tmp_path / "half", interrupted(items, 5), ORIGIN, cache=RowGroupCache(tmp_path / "parts"))
     return tmp_path / "parts"
 
 
@@ -285,7 +285,7 @@ def extract_with(parts, model, encoded, folder):
     return folder.joinpath("knowledge.parquet").read_bytes()
 
 
-def test_an_extraction_goes_on_from_its_parts_to_the_same_bytes(half_done, model, encoded, tmp_path):
+def test_an_extraction_resumes_from_its_parts_to_the_same_bytes(half_done, model, encoded, tmp_path):
     known = RowGroupCache(half_done).example_ids()
     assert 0 < len(known) < len(encoded)
     resumed = extract_with(RowGroupCache(half_done), model, encoded, tmp_path / "resumed")
@@ -316,19 +316,19 @@ def test_duckdb_and_datasets_read_a_store(store, extracted, tmp_path):
         assert first == row["probabilities"][0] == pytest.approx(item.probabilities[at, 0], rel=2**-11)
 
 
-def test_a_store_may_lie_at_any_url(extracted):
+def test_a_store_may_be_at_any_url(extracted):
     write_store("memory://somewhere", extracted.values(), ORIGIN)
     store = KnowledgeStore("memory://somewhere", ORIGIN)
     for name, item in extracted.items():
         np.testing.assert_array_equal(store[name].token_ids, item.token_ids)
 
 
-def test_with_its_log_normalisers_a_store_gives_any_temperature_exactly(model, encoded, tmp_path):
+def test_log_normalisers_give_stored_temperatures_exactly(model, encoded, tmp_path):
     temperatures = (1.0, 0.5, 2.0)
     origin = Origin("t", "t", "d", 5, temperatures)
     store = KnowledgeStore(write(tmp_path, extract_top_k(model, encoded, 5, temperatures=temperatures), origin), origin)
     for example in encoded:
-        item, dense = store[example.id], everything(model, example)
+        item, dense = store[example.id], dense_softmax(model, example)
         for column in (1, 2):
             tempered = dense ** (1 / temperatures[column])
             expected = np.take_along_axis(tempered / tempered.sum(1, keepdims=True), item.token_ids, 1)
@@ -351,7 +351,7 @@ def test_half_precision_is_that_of_float16_in_its_range():
     np.testing.assert_array_equal(stores.half_precision(values), values.astype(np.float16).astype(np.float32))
 
 
-def test_an_unknown_example_is_named(store):
+def test_an_unknown_example_is_reported(store):
     with pytest.raises(KeyError, match="has no example 'csqa-train-99999'"):
         store["csqa-train-99999"]
 
@@ -369,7 +369,7 @@ def test_knowledge_of_another_k_or_format_is_refused(store):
             KnowledgeStore(Path(store.path).parent, Origin(**{**vars(ORIGIN), name: 77}))
 
 
-def test_anything_that_reads_parquet_reads_a_store(store, extracted):
+def test_parquet_readers_can_read_a_store(store, extracted):
     table = pq.read_table(store.path)
     assert table.column_names == ["example_id", "position", "token_ids", "probabilities", "residual"]
     assert str(table.schema.field("probabilities").type) == "fixed_size_list<element: float>[5]"
@@ -387,21 +387,21 @@ def test_counts_and_sizes(store, encoded):
     assert store.all_probabilities().shape == (positions, 5)
 
 
-def test_a_position_takes_more_the_more_is_kept(model, encoded, tmp_path):
+def test_bytes_per_position_grow_with_k(model, encoded, tmp_path):
     items = list(extract_top_k(model, encoded, 100))
     store = KnowledgeStore(write(tmp_path, items, Origin("t", "t", "d", 100)))
     sizes = bytes_by_k(store, (1, 5, 20, 100))
     assert sizes == sorted(sizes)
-    assert sizes[3] > sizes[0] + 99 * 2  # each entry is at least the half-precision number
+    assert sizes[3] > sizes[0] + 99 * 2  # each entry takes at least a half-precision number
     assert sizes[3] == pytest.approx(store.bytes_per_position, rel=0.05)
 
 
-def test_a_store_is_not_measured_for_more_than_it_holds(store):
+def test_a_store_is_not_measured_above_its_k(store):
     with pytest.raises(ValueError, match=r"k = 6, but .* holds the top 5"):
         bytes_by_k(store, (1, 6))
 
 
-def test_a_shortened_store_counts_what_was_cut_as_residual():
+def test_truncation_adds_the_removed_mass_to_the_residual():
     ids, probabilities = np.array([[7, 8, 9]]), np.array([[0.5, 0.25, 0.125]])
     short = stores._truncate(TopK("e", np.array([4]), ids, probabilities, np.array([0.125]), np.zeros((1, 0))), 1)
     assert short.residual.tolist() == [0.5]
@@ -417,7 +417,7 @@ def test_wrong_arguments_are_refused_when_extraction_is_called(model, encoded, b
         extract_top_k(model, encoded, **bad)
 
 
-def test_a_temperature_of_the_knowledge_is_that_of_its_normalisers(model, encoded):
+def test_a_temperature_of_the_knowledge_uses_its_normalisers(model, encoded):
     stored = (2.0, 1.0)
     item = next(extract_top_k(model, encoded, 5, temperatures=stored))
     expected = temper(item.probabilities, 2.0, item.log_normalisers[:, 1], item.log_normalisers[:, 0])
@@ -426,7 +426,7 @@ def test_a_temperature_of_the_knowledge_is_that_of_its_normalisers(model, encode
 
 
 @pytest.mark.parametrize(("temperature", "stored", "missing"), [(3.0, (1.0, 2.0), "3.0"), (2.0, (2.0,), "1.0")])
-def test_a_temperature_that_is_not_stored_is_named(temperature, stored, missing):
+def test_a_temperature_that_is_not_stored_is_reported(temperature, stored, missing):
     item = TopK("e", np.array([4]), np.array([[7]]), np.array([[0.5]]), np.array([0.5]), np.zeros((1, len(stored))))
     complaint = rf"at temperatures {re.escape(str(list(stored)))}, not at {missing}; .*knowledge\.temperatures"
     with pytest.raises(StoreError, match=complaint) as error:
@@ -438,7 +438,7 @@ def test_a_temperature_that_is_not_stored_is_named(temperature, stored, missing)
     ("probabilities", "temperature", "complaint"),
     [([[0.5]], 0.0, "above 0 and finite"), ([[0.5], [-0.1]], 2.0, "row 1: .*negative"), ([[0.9, 0.2]], 2.0, "row 0")],
 )
-def test_what_cannot_be_tempered_is_refused(probabilities, temperature, complaint):
+def test_invalid_temperatures_and_probabilities_are_refused(probabilities, temperature, complaint):
     rows = np.array(probabilities)
     with pytest.raises(ValueError, match=complaint):
         temper(rows, temperature, np.zeros(len(rows)), np.zeros(len(rows)))

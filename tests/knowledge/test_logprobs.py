@@ -1,4 +1,4 @@
-"""A teacher's answers in every format, matched to students of every kind of tokenizer."""
+"""A teacher's answers in every format, matched to students with every kind of tokenizer."""
 
 import json
 import math
@@ -30,7 +30,7 @@ RULES = Rules(3)
 
 
 class Student:
-    """A tokenizer, the one example in its tokens, and what they write."""
+    """A tokenizer, the example in its tokens, and the text of each token."""
 
     def __init__(self, kind, example=EXAMPLE):
         self.tokenizer = ALL[kind]()
@@ -55,11 +55,11 @@ def student(request):
     return Student(request.param)
 
 
-# -- ways to write an answer -------------------------------------------------------------------------------------
+# -- response formats --------------------------------------------------------------------------------------------
 
 
 def escaped(text):
-    """As OpenAI's completions: a part of a character in escapes."""
+    """Text as OpenAI's completions write it, with parts of characters escaped."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -67,7 +67,7 @@ def escaped(text):
 
 
 def tops(texts, others=(" yes", " no")):
-    """At each place 0.6 for what stands there, 0.2 and 0.1 for two others."""
+    """At each position, 0.6 for its own text, and 0.2 and 0.1 for two others."""
     return [{text: 0.6, others[0]: 0.2, others[1]: 0.1} for text in texts]
 
 
@@ -75,17 +75,17 @@ def logs(top):
     return {text: math.log(p) for text, p in top.items()}
 
 
-def completion(texts, told, echo=True):
-    """A legacy completion; with `echo` nothing is told of the first token."""
-    own = [math.log(told[i].get(text, 1e-9)) for i, text in enumerate(texts)]
-    top = [logs(each) for each in told]
+def completion(texts, listed, echo=True):
+    """A legacy completion; with `echo`, the first token has no log-probability."""
+    own = [math.log(listed[i].get(text, 1e-9)) for i, text in enumerate(texts)]
+    top = [logs(each) for each in listed]
     if echo:
         own[0] = top[0] = None
     return {"choices": [{"logprobs": {"tokens": texts, "token_logprobs": own, "top_logprobs": top}}]}
 
 
-def chat(texts, told):
-    """A chat completion, in bytes."""
+def chat(texts, listed):
+    """A chat completion, with tokens as bytes."""
     content = [
         {
             "token": escaped(text),
@@ -95,26 +95,26 @@ def chat(texts, told):
                 {"token": escaped(other), "bytes": list(other), "logprob": math.log(p)} for other, p in top.items()
             ],
         }
-        for text, top in zip(texts, told, strict=True)
+        for text, top in zip(texts, listed, strict=True)
     ]
     return {"choices": [{"logprobs": {"content": content}}]}
 
 
-def prompted(ids, told, names=None):
-    """vLLM's prompt_logprobs; `told` are probabilities by id, `names` the ids' decoded tokens."""
+def prompted(ids, listed, names=None):
+    """vLLM's prompt_logprobs; `listed` gives probabilities by id, `names` the ids' decoded tokens."""
     rows = [
         {
             str(i): {"logprob": math.log(p), "rank": 1, "decoded_token": names(i) if names else None}
             for i, p in row.items()
         }
-        for row in told
+        for row in listed
     ]
     rows[0] = None
     return {"choices": [{"prompt_logprobs": rows, "prompt_token_ids": ids}]}
 
 
 def as_expected(found, student, positions):
-    """Own token, yes, no; 0.6, 0.2, 0.1; the rest residual; nothing on other positions."""
+    """Checks for 0.6, 0.2 and 0.1 on own token, yes and no, and the residual, at these positions only."""
     others = [student.id(" yes"), student.id(" no")]
     knowledge = found.knowledge
     assert positions
@@ -135,7 +135,7 @@ def reasons(found):
 
 
 def test_an_echoed_completion(student):
-    """All but the end token, which is not in the text."""
+    """All positions but the end token's, which is not in the text."""
     texts = [escaped(text) for text in student.texts(student.ids[:-1])]
     found = student.match(completion(texts, tops(texts)))
     as_expected(found, student, student.positions[:-1])
@@ -143,43 +143,43 @@ def test_an_echoed_completion(student):
 
 
 def test_an_echoed_completion_as_the_vocabulary_writes_it(student):
-    """Ġ and ▁ and <0x0A>, as some servers write tokens."""
+    """Some servers write tokens with Ġ, ▁ and <0x0A>."""
     texts = student.tokenizer.convert_ids_to_tokens(student.ids[:-1])
     others = student.tokenizer.convert_ids_to_tokens([student.id(" yes"), student.id(" no")])
     found = student.match(completion(texts, tops(texts, others)))
     as_expected(found, student, student.positions[:-1])
 
 
-def test_what_follows_an_echo_tells_the_end(student):
-    """With max_tokens=1 the distribution over the token after the response is told, whatever that token was."""
+def test_the_token_after_an_echo_gives_the_end_position(student):
+    """With max_tokens=1, the server gives the distribution over the token after the response, whatever it is."""
     texts = [*(escaped(text) for text in student.texts(student.ids[:-1])), "\n\n"]
     end = student.tokenizer.eos_token
-    told = [*tops(texts[:-1]), {end: 0.6, " yes": 0.2, " no": 0.1}]
-    as_expected(student.match(completion(texts, told)), student, student.positions)
+    listed = [*tops(texts[:-1]), {end: 0.6, " yes": 0.2, " no": 0.1}]
+    as_expected(student.match(completion(texts, listed)), student, student.positions)
 
 
-def test_the_end_token_may_be_called_otherwise(student):
+def test_the_end_token_may_have_another_name(student):
     texts = [*(escaped(text) for text in student.texts(student.ids[:-1])), "<|im_end|>"]
     body = completion(texts, tops(texts))
     rules = Rules(3, ends=frozenset({"<|im_end|>"}))
     as_expected(student.match(body, rules), student, student.positions)
-    found = student.match(body)  # unless that is said, 0.6 of the mass there is lost
+    found = student.match(body)  # without `ends`, 0.6 of the mass there is lost
     as_expected(found, student, student.positions[:-1])
     assert Unmatched("e", Reason.NO_TOKEN, student.positions[-1], "<|im_end|>", pytest.approx(0.6)) in found.unmatched
     assert (student.positions[-1], Reason.TOO_MUCH_LOST) in reasons(found)
 
 
-def test_a_chat_that_says_what_is_right(student):
-    """It begins without the space that the response has after its prompt."""
+def test_a_chat_with_the_right_response(student):
+    """It begins without the space between prompt and response."""
     texts = student.texts(student.ids[student.start : -1])
-    told = tops(texts, (b" yes", b" no"))
-    first = {text.removeprefix(b" "): p for text, p in told[0].items()}
-    found = student.match(chat([texts[0].removeprefix(b" "), *texts[1:]], [first, *told[1:]]))
+    listed = tops(texts, (b" yes", b" no"))
+    first = {text.removeprefix(b" "): p for text, p in listed[0].items()}
+    found = student.match(chat([texts[0].removeprefix(b" "), *texts[1:]], [first, *listed[1:]]))
     as_expected(found, student, student.positions[:-1])
 
 
 def test_a_chat_counts_up_to_its_first_difference(student):
-    """The distribution there is still that of the right context; later ones are not."""
+    """The distribution there still has the right context; later ones do not."""
     wrong = next(i for i, text in enumerate(student.texts()) if i > student.start and text in (b"b", b"b)"))
     texts = student.texts(student.ids[student.start : -1])
     said = [text.replace(b"b", b"a") if student.start + i == wrong else text for i, text in enumerate(texts)]
@@ -190,7 +190,7 @@ def test_a_chat_counts_up_to_its_first_difference(student):
 
 
 def test_prompt_logprobs_by_id(student):
-    """Where ids are shared: every position, the end token's too."""
+    """With shared ids, every position matches, even the end token's."""
     others = {student.id(" yes"): 0.2, student.id(" no"): 0.1}
     body = prompted(student.ids, [{i: 0.6, **others} for i in student.ids], lambda i: student.tokenizer.decode([i]))
     as_expected(student.match(body, Rules(3, shared_ids=True)), student, student.positions)
@@ -211,7 +211,7 @@ def test_prompt_logprobs_count_up_to_the_first_other_id(student):
 
 
 def test_prompt_logprobs_by_text(student):
-    """Other ids: the teacher's are those of the student plus 1000."""
+    """Without shared ids: the teacher's ids are the student's plus 1000."""
     texts = dict(zip((i + 1000 for i in student.ids), map(escaped, student.texts()), strict=True)) | {
         1: " yes",
         2: " no",
@@ -221,13 +221,13 @@ def test_prompt_logprobs_by_text(student):
     as_expected(found, student, student.positions)
 
 
-def test_ids_that_are_said_to_be_shared_and_are_not(student):
+def test_ids_wrongly_declared_as_shared_are_refused(student):
     body = prompted(student.ids, [{i: 0.6} for i in student.ids], lambda i: "other")
     with pytest.raises(UserError, match=r"file, line 1: token \d+ is .other. for the teacher and .*not shared"):
         student.match(body, Rules(1, shared_ids=True))
 
 
-def test_an_id_beyond_the_vocabulary_is_told(student):
+def test_an_id_beyond_the_vocabulary_is_reported(student):
     rows = [{i: 0.96, 10**6: 0.03} for i in student.ids]
     found = student.match(prompted(student.ids, rows), Rules(1, shared_ids=True))
     assert found.knowledge.probabilities.tolist() == [[pytest.approx(0.96)]] * len(student.positions)
@@ -235,11 +235,11 @@ def test_an_id_beyond_the_vocabulary_is_told(student):
     assert found.lost == pytest.approx([0.03] * len(student.positions))
 
 
-# -- teachers that cut the text otherwise ------------------------------------------------------------------------
+# -- teachers that split the text differently --------------------------------------------------------------------
 
 
-def test_a_position_counts_where_both_cut_alike():
-    """By hand: The| answer| is| (|b|).|  against  The| ans|wer is| (|b|).|"""
+def test_a_position_counts_if_both_split_the_text_there():
+    """By hand: the student's The| answer| is| (|b|).| against the teacher's The| ans|wer is| (|b|).|"""
     student = Student("byte-level")
     texts = [PROMPT, " The", " ans", "wer is", " (", "b", ")."]
     found = student.match(completion(texts, tops(texts)))
@@ -249,7 +249,7 @@ def test_a_position_counts_where_both_cut_alike():
 
 
 def test_a_teacher_s_longer_token_hides_positions_below_it():
-    """ " is (" is one token of the teacher's: begins with the student's " is", but says nothing of it."""
+    """The teacher's token " is (" begins with the student's " is", but gives no distribution for it."""
     student = Student("byte-level")
     texts = [PROMPT, " The", " answer", " is (", "b)", "."]
     found = student.match(completion(texts, tops(texts)))
@@ -263,14 +263,14 @@ WORDS = (PROMPT + RESPONSE).encode()
 
 
 def boundaries(student):
-    """Where the student's tokens begin and end, in the bytes of the text."""
+    """The byte offsets at which the student's tokens begin and end."""
     before = len(WORDS) - sum(map(len, student.texts(student.ids[student.start : -1])))
     return [before + int(n) for n in np.cumsum([0, *map(len, student.texts(student.ids[student.start : -1]))])]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(list(ALL)), st.data())
-def test_whatever_the_cuts_only_equal_tokens_count(kind, data):
+def test_only_equal_tokens_count_for_any_split(kind, data):
     """A position is imported if and only if the teacher has the same token at the same place."""
     student = Student(kind)
     own = boundaries(student)
@@ -295,12 +295,12 @@ ROWS = st.none() | st.dictionaries(TEXT, st.floats(-12, -3) | st.just(-9999.0), 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(list(ALL)), st.lists(st.tuples(TEXT, ROWS), max_size=8), st.integers(1, 4), st.booleans())
-def test_whatever_is_said_what_comes_is_knowledge(kind, said, k, echo):
-    """Distinct tokens of the vocabulary in order, masses that sum to 1; a position is known or has its reason."""
+def test_any_response_gives_valid_knowledge(kind, said, k, echo):
+    """Tokens are distinct, valid and in order; masses sum to 1; each position is imported or has a reason."""
     student = Student(kind)
-    texts, told = [text for text, _ in said], [top for _, top in said]
+    texts, listed = [text for text, _ in said], [top for _, top in said]
     own = [None if echo and at == 0 else -5.0 for at in range(len(said))]
-    body = {"choices": [{"logprobs": {"tokens": texts, "token_logprobs": own, "top_logprobs": told}}]}
+    body = {"choices": [{"logprobs": {"tokens": texts, "token_logprobs": own, "top_logprobs": listed}}]}
     found = student.match(body, Rules(k, min_alternatives=1, max_lost_mass=0.5))
     known = [] if found.knowledge is None else found.knowledge.position.tolist()
     refused = [each.position for each in found.unmatched if each.token is None]
@@ -319,7 +319,7 @@ def test_whatever_is_said_what_comes_is_knowledge(kind, said, k, echo):
 def test_a_student_with_another_tokenizer_learns_what_it_can():
     """A SentencePiece teacher and a byte-level student."""
     teacher, student = Student("sentence-piece"), Student("byte-level")
-    texts = [escaped(text) for text in teacher.texts(teacher.ids[1:-1])]  # without <s>, with the space before all text
+    texts = [escaped(text) for text in teacher.texts(teacher.ids[1:-1])]  # without <s>, with the leading space
     found = student.match(completion(["<s>", *texts], [{}, *tops(texts)]))
     the, _, is_, _, b, _, _ = student.positions
     as_expected(found, student, [the, is_, b])
@@ -329,7 +329,7 @@ def test_a_student_with_another_tokenizer_learns_what_it_can():
 
 
 def test_a_prompt_in_the_teacher_s_own_format():
-    """The response is found by its own text, if that is there once."""
+    """The response is found by its own text if that occurs once."""
     student = Student("byte-level")
     texts = [
         "<|user|>",
@@ -346,8 +346,8 @@ def test_a_prompt_in_the_teacher_s_own_format():
     assert reasons(found) == {(at, Reason.NOT_FOUND) for at in student.positions}
 
 
-def test_examples_may_stand_before_the_prompt():
-    """Even the same prompt with another answer: prompt and response are looked for together."""
+def test_examples_may_precede_the_prompt():
+    """Even the same prompt with another answer: prompt and response are searched for together."""
     student = Student("byte-level")
     shot = f"{PROMPT} The answer is (a).\n\n"
     texts = [shot, *map(escaped, student.texts(student.ids[:-1]))]
@@ -355,8 +355,8 @@ def test_examples_may_stand_before_the_prompt():
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_the_prompt_is_found_without_what_only_the_student_writes_before_it(kind):
-    """No <s>, no space before all text. The response stands in the prompt too, so that it cannot tell the place."""
+def test_the_prompt_is_found_without_the_students_leading_tokens(kind):
+    """No <s> and no leading space. The prompt contains the response too, so the response alone is ambiguous."""
     student = Student(kind, Example("e", f"{PROMPT}{RESPONSE}\n{PROMPT}", RESPONSE))
     first = 0 if student.pieces.begin is None else 1
     texts = student.texts(student.ids[first:-1])
@@ -372,8 +372,8 @@ def test_another_response_counts_up_to_its_first_difference():
     assert (student.positions[5], Reason.CONTEXT) in reasons(found)
 
 
-def test_silent_tokens_of_a_forced_text_are_passed_over_and_of_a_free_one_not():
-    """Servers write "" for a part of a character, and for special tokens, which change what follows."""
+def test_empty_tokens_are_skipped_in_forced_text_but_not_in_free_text():
+    """Servers write "" for parts of characters, and for special tokens, which change what follows."""
     student = Student("byte-level")
     texts = [PROMPT, " The", "", *map(escaped, student.texts(student.ids[student.start + 1 : -1]))]
     forced = student.match(completion(texts, tops(texts)))
@@ -388,7 +388,7 @@ def test_silent_tokens_of_a_forced_text_are_passed_over_and_of_a_free_one_not():
 
 
 def at_first(student, top, rules=RULES):
-    """What is made of one position's alternatives, in a chat."""
+    """The match of one position's alternatives in a chat."""
     text = student.texts()[student.start].decode()
     body = {"choices": [{"logprobs": {"content": [{"token": text, "logprob": -1.0, "top_logprobs": top}]}}]}
     return student.match(body, rules)
@@ -398,7 +398,7 @@ def alternative(text, p, **more):
     return {"token": text, "logprob": math.log(p), **more}
 
 
-def test_an_alternative_without_a_token_is_told_and_its_mass_is_residual(student):
+def test_an_alternative_without_a_token_is_reported_and_its_mass_is_residual(student):
     found = at_first(
         student, [alternative(" yes", 0.9), alternative(" maybe", 0.04), alternative(" no", 0.02)], Rules(2)
     )
@@ -408,15 +408,15 @@ def test_an_alternative_without_a_token_is_told_and_its_mass_is_residual(student
     assert found.lost == pytest.approx((0.04,))
 
 
-def test_a_space_more_or_less_is_another_token(student):
-    """The response's own space is not the alternative's: "yes" is not " yes"."""
+def test_a_leading_space_makes_another_token(student):
+    """The response's leading space does not apply to alternatives: "yes" is not " yes"."""
     found = at_first(student, [alternative(" yes", 0.9), alternative("yes", 0.04)], Rules(1))
     assert found.knowledge.token_ids[0, 0] == student.id(" yes")
     if b"yes" not in student.pieces.ids:
         assert found.unmatched[0].token == "yes"
 
 
-def test_of_two_alternatives_that_are_one_token_the_second_is_told():
+def test_the_second_alternative_for_the_same_token_is_reported():
     student = Student("byte-level")
     top = [alternative(" yes", 0.9), alternative("?", 0.04, bytes=list(b" yes"))]
     found = at_first(student, top, Rules(1))
@@ -425,7 +425,7 @@ def test_of_two_alternatives_that_are_one_token_the_second_is_told():
 
 
 def test_a_part_of_a_character_needs_its_bytes():
-    """Servers without bytes write U+FFFD, which is a character of its own."""
+    """Servers without bytes write U+FFFD, which is itself a character."""
     student = Student("byte-level")
     part = student.tokenizer("😀").input_ids[0]
     said = [alternative(" yes", 0.9), alternative("\ufffd", 0.04)]
@@ -456,7 +456,7 @@ def test_no_alternatives(student):
     assert found.knowledge is None
 
 
-def test_what_is_impossible_is_no_alternative(student):
+def test_an_impossible_token_is_not_an_alternative(student):
     top = [alternative(" yes", 0.9), {"token": " no", "logprob": -9999.0}, {"token": " maybe", "logprob": -9999.0}]
     found = at_first(student, top, Rules(2))
     assert reasons(found) >= {(student.start, Reason.TOO_FEW)}
@@ -485,7 +485,7 @@ def test_padding_is_the_lowest_unused_ids_with_no_mass():
 
 
 def test_padding_is_well_defined_for_the_loss_and_for_maps_that_leave_it_alone():
-    """The loss is that of the two real tokens; of the maps, Eq. 4 and label smoothing give padding mass."""
+    """The loss equals that of the two real tokens; among the maps, Eq. 4 and label smoothing give mass to padding."""
     student = Student("word-level")
     found = at_first(
         student, [alternative(" yes", 0.6), alternative(" no", 0.4)], Rules(4, min_alternatives=2)
@@ -516,9 +516,9 @@ def write(file, *contents):
 
 
 def answer(name, top=(" yes", " no")):
-    """A line of a batch: a chat that begins rightly, and tells of that one position."""
-    told = [alternative(each, p) for each, p in zip(top, (0.7, 0.2), strict=True)]
-    content = [{**alternative(" The", 0.7), "top_logprobs": told}]
+    """A line of a batch: a chat that begins correctly and gives log-probabilities at that position only."""
+    listed = [alternative(each, p) for each, p in zip(top, (0.7, 0.2), strict=True)]
+    content = [{**alternative(" The", 0.7), "top_logprobs": listed}]
     body = {"model": "m", "choices": [{"logprobs": {"content": content}}]}
     return {"custom_id": name, "response": {"status_code": 200, "body": body}}
 
@@ -530,7 +530,7 @@ def examples():
 
 @pytest.fixture
 def bring(tmp_path, examples):
-    """Imports the lines given, and gives store and report."""
+    """Imports the given lines, and returns the store, the report and the unmatched."""
 
     def imported(*contents, rules=TWO, origin=ORIGIN):
         folder = tmp_path / "store"
@@ -580,12 +580,12 @@ def test_a_store_is_written_with_its_report(bring, tmp_path, examples):
     assert str(report).startswith("2 of 21 positions imported, from 2 of 3 examples; 10.00% of their mass")
 
 
-def test_an_example_without_a_response_is_told(bring):
+def test_an_example_without_a_response_is_reported(bring):
     _, _, unmatched = bring(answer("a"))
     assert [each["example_id"] for each in unmatched if each["reason"] == Reason.NO_RESPONSE] == ["b", "c"]
 
 
-def test_a_request_that_failed_may_be_asked_again(bring):
+def test_a_failed_request_may_be_repeated(bring):
     failed = {"custom_id": "a", "response": None, "error": {"code": "batch_expired"}}
     store, report, _ = bring(failed, answer("a"), failed)
     assert len(store) == 1
@@ -604,19 +604,19 @@ def test_a_request_that_failed_may_be_asked_again(bring):
         ([answer("a")], Rules(2, max_lost_mass=2.0), "max_lost_mass: must be from 0 to 1"),
     ],
 )
-def test_what_cannot_be_imported(bring, contents, rules, complaint):
+def test_bad_responses_and_rules_are_refused(bring, contents, rules, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         bring(*contents, rules=rules)
     assert "\n" not in str(error.value)
 
 
-def test_normalisers_cannot_be_had(bring):
+def test_log_normalisers_cannot_be_imported(bring):
     with pytest.raises(UserError, match=r"knowledge\.temperatures"):
         bring(answer("a"), origin=Origin("t", "t", "d", 2, temperatures=(1.0,)))
 
 
-def test_responses_are_taken_one_at_a_time(examples):
-    """Nothing is read ahead: memory does not grow with the file."""
+def test_responses_are_read_one_at_a_time(examples):
+    """Nothing is read ahead, so memory does not grow with the file."""
     taken = []
 
     def responses():
@@ -632,8 +632,8 @@ def test_responses_are_taken_one_at_a_time(examples):
 # -- against the extraction of a model ---------------------------------------------------------------------------
 
 
-def test_the_store_is_that_of_extraction(base_folder, world):
-    """A model's own distributions, written as three servers would and read again."""
+def test_imported_knowledge_equals_extraction(base_folder, world):
+    """A model's own distributions, written in three servers' formats and read again."""
     spec = loading.Model(base=str(base_folder))
     model, tokenizer = loading.load_base(spec).eval(), loading.load_tokenizer(spec)
     example = encode(tokenizer, microworld.ask(world, "csqa", "train", 1, 0)[0].example())
@@ -644,13 +644,13 @@ def test_the_store_is_that_of_extraction(base_folder, world):
     top = dense.topk(8)
     rows = [{}, *(dict(zip(i.tolist(), p.tolist(), strict=True)) for i, p in zip(top.indices, top.values, strict=True))]
     texts = [pieces.texts[i].decode() for i in example.token_ids]
-    told = [{pieces.texts[i].decode(): p for i, p in row.items()} for row in rows]
+    listed = [{pieces.texts[i].decode(): p for i, p in row.items()} for row in rows]
     answered = [text.encode() for text in texts[example.start :]]
-    there = [{text.encode(): p for text, p in row.items()} for row in told[example.start : len(texts)]]
+    there = [{text.encode(): p for text, p in row.items()} for row in listed[example.start : len(texts)]]
     by_id = [row | {i: row.get(i, 1e-9)} for i, row in zip(example.token_ids, rows, strict=False)]
     body = {"id": example.id}
     for content in (
-        completion(texts, told[: len(texts)]),
+        completion(texts, listed[: len(texts)]),
         chat(answered, there),
         prompted(example.token_ids, by_id),
     ):

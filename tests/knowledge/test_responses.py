@@ -1,4 +1,4 @@
-"""Formats told apart by their shape, and lines that are none of them."""
+"""Response formats recognised by their shape, and lines that match none."""
 
 import json
 import math
@@ -73,7 +73,7 @@ def read(content):
 
 
 def changed(content, *path, to):
-    """A copy with one value changed, or left out."""
+    """A copy with one value changed or removed."""
     copy = json.loads(json.dumps(content))
     place = copy
     for key in path[:-1]:
@@ -99,14 +99,14 @@ def test_a_completion_with_echo_is_forced():
     ]
 
 
-def test_a_completion_without_echo_is_what_was_generated():
+def test_a_completion_without_echo_is_generated_text():
     generated = changed(COMPLETION, *LOGPROBS, "token_logprobs", to=[HALF, QUARTER])
     assert not read(generated).forced
 
 
-def test_a_chat_tells_bytes():
+def test_a_chat_gives_bytes():
     found = read(CHAT)
-    assert (found.example_id, found.forced) == ("e1", False)  # its custom_id, and not the server's id
+    assert (found.example_id, found.forced) == ("e1", False)  # its custom_id, not the server's id
     assert found.places[0].alternatives == (Token("\\xc3", pytest.approx(0.5), b"\xc3"),)
 
 
@@ -115,7 +115,7 @@ def test_a_refusal_is_an_empty_answer():
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_prompt_logprobs_tell_ids_in_the_choice_or_beside_it(beside):
+def test_prompt_logprobs_give_ids_in_the_choice_or_beside_it(beside):
     content = PROMPTED
     if beside:
         choice = content["choices"][0]
@@ -128,7 +128,7 @@ def test_prompt_logprobs_tell_ids_in_the_choice_or_beside_it(beside):
     assert [token.id for token in found.places[1].alternatives] == [9, 7]
 
 
-def test_what_was_generated_follows_the_prompt():
+def test_generated_tokens_follow_the_prompt():
     found = read(
         changed(
             PROMPTED,
@@ -152,17 +152,17 @@ def test_a_batch_wraps_the_body():
     ("answer", "failure"),
     [({"status_code": 429, "body": {"error": "slow down"}}, "status 429"), (None, "no response")],
 )
-def test_a_failed_request_is_told_and_no_error(answer, failure):
+def test_a_failed_request_is_recorded_without_an_error(answer, failure):
     found = read({"custom_id": "e7", "response": answer, "error": {"code": "x"}})
     assert (found.example_id, found.failure, found.places) == ("e7", failure, ())
 
 
-def test_very_unlikely_is_impossible():
+def test_a_very_unlikely_token_has_probability_0():
     found = read(changed(COMPLETION, *LOGPROBS, "top_logprobs", 1, " a", to=-9999.0))
     assert found.places[1].alternatives[1].probability == 0
 
 
-def test_a_logarithm_rounded_above_0_is_certainty():
+def test_a_logarithm_rounded_above_0_gives_probability_1():
     found = read(changed(COMPLETION, *LOGPROBS, "top_logprobs", 1, to={" a": 0.0005}))
     assert found.places[1].alternatives[0].probability == 1
 
@@ -217,7 +217,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_line_is_one_line_of_complaint_with_its_place(name):
+def test_a_bad_line_is_reported_with_its_number_in_one_line(name):
     text, complaint = BAD[name]
     with pytest.raises(UserError, match=f"^file, line 1: .*{complaint}") as error:
         read_response(text, "file, line 1")
@@ -225,20 +225,20 @@ def test_a_bad_line_is_one_line_of_complaint_with_its_place(name):
     assert len(str(error.value)) < 300
 
 
-def test_a_line_may_be_too_long(monkeypatch):
+def test_a_line_that_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(responses, "MAX_LINE_BYTES", 10)
     with pytest.raises(UserError, match="line 1: over 0 MiB"):
         read_response(b" " * 11, "file, line 1")
 
 
-def test_a_long_line_is_not_read_whole(monkeypatch, tmp_path):
+def test_a_long_line_is_not_read_completely(monkeypatch, tmp_path):
     monkeypatch.setattr(responses, "MAX_LINE_BYTES", 1000)
     (tmp_path / "r.jsonl").write_bytes(b"x" * 10_000)
     with pytest.raises(UserError, match=r"r\.jsonl, line 1: over"):
         list(read_responses(tmp_path / "r.jsonl"))
 
 
-def test_lines_are_counted_and_blank_ones_left_out(tmp_path):
+def test_lines_are_numbered_and_blank_ones_skipped(tmp_path):
     file = tmp_path / "r.jsonl"
     file.write_text(f"{json.dumps(COMPLETION)}\n\n{json.dumps(CHAT)}\n")
     assert [found.where for found in read_responses(file)] == [f"{file}, line 1", f"{file}, line 3"]
@@ -253,7 +253,7 @@ def test_lines_are_read_one_at_a_time(tmp_path):
         next(found)
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_an_unreadable_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere: cannot be read"):
         next(read_responses(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="cannot be read"):
@@ -273,8 +273,8 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(ANYTHING, st.sampled_from([COMPLETION, CHAT, PROMPTED]), st.data())
-def test_whatever_a_line_holds_it_is_read_or_refused(anything, base, data):
-    """One value of a good response is replaced by anything."""
+def test_any_line_is_read_or_refused(anything, base, data):
+    """One value of a valid response is replaced by anything."""
     paths = list(places(base))
     content = changed(base, *data.draw(st.sampled_from(paths)), to=anything)
     for each in (content, anything):
@@ -289,6 +289,6 @@ def places(content, path=()):
         yield from places(content[key], (*path, key))
 
 
-def test_a_file_that_cannot_be_read_is_refused_when_reading_is_called(tmp_path):
+def test_an_unreadable_file_is_refused_at_the_call(tmp_path):
     with pytest.raises(UserError, match="nowhere: cannot be read"):
         read_responses(tmp_path / "nowhere")

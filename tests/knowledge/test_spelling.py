@@ -1,4 +1,4 @@
-"""What tokens write, asked of tokenizers of each kind."""
+"""The text of each token, for every kind of tokenizer."""
 
 import pytest
 from small_tokenizers import ALL, PROMPT, RESPONSE, byte_level, sentence_piece, word_level
@@ -16,13 +16,13 @@ def test_the_pieces_of_a_text_are_the_text(kind, text):
     pieces = pieces_of(tokenizer)
     ids = tokenizer(text, add_special_tokens=False).input_ids
     written = b"".join(pieces.texts[i] for i in ids).decode()
-    before = " " if kind == "sentence-piece" else ""  # it puts a space before all text
+    before = " " if kind == "sentence-piece" else ""  # it puts a space before every text
     assert written == before + text
     assert len(ids) > 1
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_text_is_found_again(kind):
+def test_every_text_maps_back_to_its_token(kind):
     pieces = pieces_of(ALL[kind]())
     assert pieces.ids
     assert all(pieces.texts[i] == text for text, i in pieces.ids.items())
@@ -36,7 +36,7 @@ def test_parts_of_a_character_are_their_bytes():
     assert any(text == b"\xf0" for text in pieces.texts)
 
 
-def test_a_word_is_meant_before_the_byte_that_writes_the_same():
+def test_a_word_token_precedes_the_byte_token_with_the_same_text():
     tokenizer = sentence_piece()
     pieces, names = pieces_of(tokenizer), tokenizer.get_vocab()
     assert pieces.texts[names["<0x61>"]] == pieces.texts[names["a"]] == b"a"
@@ -76,6 +76,6 @@ def test_readings(read, text, means):
     assert read(text) == means
 
 
-def test_a_reading_is_tried_where_its_signs_are_seen():
+def test_a_reading_is_tried_if_its_marks_occur():
     assert readings(["a", " b"]) == (literal,)
     assert readings(["a", "Ġb", "<0x0A>"]) == (literal, read_byte_level, metaspace)

@@ -1,6 +1,6 @@
-"""vLLM's objects turned into knowledge, with stand-ins that are no more than its documented types.
+"""vLLM's outputs converted to knowledge, with stand-ins that have only the documented attributes.
 
-`Logprob` and `RequestOutput` have the attributes that vLLM 0.30's reference gives (docs.vllm.ai, `api/vllm/logprobs`
+`Logprob` and `RequestOutput` have the attributes in vLLM 0.30's reference (docs.vllm.ai, `api/vllm/logprobs`
 and `api/vllm/outputs`); the engine answers with the distributions of a real model.
 """
 
@@ -34,7 +34,7 @@ class Logprob:
 
 @dataclass
 class RequestOutput:
-    """What is read of `vllm.outputs.RequestOutput`."""
+    """The attributes of `vllm.outputs.RequestOutput` that are read."""
 
     prompt_token_ids: list[int]
     prompt_logprobs: list[dict[int, Logprob] | None] | None
@@ -45,12 +45,12 @@ EXAMPLE = Encoded("e", [1, 7, 8, 2], 2)
 
 def output(*rows, ids=(1, 7, 8, 2)):
     """An output whose response positions hold these dicts from id to probability and rank."""
-    told = [{i: Logprob(math.log(p), rank) for i, (p, rank) in row.items()} for row in rows]
-    return RequestOutput(list(ids), [None, {7: Logprob(-1.0, 1)}, *told])
+    listed = [{i: Logprob(math.log(p), rank) for i, (p, rank) in row.items()} for row in rows]
+    return RequestOutput(list(ids), [None, {7: Logprob(-1.0, 1)}, *listed])
 
 
 def test_the_top_k_by_rank_without_the_prompt_s_own_token():
-    """Token 8 stands there, is told first as vLLM does, and has rank 40."""
+    """Token 8 is the prompt's own; vLLM lists it first although it has rank 40."""
     found = top_k_of_output(output({8: (0.01, 40), 5: (0.6, 1), 6: (0.3, 2)}, {2: (0.25, 2), 9: (0.5, 1)}), EXAMPLE, 2)
     assert found.example_id == "e"
     assert found.position.tolist() == [2, 3]
@@ -61,7 +61,7 @@ def test_the_top_k_by_rank_without_the_prompt_s_own_token():
 
 
 def test_padding_of_the_vocabulary_gets_no_mass():
-    """Token 11 is padding: the others are as if it were not there."""
+    """Token 11 is padding; the other tokens share its mass."""
     row = {5: (0.6, 1), 11: (0.2, 2), 6: (0.1, 3)}
     found = top_k_of_output(output(row, row), EXAMPLE, 2, vocabulary=10)
     assert found.token_ids.tolist() == [[5, 6]] * 2
@@ -89,7 +89,7 @@ GOOD = {5: (0.6, 1), 6: (0.3, 2)}
         (output({5: (math.nan, 1), 6: (0.3, 2)}, GOOD), "example e, position 2: vLLM returned NaN"),
     ],
 )
-def test_answers_that_are_none(answer, complaint):
+def test_invalid_answers_are_refused(answer, complaint):
     with pytest.raises(UserError, match=complaint):
         top_k_of_output(answer, EXAMPLE, 2)
 
@@ -111,7 +111,7 @@ def encoded(spec, world):
 
 @pytest.fixture
 def vllm(monkeypatch, spec):
-    """A module that answers `LLM(...).generate(...)` as vLLM does, from the model's own dense distributions."""
+    """A module that answers `LLM(...).generate(...)` like vLLM, from the model's own dense distributions."""
     module, lora = ModuleType("vllm"), ModuleType("vllm.lora.request")
     model = loading.load_base(spec).eval()
 
@@ -125,7 +125,7 @@ def vllm(monkeypatch, spec):
 
         @torch.inference_mode()
         def answer(self, ids, k):
-            told = [None]
+            listed = [None]
             for logs, own in zip(
                 model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1), ids[1:], strict=True
             ):
@@ -134,8 +134,8 @@ def vllm(monkeypatch, spec):
                 row |= {
                     i: Logprob(p, r) for r, (p, i) in enumerate(zip(*map(torch.Tensor.tolist, top), strict=True), 1)
                 }
-                told.append(row)
-            return RequestOutput(ids, told)
+                listed.append(row)
+            return RequestOutput(ids, listed)
 
     module.calls, module.LLM, module.SamplingParams = [], LLM, dict
     lora.LoRARequest = lambda *arguments: arguments
@@ -144,7 +144,7 @@ def vllm(monkeypatch, spec):
     return module
 
 
-def test_it_gives_what_extraction_gives(vllm, spec, base_folder, encoded):
+def test_vllm_gives_the_same_as_extraction(vllm, spec, base_folder, encoded):
     wanted = list(extract_top_k(loading.load_base(spec).eval(), encoded, 5))
     found = list(extract_with_vllm(spec, base_folder, encoded, 5, batch=4))
     assert [item.example_id for item in found] == [item.example_id for item in wanted]
@@ -164,7 +164,7 @@ def test_examples_go_in_batches_as_token_ids(vllm, spec, base_folder, encoded):
     assert vllm.options["max_model_len"] == 1 + max(len(example.token_ids) for example in encoded)
 
 
-def test_more_is_asked_for_where_some_may_be_padding(vllm, spec, base_folder, encoded):
+def test_more_tokens_are_requested_if_some_may_be_padding(vllm, spec, base_folder, encoded):
     words = len(loading.load_tokenizer(spec)) - 10
     shorter = [Encoded(e.id, [i % words for i in e.token_ids], e.start) for e in encoded]
     found = list(extract_with_vllm(spec, base_folder, shorter, 5, vocabulary=words))
@@ -172,7 +172,7 @@ def test_more_is_asked_for_where_some_may_be_padding(vllm, spec, base_folder, en
     assert max(item.token_ids.max() for item in found) < words
 
 
-def test_an_adapter_is_asked_on_its_base(vllm, spec, base_folder, encoded, tmp_path):
+def test_an_adapter_is_served_with_its_base(vllm, spec, base_folder, encoded, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 24}))
     next(extract_with_vllm(spec, tmp_path, encoded, 5))
     assert vllm.calls[0][3] == ("teacher", 1, str(tmp_path))
@@ -195,12 +195,12 @@ def test_no_examples_need_no_engine(spec, base_folder):
     assert list(extract_with_vllm(spec, base_folder, [], 5)) == []
 
 
-def test_normalisers_cannot_be_had(spec, base_folder, encoded):
+def test_log_normalisers_are_not_available(spec, base_folder, encoded):
     with pytest.raises(UserError, match=r"knowledge\.temperatures: vLLM returns no log normalisers at \[2\.0\]"):
         extract_with_vllm(spec, base_folder, encoded, 5, temperatures=[2.0])
 
 
-def test_the_guard_speaks_where_vllm_is_missing(monkeypatch, spec, base_folder, encoded):
+def test_a_missing_vllm_is_reported(monkeypatch, spec, base_folder, encoded):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match=r"vLLM cannot be imported .*pip install firstlib\[vllm\]"):
         extract_with_vllm(spec, base_folder, encoded, 5)

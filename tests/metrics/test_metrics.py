@@ -1,6 +1,6 @@
-"""Calibration measures: worked by hand, by their properties, and against the released peers.
+"""Calibration measures: computed by hand, by their properties, and against the peers' released packages.
 
-The peers are in the `bench` extra; their tests are skipped where they are not installed.
+The peers are in the `test` extra; if one is not installed, its tests are skipped.
 """
 
 import inspect
@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from firstlib import metrics
 
-PEER = "a peer of the bench extra, not installed here"
+PEER = "a peer of the test extra that is not installed"
 KINDS = ["continuous", "two decimals", "half exactly 1", "half exactly 0"]
 
 
 def truth(confidence, size=0.2):
-    """How often an answer of this confidence is right: too often, too seldom, too often, ...
+    """How often an answer with this confidence is right: alternately too often and too seldom.
 
-    The sign has to change: if a model were over-confident everywhere, all binnings would agree and prove
-    nothing. A negative size turns it over, so that answers just below 1 are right too often. Answers of
-    exactly 1 cannot be: only then can a bin of their own be told from the last one.
+    The sign must change: if a model were over-confident everywhere, all binnings would agree and the tests would
+    prove nothing. A negative size inverts the sign, so that answers just below 1 are right too often. Answers of
+    exactly 1 cannot be right too often; only this difference distinguishes a separate bin for 1 from the last bin.
     """
     return np.clip(confidence + size * np.sin(6 * np.pi * confidence), 0, 1)
 
@@ -35,7 +35,7 @@ def predictions(n, seed=0, kind="continuous", size=0.2):
     if kind == "two decimals":
         confidence = confidence.round(2)
     elif kind != "continuous":
-        confidence[random.random(n) < 0.5] = float(kind[-1])  # whose answers stay as right as they were
+        confidence[random.random(n) < 0.5] = float(kind[-1])  # their answers stay as correct as before
     return confidence, correct
 
 
@@ -83,7 +83,7 @@ def test_empty_bins_are_nan_and_weigh_nothing():
     assert found.ece == found.mce == pytest.approx(0.05)
 
 
-def test_every_two_decimal_confidence_falls_where_integers_say():
+def test_every_two_decimal_confidence_is_in_the_bin_that_integers_give():
     hundredths = np.arange(101)
     expected = np.maximum(-(-hundredths // 10) - 1, 0)  # (0, 10], (10, 20], ... hundredths, and 0 in the first
     for row, bin_number in enumerate(expected):
@@ -114,7 +114,7 @@ def test_float32_keeps_its_exact_value():
     assert metrics.reliability(np.array([0.3]), [1]).count[2] == 1
 
 
-def test_more_rows_than_one_part_holds():
+def test_more_rows_than_one_part():
     confidence, correct = predictions(50_000)
     index = np.searchsorted(np.arange(1, 10) / 10, confidence)
     expected = np.abs(np.bincount(index, correct - confidence)).sum() / len(correct)
@@ -127,7 +127,7 @@ def test_more_rows_than_one_part_holds():
     bins=st.integers(1, 30),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_order_of_rows_changes_nothing(rows, order, bins):
+def test_the_order_of_rows_does_not_matter(rows, order, bins):
     shuffled = list(rows)
     order.shuffle(shuffled)
     for measure in (
@@ -150,7 +150,7 @@ def test_ece_lies_between_zero_and_mce_and_mce_below_one(rows, bins):
     assert found.mce <= 1
 
 
-def test_input_is_left_as_it_was():
+def test_input_is_not_modified():
     confidence, correct = predictions(100)
     kept = confidence.copy(), correct.copy()
     metrics.ece(confidence, correct)
@@ -165,13 +165,13 @@ def test_input_is_left_as_it_was():
 
 
 def test_equal_mass_by_hand():
-    # five rows in two bins as array_split parts them: three and two; the edge is halfway from 0.5 to 0.7
+    # five rows in two bins, divided like array_split: three and two; the edge is halfway from 0.5 to 0.7
     found = metrics.reliability([0.9, 0.1, 0.7, 0.5, 0.2], [1, 0, 1, 0, 0], 2, metrics.Binning.EQUAL_MASS)
     np.testing.assert_allclose(found.edges, [0, 0.6, 1])
     np.testing.assert_array_equal(found.count, [3, 2])
 
 
-def test_equal_mass_never_parts_equal_confidences():
+def test_equal_mass_never_separates_equal_confidences():
     confidence = np.repeat([0.3, 0.6, 0.8], [50, 3, 47])
     counts = metrics.reliability(confidence, np.ones(100, bool), 10, "equal-mass").count
     assert set(counts.tolist()) <= {0, 50, 53, 3, 47, 100}
@@ -189,7 +189,7 @@ def test_equal_mass_is_balanced():
     np.testing.assert_array_equal(counts, [101] * 3 + [100] * 7)
 
 
-# --- its relatives ---
+# --- other measures ---
 
 
 def test_debiased_by_hand():
@@ -201,7 +201,7 @@ def test_debiased_by_hand():
     assert metrics.debiased_ece([0.9], [0], bins=1) == 0
 
 
-def test_debiased_is_lower_by_what_chance_adds():
+def test_debiasing_removes_what_chance_adds():
     confidence, correct = predictions(2000, size=0)
     found = metrics.reliability(confidence, correct, 15, "equal-mass")
     plain = np.sqrt(np.sum(found.weight * (found.accuracy - found.confidence) ** 2))
@@ -209,7 +209,7 @@ def test_debiased_is_lower_by_what_chance_adds():
 
 
 def test_golden_values_of_the_peers():
-    # relplot 1.0.3 and uncertainty-calibration 0.1.4 on these rows, so that the values hold without them too
+    # values of relplot 1.0.3 and uncertainty-calibration 0.1.4 on these rows, checked even without the packages
     place = np.arange(400)
     confidence = (place + 0.5) / 400
     correct = ((place * 37) % 101 + 0.5) / 101 < truth(confidence)
@@ -223,10 +223,10 @@ def test_golden_values_of_the_peers():
 def test_smooth_ece_of_certain_answers():
     assert metrics.smooth_ece([1.0] * 5, [True] * 5) == 0
     assert metrics.smooth_ece([0.0] * 5, [False] * 5) == 0
-    assert metrics.smooth_ece([1.0] * 500, [False] * 500) > 0.3  # at most, since a width this large blurs it
+    assert metrics.smooth_ece([1.0] * 500, [False] * 500) > 0.3  # not 1, because such a large width blurs it
 
 
-def test_smooth_ece_knows_no_edges():
+def test_smooth_ece_has_no_bin_edges():
     confidence = np.repeat([0.3, 0.7], 200)
     correct = np.tile([1, 0], 200)
     moved = confidence + 1e-6  # into the next of ten bins
@@ -276,7 +276,7 @@ def test_calibration_refinement_sums_to_the_brier_score():
         assert abs(split.remainder) < 0.01
 
 
-def test_recalibration_moves_calibration_and_leaves_refinement():
+def test_recalibration_changes_calibration_but_not_refinement():
     confidence = np.repeat([0.6, 0.9], 100)
     correct = np.concatenate([np.arange(100) < 70, np.arange(100) < 80])
     before = metrics.calibration_refinement(confidence, correct)
@@ -289,7 +289,7 @@ def test_recalibration_moves_calibration_and_leaves_refinement():
 # --- chance ---
 
 
-def test_ece_of_a_calibrated_stream_goes_to_zero_and_lies_at_the_noise_floor():
+def test_ece_of_calibrated_answers_goes_to_zero_and_matches_the_noise_floor():
     means = []
     for n in (100, 1_000, 10_000):
         eces = np.array([metrics.ece(*predictions(n, seed, size=0)) for seed in range(60)])
@@ -297,27 +297,27 @@ def test_ece_of_a_calibrated_stream_goes_to_zero_and_lies_at_the_noise_floor():
         assert eces.mean() == pytest.approx(floor.mean, rel=0.15)
         assert (eces < floor.percentile_95).mean() > 0.85
         means.append(eces.mean())
-    # chance falls with the root of n, so by 3.2 a step
+    # the ECE due to chance falls with the square root of n, so by 3.2 per step
     assert means[0] / means[1] == pytest.approx(math.sqrt(10), rel=0.2)
     assert means[1] / means[2] == pytest.approx(math.sqrt(10), rel=0.2)
     assert means[2] < 0.012
 
 
 def test_noise_floor_by_hand():
-    # one answer at 0.9: off by 0.1 nine times of ten, by 0.9 else: mean 0.18
+    # one answer at 0.9: off by 0.1 nine times out of ten, otherwise by 0.9: mean 0.18
     floor = metrics.noise_floor([0.9], draws=20_000)
     assert floor.mean == pytest.approx(0.18, abs=0.01)
     assert floor.percentile_95 == pytest.approx(0.9)
     assert metrics.noise_floor([0.0, 1.0, 1.0]) == metrics.NoiseFloor(0.0, 0.0)
 
 
-def test_noise_floor_takes_either_binning():
+def test_noise_floor_supports_both_binnings():
     confidence = predictions(500)[0] ** 0.2
     wide, even = (metrics.noise_floor(confidence, binning=b).mean for b in metrics.Binning)
-    assert 0 < wide < even  # most rows share the top bins, which are then large and quiet
+    assert 0 < wide < even  # most rows share the top equal-width bins, which are large and so have little noise
 
 
-def test_bootstrap_is_reproducible_and_encloses_its_estimate():
+def test_bootstrap_is_reproducible_and_contains_its_estimate():
     confidence, correct = predictions(300)
     found = metrics.bootstrap_ece(confidence, correct, resamples=200, seed=3)
     assert found == metrics.bootstrap_ece(confidence, correct, resamples=200, seed=3)
@@ -345,27 +345,27 @@ def test_bootstrap_interval_covers_the_true_ece(size):
     for seed in range(trials):
         found = metrics.bootstrap_ece(*predictions(400, seed, size=size), resamples=200, seed=seed)
         hits += found.low - 1e-12 <= true_ece(size) <= found.high
-    assert hits / trials > 0.86  # 0.95 asked for; see its docstring
+    assert hits / trials > 0.86  # the nominal level is 0.95; see its docstring
 
 
 def test_paired_difference_covers_the_true_one():
     trials = 120
     hits = 0
     for seed in range(trials):
-        calibrated, crooked = predictions(400, seed, size=0), predictions(400, seed + 10_000, size=0.2)
-        found = metrics.paired_bootstrap_difference(*calibrated, *crooked, resamples=200, seed=seed)
+        calibrated, miscalibrated = predictions(400, seed, size=0), predictions(400, seed + 10_000, size=0.2)
+        found = metrics.paired_bootstrap_difference(*calibrated, *miscalibrated, resamples=200, seed=seed)
         hits += found.low <= -true_ece(0.2) <= found.high
     assert hits / trials > 0.86
 
 
-def test_paired_difference_tells_a_better_model_from_luck():
+def test_paired_difference_distinguishes_a_better_model_from_chance():
     confidence, correct = predictions(2000, size=0)
     worse = predictions(2000, 1, size=0.2)
     found = metrics.paired_bootstrap_difference(confidence, correct, *worse)
     assert found.estimate == pytest.approx(metrics.ece(confidence, correct) - metrics.ece(*worse), abs=1e-14)
     assert found.high < 0
-    turned = metrics.paired_bootstrap_difference(*worse, confidence, correct)
-    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    exchanged = metrics.paired_bootstrap_difference(*worse, confidence, correct)
+    assert (exchanged.low, exchanged.high) == pytest.approx((-found.high, -found.low))
     same = metrics.paired_bootstrap_difference(confidence, correct, confidence, correct)
     assert same.estimate == 0
     assert same.low < 0 < same.high
@@ -381,13 +381,13 @@ def test_clopper_pearson_by_hand():
     np.testing.assert_allclose(high, [1 - 0.025**0.25, 1, 1], atol=1e-14)
 
 
-def test_clopper_pearson_of_an_empty_bin_knows_nothing():
+def test_clopper_pearson_of_an_empty_bin_spans_0_to_1():
     low, high = metrics.clopper_pearson([0, 3], [0, 5])
     assert (low[0], high[0]) == (0, 1)
     assert 0 < low[1] < 0.6 < high[1] < 1
 
 
-def test_clopper_pearson_ends_have_the_tails_they_promise():
+def test_clopper_pearson_bounds_have_the_nominal_tails():
     n, tail = 20, 0.05
     low, high = metrics.clopper_pearson(np.arange(n + 1), n, level=0.9)
 
@@ -401,7 +401,7 @@ def test_clopper_pearson_ends_have_the_tails_they_promise():
 
 @pytest.mark.parametrize("n", [1, 2, 10, 137, 10_000, 1_000_000])
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.95, 0.999])
-def test_clopper_pearson_is_scipys(n, level):
+def test_clopper_pearson_equals_scipys(n, level):
     beta = pytest.importorskip("scipy.stats", reason="scipy is not installed here").beta
     k = np.unique(np.clip([0, 1, 2, n // 3, n // 2, n - 1, n], 0, n))
     low, high = metrics.clopper_pearson(k, n, level)
@@ -440,7 +440,7 @@ def test_sweep_of_probabilities_is_the_papers_map():
         np.testing.assert_allclose(getattr(ours, name), getattr(general, name), rtol=1e-12, atol=1e-13)
 
 
-def test_sweep_bears_ruled_out_candidates_and_tiny_temperatures():
+def test_sweep_handles_ruled_out_candidates_and_tiny_temperatures():
     scores = np.log(np.array([[0.5, 0.5, 1e-300], [0.9, 0.1, 1e-300]]))
     scores[:, 2] = -np.inf
     with warnings.catch_warnings():
@@ -454,7 +454,7 @@ def test_sweep_bears_ruled_out_candidates_and_tiny_temperatures():
     assert ruled_out.nll[0] == math.inf
 
 
-# --- what the peers would say ---
+# --- the peers' conventions ---
 
 
 def test_conventions_agree_away_from_edges():
@@ -471,12 +471,12 @@ def test_conventions_agree_away_from_edges():
         ("half exactly 0", {"gpleiss"}),  # 0 dropped
     ],
 )
-def test_conventions_part_on_edges(kind, others):
+def test_conventions_differ_on_edges(kind, others):
     found = metrics.ece_by_convention(*predictions(5000, kind=kind, size=-0.2))
     assert {name for name, value in found.items() if abs(value - found["firstlib"]) > 1e-4} == others
 
 
-def test_zeros_dropped_still_count_as_rows():
+def test_dropped_zeros_still_count_as_rows():
     # gpleiss: four rows at 0 dropped, one at 0.5 wrong: 0.5 / 5; ours: first bin |0.5 - 0| * 4/5 + 0.1
     found = metrics.ece_by_convention([0, 0, 0, 0, 0.5], [1, 1, 0, 0, 0])
     assert found["gpleiss"] == pytest.approx(0.1)
@@ -486,7 +486,7 @@ def test_zeros_dropped_still_count_as_rows():
 @pytest.mark.parametrize("bins", [10, 15, 20])
 @pytest.mark.parametrize("kind", KINDS)
 class TestPeers:
-    """Each peer's released package on the same rows, edges and all."""
+    """Compares with each peer's released package on the same rows, including edges."""
 
     def test_uncertainty_calibration(self, kind, bins):
         peer = pytest.importorskip("calibration", reason=PEER)
@@ -547,21 +547,21 @@ class TestPeers:
 @pytest.mark.parametrize("n", [1, 30, 1000, 20_000])
 @pytest.mark.parametrize("size", [0, 0.2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_smooth_ece_is_relplots(n, size, kind):
+def test_smooth_ece_equals_relplots(n, size, kind):
     peer = pytest.importorskip("relplot", reason=PEER)
     confidence, correct = predictions(n, n, kind, size)
     expected = peer.smECE(confidence, correct.astype(float))
     assert metrics.smooth_ece(confidence, correct) == pytest.approx(expected, abs=1e-12)
 
 
-def test_classwise_is_uncertainty_calibrations():
+def test_classwise_equals_uncertainty_calibrations():
     peer = pytest.importorskip("calibration", reason=PEER)
     probabilities, labels = distributions(1000)
     expected = peer.get_ece(probabilities, labels, mode="marginal", num_bins=10)
     assert metrics.classwise_ece(probabilities, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_brier_and_nll_are_scikit_learns():
+def test_brier_and_nll_equal_scikit_learns():
     peer = pytest.importorskip("sklearn.metrics", reason=PEER)
     probabilities, labels = distributions(1000)
     assert metrics.nll(probabilities, labels) == pytest.approx(peer.log_loss(labels, probabilities), rel=1e-12)
@@ -572,7 +572,7 @@ def test_brier_and_nll_are_scikit_learns():
     assert split.total == pytest.approx(peer.brier_score_loss(correct, confidence), abs=1e-12)
 
 
-# --- what is refused ---
+# --- bad input ---
 
 
 @pytest.mark.parametrize(
@@ -631,7 +631,7 @@ def test_brier_and_nll_are_scikit_learns():
         ),
     ],
 )
-def test_bad_input_is_refused_in_one_line(call, message):
+def test_bad_input_is_refused_with_one_line(call, message):
     with pytest.raises(ValueError, match=f"^{message}") as raised:
         call()
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Selective accuracy: worked by hand, against brute force over all orders of ties, and by its properties."""
+"""Selective accuracy: computed by hand, against brute force over all orders of ties, and by its properties."""
 
 import itertools
 
@@ -54,7 +54,7 @@ def test_the_order_of_rows_does_not_matter(answers, random):
 
 
 @given(ANSWERS, st.sampled_from([0.0, 0.25, 0.5, 2 / 3, 0.8, 1.0]))
-def test_a_threshold_keeps_its_promise_and_no_lower_one_does(answers, wanted):
+def test_the_threshold_is_the_lowest_that_reaches_the_accuracy(answers, wanted):
     confidence, correct = columns(answers)
     found = metrics.selective_accuracy(confidence, correct).confidence_for(wanted)
     enough = [level for level in set(confidence.tolist()) if correct[confidence >= level].mean() >= wanted]
@@ -70,7 +70,7 @@ def test_all_answers_give_the_plain_accuracy():
     assert (np.diff(found.threshold) <= 0).all()
 
 
-def test_a_confidence_that_ranks_perfectly_has_the_least_area():
+def test_perfect_ranking_has_the_smallest_area():
     correct = np.arange(100) < 60
     by_rank = [metrics.selective_accuracy(np.linspace(first, 1 - first, 100), correct).area for first in (1, 0)]
     without = metrics.selective_accuracy(np.full(100, 0.6), correct).area

@@ -1,4 +1,4 @@
-"""Base models: told apart, loaded, adapted, kept."""
+"""Base models: identified, loaded, adapted, saved."""
 
 import json
 import shutil
@@ -35,14 +35,14 @@ def trainable(model):
 
 
 def disturb(parameters):
-    """Moves every weight a little, as training would (a fresh adapter is the identity)."""
+    """Changes every weight a little, as training would (a fresh adapter is the identity)."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in parameters:
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
 
 
-def test_a_folder_is_known_by_its_content_not_by_its_place(base, copy):
+def test_a_folder_is_identified_by_its_content_not_by_its_path(base, copy):
     assert loading.base_identity(copy) == loading.base_identity(base)
 
 
@@ -55,7 +55,7 @@ def test_a_changed_file_makes_another_base(base, copy, tmp_path, name):
     assert loading.base_identity(copy) != loading.base_identity(base)
 
 
-def test_a_hub_name_is_told_apart_by_its_commit(monkeypatch):
+def test_a_hub_model_is_identified_by_its_commit(monkeypatch):
     hub = Model(base="meta-llama/Llama-2-7b-hf")
     config = LlamaConfig()
     config._commit_hash = "0f1e"
@@ -66,7 +66,7 @@ def test_a_hub_name_is_told_apart_by_its_commit(monkeypatch):
 
 @pytest.fixture
 def with_code(copy, tmp_path):
-    """A base model that brings code along, which writes a file when it is run."""
+    """A base model that comes with code, which writes a file when it is run."""
     folder, trace = tmp_path / "copy", tmp_path / "was_run"
     (folder / "own.py").write_text(
         f"from pathlib import Path\nfrom transformers import LlamaConfig\nPath({str(trace)!r}).touch()\n"
@@ -78,14 +78,14 @@ def with_code(copy, tmp_path):
     return copy, trace
 
 
-def test_code_that_a_model_brings_along_is_not_run(with_code):
+def test_code_that_comes_with_a_model_is_not_run(with_code):
     model, trace = with_code
     with pytest.raises(UserError, match="trust_remote_code"):
         loading.vocabulary_size(model)
     assert not trace.exists()
 
 
-def test_code_is_run_where_the_preset_says_so_and_then_with_a_warning(with_code):
+def test_code_is_run_only_if_the_preset_allows_it_and_with_a_warning(with_code):
     model, trace = with_code
     trusting = model.model_copy(update={"trust_remote_code": True})
     with pytest.warns(UserWarning, match=r"trust_remote_code is set, so code .* is run on this machine"):
@@ -94,20 +94,20 @@ def test_code_is_run_where_the_preset_says_so_and_then_with_a_warning(with_code)
 
 
 @pytest.mark.parametrize("name", ["data/nowhere", "/nowhere/at/all", "./nowhere", "nowhere", "~/nowhere"])
-def test_a_missing_folder_is_named(name):
+def test_a_missing_folder_is_reported(name):
     with pytest.raises(UserError, match=r"nowhere.*config\.json") as error:
         loading.base_location(Model(base=name))
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_are_no_safetensors_are_refused(copy, tmp_path):
+def test_weights_other_than_safetensors_are_refused(copy, tmp_path):
     (tmp_path / "copy" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "copy" / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
         loading.load_base(copy)
 
 
-def test_the_end_token_pads_where_no_other_does(copy, tmp_path):
+def test_the_end_token_is_the_default_padding_token(copy, tmp_path):
     path = tmp_path / "copy" / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"pad_token"', '"unheard_of"'))
     tokenizer = loading.load_tokenizer(copy)
@@ -119,13 +119,13 @@ def test_full_tuning_trains_everything(base):
     assert len(trainable(model)) == len(list(model.parameters()))
 
 
-def test_a_description_tells_size_tuning_type_and_device(base):
+def test_a_description_states_size_tuning_type_and_device(base):
     text = loading.description(base.model_copy(update={"tuning": "lora", "dtype": "bfloat16"}))
     size = sum(p.numel() for p in loading.load_base(base).parameters())
     assert text == f"{base.base}: {size:,} parameters, tuning lora, weights in bfloat16, on {loading.device()}"
 
 
-def test_a_base_that_cannot_be_had_is_one_line(monkeypatch):
+def test_an_unavailable_base_is_reported_in_one_line(monkeypatch):
     def refuse(*_, **__):
         raise OSError("We couldn't connect\nto the hub")
 
@@ -143,7 +143,7 @@ def test_a_student_with_other_tokens_is_refused(base, bytes_folder):
         loading.check_same_tokens(ours, other)
 
 
-def test_lora_trains_adapters_alone_on_every_layer_but_the_head(base):
+def test_lora_trains_only_adapters_on_every_layer_but_the_head(base):
     model = loading.load_for_training(base.model_copy(update={"tuning": "lora"}), seed=0)
     names = trainable(model)
     assert all(".lora_A." in name or ".lora_B." in name for name in names)
@@ -166,17 +166,17 @@ def test_qlora_holds_its_base_in_doubly_quantised_nf4(base):
     for layer in layers:
         assert isinstance(layer, Linear4bit)
         assert layer.weight.dtype == torch.uint8
-        assert layer.weight.numel() == layer.in_features * layer.out_features / 2  # two weights a byte
+        assert layer.weight.numel() == layer.in_features * layer.out_features / 2  # two weights per byte
         assert layer.weight.quant_state.quant_type == "nf4"
         assert layer.weight.quant_state.nested
     assert all(".lora_" in name for name in trainable(model))
     dense = logits(loading.load_base(base))
     error = (logits(model) - dense).norm() / dense.norm()
-    assert 0.001 < error < 0.2  # four bits are near the weights, and are not they
+    assert 0.001 < error < 0.2  # four-bit weights are close to the originals, but not equal
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_kept_model_answers_as_before(base, tmp_path, tuning):
+def test_a_saved_model_answers_as_before(base, tmp_path, tuning):
     spec = base.model_copy(update={"tuning": tuning})
     model = loading.load_for_training(spec, seed=0)
     disturb(trainable(model).values())
@@ -224,7 +224,7 @@ def test_sizes_are_read_from_the_configuration(base):
     assert loading.vocabulary_size(base) == model.lm_head.weight.shape[0]
 
 
-def test_a_base_whose_weights_are_not_all_there_is_refused(copy, tmp_path):
+def test_a_base_with_missing_weights_is_refused(copy, tmp_path):
     path = tmp_path / "copy" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] + 1}))
@@ -232,7 +232,7 @@ def test_a_base_whose_weights_are_not_all_there_is_refused(copy, tmp_path):
         loading.load_base(copy)
 
 
-def test_weights_of_another_shape_are_one_line(copy, tmp_path):
+def test_weights_of_another_shape_are_reported_in_one_line(copy, tmp_path):
     path = tmp_path / "copy" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"intermediate_size": 7}))

@@ -1,4 +1,4 @@
-"""What a run would take: counted by hand, and held against what small models really take."""
+"""What a run would take: computed by hand, and compared with what small models really take."""
 
 import io
 import itertools
@@ -33,7 +33,7 @@ from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import Encoded, encode
 from firstlib.tasks.question import Example
 
-CLOSE = 0.15  # how far arithmetic may be from what is measured
+CLOSE = 0.15  # allowed relative difference between planned and measured values
 
 SHAPE = {
     "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 6,
@@ -47,7 +47,7 @@ LORA = {"rank": 8}
 
 
 class Live(TorchDispatchMode):
-    """The most bytes of tensors that lived at once while it was on, those that were there before left out."""
+    """Tracks the peak bytes of live tensors while it is active, without those that existed before."""
 
     def __init__(self, before):
         super().__init__()
@@ -74,7 +74,7 @@ class Live(TorchDispatchMode):
 
 
 def tensors(model):
-    """Every tensor that a model holds, those that quantised weights keep beside themselves too."""
+    """Every tensor that a model holds, including the quantisation state of its weights."""
     states = [p.quant_state for p in model.parameters() if getattr(p, "quant_state", None) is not None]
     beside = [part for s in states for part in (s.absmax, s.code, s.offset, s.state2.absmax, s.state2.code)]
     return [*model.parameters(), *model.buffers(), *beside]
@@ -95,7 +95,7 @@ def loaded(spec, tmp_path, config=None):
 
 
 def saved_bytes(model, batch, mixed):
-    """Bytes of what autograd saves in a forward pass, weights and logits left out."""
+    """Bytes that autograd saves in a forward pass, without weights and logits."""
     own = {t.untyped_storage().data_ptr() for t in tensors(model)}
     found = {}
 
@@ -139,7 +139,7 @@ def named(spec):
 
 
 @pytest.mark.parametrize("spec", TUNINGS, ids=named)
-def test_weights_gradients_and_moments_are_what_a_step_leaves(spec, tmp_path):
+def test_planned_weights_gradients_and_moments_match_a_step(spec, tmp_path):
     config = LlamaConfig(**{**SHAPE, "hidden_size": 192, "intermediate_size": 512})
     model = loaded(spec, tmp_path, config)
     planned = training_memory(dissect(config, "test"), spec, Training(), BATCH)
@@ -154,7 +154,7 @@ def test_weights_gradients_and_moments_are_what_a_step_leaves(spec, tmp_path):
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["alone", "mixed"])
 @pytest.mark.parametrize("spec", TUNINGS, ids=named)
-def test_activations_are_what_autograd_saves(spec, mixed, tmp_path):
+def test_planned_activations_match_what_autograd_saves(spec, mixed, tmp_path):
     model = loaded(spec, tmp_path)
     training = Training(mixed_precision="bf16" if mixed else "no")
     copied = mixed and spec.tuning != "qlora" and spec.dtype == "float32"
@@ -164,7 +164,7 @@ def test_activations_are_what_autograd_saves(spec, mixed, tmp_path):
     assert planned.activations + copies == pytest.approx(saved_bytes(model, BATCH, mixed), rel=0.08)
 
 
-def test_activations_of_another_family_that_shares_keys_and_has_biases(tmp_path):
+def test_planned_activations_match_for_a_family_with_grouped_keys_and_biases(tmp_path):
     config = Qwen2Config(**{**SHAPE, "hidden_size": 192, "num_attention_heads": 12, "num_key_value_heads": 2})
     spec = Model(base="small")
     planned = training_memory(dissect(config, "test"), spec, Training(), BATCH)
@@ -173,7 +173,7 @@ def test_activations_of_another_family_that_shares_keys_and_has_biases(tmp_path)
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["whole", "checkpointed"])
 @pytest.mark.parametrize("spec", [TUNINGS[0], TUNINGS[3], TUNINGS[4]], ids=named)
-def test_a_training_peaks_where_the_plan_says(spec, checkpointing, tmp_path):
+def test_training_memory_peaks_as_planned(spec, checkpointing, tmp_path):
     config = LlamaConfig(**SHAPE)
     model = loaded(spec, tmp_path, config)
     training = Training(
@@ -184,14 +184,14 @@ def test_a_training_peaks_where_the_plan_says(spec, checkpointing, tmp_path):
     )
     planned = training_memory(dissect(config, "test"), spec, training, BATCH)
     weights = tensors(model)
-    with Live(weights) as live:  # two steps of two batches: the last finds moments and gradients there
+    with Live(weights) as live:  # two steps of two batches, so that moments and gradients exist
         fine_tune(model, examples(4 * BATCH.examples, BATCH), training, TrainingRun(learning_rate=1e-4, seed=0))
     assert planned.total == pytest.approx(bytes_of(weights) + live.peak, rel=CLOSE)
 
 
 @pytest.mark.parametrize("vocabulary", [512, 16_384], ids=["blocks", "logits"])
 @pytest.mark.parametrize("spec", TUNINGS[:4], ids=named)
-def test_asking_peaks_where_the_plan_says(spec, vocabulary, tmp_path):
+def test_asking_memory_peaks_as_planned(spec, vocabulary, tmp_path):
     config = LlamaConfig(**{**SHAPE, "vocab_size": vocabulary})
     model = loaded(spec, tmp_path, config).eval()
     weights = tensors(model)
@@ -202,14 +202,14 @@ def test_asking_peaks_where_the_plan_says(spec, vocabulary, tmp_path):
     assert planned.total == pytest.approx(bytes_of(weights) + live.peak, rel=CLOSE)
 
 
-def test_devices_divide_what_is_trained_and_not_what_is_asked():
+def test_devices_share_training_state_but_not_activations():
     shape = dissect(LlamaConfig(**{**SHAPE, "num_hidden_layers": 40}), "test")
-    alone, divided = (training_memory(shape, Model(base="small"), Training(), BATCH, n) for n in (1, 8))
-    assert divided.gradients == alone.gradients / 8
-    assert divided.optimiser == alone.optimiser / 8
-    assert divided.activations == alone.activations
+    alone, sharded = (training_memory(shape, Model(base="small"), Training(), BATCH, n) for n in (1, 8))
+    assert sharded.gradients == alone.gradients / 8
+    assert sharded.optimiser == alone.optimiser / 8
+    assert sharded.activations == alone.activations
     others = shape.parameters - shape.linear
-    assert divided.weights == alone.weights / 8 + 4 * (2 * shape.linear / 40 + others)  # two blocks and the rest, whole
+    assert sharded.weights == alone.weights / 8 + 4 * (2 * shape.linear / 40 + others)  # two blocks and the rest whole
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_devices_divide_what_is_trained_and_not_what_is_asked():
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["whole", "checkpointed"])
 @pytest.mark.parametrize("spec", TUNINGS[::2][:2], ids=named)
-def test_operations_of_a_training_step_are_what_is_counted(spec, checkpointing, tmp_path):
+def test_planned_operations_of_a_training_step_match_the_counted_ones(spec, checkpointing, tmp_path):
     config = LlamaConfig(**{**SHAPE, "hidden_size": 192, "intermediate_size": 768, "tie_word_embeddings": True})
     model = loaded(spec.model_copy(update={"lora": spec.lora.model_copy(update={"rank": 1})}), tmp_path, config)
     if checkpointing:
@@ -232,7 +232,7 @@ def test_operations_of_a_training_step_are_what_is_counted(spec, checkpointing, 
     assert planned == pytest.approx(counter.get_total_flops(), rel=CLOSE)
 
 
-def test_six_operations_a_parameter_and_token_and_epoch():
+def test_six_operations_per_parameter_token_and_epoch():
     assert planning.training_flops(parameters=7, tokens=11, epochs=3) == 6 * 7 * 11 * 3
     assert planning.training_flops(7_000_000_000, 200_000_000, 3) == pytest.approx(2.52e19)
 
@@ -242,25 +242,25 @@ def test_every_stages_operations_by_hand(tiny_preset, base):
     p, tokens = loading.parameter_count(base), {}
     for task, split in itertools.product(("csqa", "alpaca", "obqa"), ("train", "validation", "test")):
         tokens[task, split] = planning.plan_task(settings, task, split).tokens
-    taught = tokens["csqa", "train"] + tokens["alpaca", "train"]
+    trained = tokens["csqa", "train"] + tokens["alpaca", "train"]
     asked = 2 * tokens["csqa", "test"] + tokens["obqa", "test"]  # csqa is a test set of both columns
     bases = tokens["csqa", "test"] + tokens["obqa", "test"]
     validated = tokens["csqa", "validation"] + tokens["alpaca", "validation"]
     found = [stage.flops for stage in stages(settings, make_scene(settings))]
-    assert found == [6 * p * taught, 2 * p * taught, 4 * 6 * p * taught, 2 * p * (5 * asked + 2 * bases + validated)]
+    assert found == [6 * p * trained, 2 * p * trained, 4 * 6 * p * trained, 2 * p * (5 * asked + 2 * bases + validated)]
 
 
 # -- stores ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_papers_store_by_its_own_count():
+def test_the_papers_store_size_by_its_own_count():
     positions = 100_000 * 2048
     assert planning.store_bytes(positions, 5) == 12_288_000_000
     assert planning.store_bytes(positions, 50_000) == 122_880_000_000_000  # "120 TB"
 
 
 def zipf_teacher(vocabulary, k, documents=100, positions=50):
-    """A teacher whose tokens follow Zipf's law, at every position anew: nothing in it repeats."""
+    """A teacher whose tokens follow Zipf's law independently at every position, so that nothing repeats."""
     rng = np.random.default_rng(0)
     prior = -np.log(np.arange(1, vocabulary + 1))
     for document in range(documents):
@@ -278,7 +278,7 @@ def zipf_teacher(vocabulary, k, documents=100, positions=50):
 
 
 @pytest.mark.parametrize("k", [1, 5, 100])
-def test_our_store_takes_what_the_plan_says_where_nothing_repeats(k, tmp_path):
+def test_our_store_takes_the_planned_size_if_nothing_repeats(k, tmp_path):
     write_store(tmp_path, zipf_teacher(2000, k), Origin("teacher", "tokenizer", "data", k))
     store = KnowledgeStore(tmp_path)
     assert our_store_bytes(store.positions, k, 2000) == pytest.approx(store.size, rel=CLOSE)
@@ -293,7 +293,7 @@ def test_our_store_is_far_smaller_than_the_papers_count():
 
 
 @pytest.mark.parametrize("task", ["csqa", "alpaca"])
-def test_a_plan_counts_every_token_where_the_sample_is_all(tiny_preset, base, world, task):
+def test_a_plan_counts_every_token_if_the_sample_is_complete(tiny_preset, base, world, task):
     plan = planning.plan_task(load_preset(str(tiny_preset)), task)
     tokenizer = loading.load_tokenizer(base)
     encoded = [encode(tokenizer, q.example()) for q in microworld.ask(world, task, "train", 24, 0)]
@@ -325,7 +325,7 @@ def test_published_rows_are_split_as_the_library_splits_them(task, test):
         assert published_count(settings, task, split) == len(chosen) > 0
 
 
-def test_the_hubs_data_sets_are_stated_without_the_hub():
+def test_the_hubs_data_sets_are_planned_without_the_hub():
     plan = planning.plan_task(load_preset("llama1-33b-7b"), "boolq")
     assert (plan.examples, plan.longest, plan.basis) == (9427 - 1000, 1024, "stated")
     assert plan.tokens == round(8427 * 216.2)
@@ -348,11 +348,11 @@ def files(folder, base_folder, **data):
 
 def test_a_users_own_file_is_counted(tmp_path, monkeypatch, base_folder):
     settings = files(tmp_path, base_folder)
-    monkeypatch.setattr("firstlib.tasks.source.check_taught", lambda *_: None)  # its letters are another test's matter
+    monkeypatch.setattr("firstlib.tasks.source.check_taught", lambda *_: None)  # another test covers it
     found = {split: planning.plan_task(settings, "own", split) for split in ("train", "validation", "test")}
     assert {split: plan.examples for split, plan in found.items()} == {"train": 15, "validation": 5, "test": 10}
     assert found["train"].basis == "counted"
-    assert found["train"].tokens == 15 * found["train"].longest  # they are all alike
+    assert found["train"].tokens == 15 * found["train"].longest  # all have the same length
 
 
 def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
@@ -376,7 +376,7 @@ def test_a_local_model_is_read_from_its_folder(base):
     assert (found.width, found.attention, found.inner, found.layers) == (64, 64, 128, 2)
 
 
-def test_an_unknown_model_without_the_hub_is_one_clear_line(monkeypatch):
+def test_an_unknown_model_without_the_hub_is_reported_in_one_line(monkeypatch):
     def missing(*_, **__):
         raise OSError
 
@@ -388,7 +388,7 @@ def test_an_unknown_model_without_the_hub_is_one_clear_line(monkeypatch):
 # -- machines and remedies ---------------------------------------------------------------------------------------------
 
 
-def test_hours_are_operations_over_what_is_reached():
+def test_hours_are_operations_divided_by_the_reached_speed():
     (machine,) = find_machines("a100")
     day = 312e12 * 0.40 * 3600 * 24
     assert machine.hours(day, half=True) == pytest.approx(24)
@@ -396,7 +396,7 @@ def test_hours_are_operations_over_what_is_reached():
     assert machine.hours(day, half=False) == pytest.approx(24 * 312 / 19.5)
 
 
-def test_machines_are_found_by_letters_of_their_name():
+def test_machines_are_found_by_part_of_their_name():
     assert find_machines(None) == MACHINES
     assert [machine.name for machine in find_machines("rtx4090")] == ["RTX 4090"]
     with pytest.raises(UserError, match=r"'TPU': not in the table; choose one of laptop CPU, RTX 4090"):
@@ -404,7 +404,7 @@ def test_machines_are_found_by_letters_of_their_name():
 
 
 @pytest.mark.parametrize(("preset", "gpu"), [("llama1-33b-7b", "4090"), ("llama2-13b-7b", "H100")])
-def test_a_remedy_makes_it_fit_and_holds_nothing_needless(preset, gpu):
+def test_a_remedy_makes_a_run_fit_without_unnecessary_changes(preset, gpu):
     settings, (machine,) = load_preset(preset), find_machines(gpu)
     scene = make_scene(settings)
     assert not fits(stages(settings, scene), machine)
@@ -420,12 +420,12 @@ def test_a_remedy_makes_it_fit_and_holds_nothing_needless(preset, gpu):
         assert not fitting({other: value for other, value in changes.items() if other != key})
 
 
-def test_more_devices_are_a_remedy_only_where_they_suffice():
+def test_more_devices_are_a_remedy_only_if_they_suffice():
     settings, (machine,) = load_preset("llama1-33b-7b"), find_machines("A100")
     scene = make_scene(settings)
     assert devices_needed(settings, scene, machine, 1) == 8
     assert not fits(stages(settings, scene, 4), machine)
-    assert devices_needed(settings, scene, find_machines("laptop")[0], 1) is None  # a model is asked whole
+    assert devices_needed(settings, scene, find_machines("laptop")[0], 1) is None  # asking is not sharded
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ def cells(text, name):
     return line.strip().removeprefix(name).split()
 
 
-def test_the_table_says_every_number(tiny_preset, base):
+def test_the_table_shows_every_number(tiny_preset, base):
     text = printed(str(tiny_preset), ("training.epochs=3",))
     count = f"{loading.parameter_count(base):,}"
     assert cells(text, "teacher  ")[:3] == [count, "full", count]
@@ -454,7 +454,7 @@ def test_the_table_says_every_number(tiny_preset, base):
     assert "sampled" in text
 
 
-def test_a_plan_reads_well_in_eighty_columns_and_names_what_would_help():
+def test_a_plan_fits_eighty_columns_and_names_a_remedy():
     text = printed("llama1-33b-7b", gpu="4090")
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text

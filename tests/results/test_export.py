@@ -1,4 +1,4 @@
-"""An exported student answers as before, and its card states what is true, whatever text the data holds."""
+"""An exported student answers as before, and its card is correct for any text in the data."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def exported(experiment, home):
 
 
 def asked(folder, experiment, test, **options):
-    """The answers of an exported folder, loaded as its card shows."""
+    """The answers of an exported student, loaded as its card shows."""
     model = AutoModelForCausalLM.from_pretrained(folder, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return asking.ask(model.eval(), tokenizer, experiment.questions(test))
@@ -141,7 +141,7 @@ def test_a_merged_adapter_answers_as_the_adapter_does(open_run, home, base):
     assert "A LoRA adapter (rank 4, alpha 32; in `adapter/`)" in (folder / "README.md").read_text()
 
 
-def test_half_precision_is_exported_as_it_is_asked(open_run, home):
+def test_half_precision_is_exported_as_it_was_evaluated(open_run, home):
     experiment = open_run("training.mixed_precision=bf16")
     folder = export_student(experiment, "fine-tune", "csqa", home / "half")
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
@@ -184,7 +184,7 @@ def test_other_files_are_not_overwritten(experiment, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_trained_student_is_no_export(experiment):
+def test_a_trained_students_folder_is_not_overwritten(experiment):
     with pytest.raises(UserError, match="other files"):
         export_student(experiment, "first", "csqa", experiment.student("first", "csqa"))
 
@@ -215,7 +215,7 @@ def test_a_failure_leaves_the_earlier_export(experiment, exported, monkeypatch):
     assert not list(exported.parent.glob(f".{exported.name}-*"))
 
 
-def test_unknown_tasks_and_methods_are_named(experiment, tmp_path):
+def test_unknown_tasks_and_methods_are_reported(experiment, tmp_path):
     with pytest.raises(UserError, match="no student is trained on 'boolq'; choose csqa"):
         export_student(experiment, "first", "boolq", tmp_path / "x")
     with pytest.raises(UserError, match=r"method: must be one of fine-tune, .*, not 'teacher'"):
@@ -287,11 +287,11 @@ def test_plain_words_for_bad_cautious_and_calibrated_answers():
     assert "calibrated on average" in even
 
 
-# -- the words ---------------------------------------------------------------------------------------------------
+# -- the card's text ---------------------------------------------------------------------------------------------
 
 
 def run_card(folder, monkeypatch):
-    """Runs the code of a card, and returns its variables."""
+    """Runs the code in a card and returns its variables."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(folder.parent)
     names = {}
@@ -328,7 +328,7 @@ def test_a_students_temperature_is_in_the_code_and_in_the_numbers(experiment, ho
 
 
 @pytest.mark.parametrize("method", PAPER_METHODS)
-def test_how_it_was_made(experiment, method):
+def test_the_card_describes_the_papers_methods(experiment, method):
     text = card(Student(experiment, method, "csqa")).text
     search = experiment.search("csqa")
     lowest = np.concatenate([search.coarse, search.fine])[:, 1].min()
@@ -369,7 +369,7 @@ def test_further_methods_can_be_exported(experiment):
     assert "The right answers alone" in card(Student(further, "plain", "csqa")).text
 
 
-def test_coefficients_of_the_preset_and_by_hand_are_called_so(open_run, experiment):
+def test_the_card_says_whether_a_coefficient_is_fixed_or_chosen_by_hand(open_run, experiment):
     fixed = {"first": {"learns": "top-k", "map": "temperature", "coefficient": 0.55}}
     text = card(Student(experiment.change(methods=fixed), "first", "csqa")).text
     assert "with c = 0.55 (Eq. 4). The map is *temperature*. The preset gives the coefficient." in text
@@ -423,7 +423,7 @@ def test_text_of_a_data_set_cannot_break_the_card(experiment, monkeypatch):
     assert namespace["prompt"].startswith(HOSTILE)
 
 
-def test_the_hub_s_names_of_models_and_data():
+def test_metadata_uses_the_hubs_names_of_models_and_data():
     settings = load_preset("smoke", ["student.base=maker/small", "student.tuning=lora", "data.source=hub"])
     run = SimpleNamespace(settings=settings)
     student = Student(SimpleNamespace(settings=settings, tasks=["alpaca"], run=run), "first", "alpaca")
@@ -438,7 +438,7 @@ def test_the_hub_s_names_of_models_and_data():
     assert {"lora", "knowledge-distillation"} <= set(data["tags"])
 
 
-# -- where it comes from -----------------------------------------------------------------------------------------
+# -- provenance --------------------------------------------------------------------------------------------------
 
 
 def test_the_lineage_holds_every_stage_of_the_student_and_no_other(experiment):

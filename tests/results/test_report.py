@@ -1,4 +1,4 @@
-"""The report is one file that needs no network, shows the numbers of `compute`, and shows every text as text."""
+"""The report is one file that needs no network, shows the numbers of `compute`, and escapes every text."""
 
 import base64
 import gzip
@@ -41,20 +41,20 @@ def report(experiment):
     """The report of a run with a script in its questions and choices."""
     questions = Experiment.questions
 
-    def spoilt(self, task, split="test"):
+    def with_script(self, task, split="test"):
         return [
             replace(one, prompt=SCRIPT + one.prompt, choices=tuple(SCRIPT + choice for choice in one.choices))
             for one in questions(self, task, split)
         ]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "questions", spoilt)
+        patch.setattr(Experiment, "questions", with_script)
         return write_report(experiment).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def other(experiment):
-    """The same run under other methods and measures: one shares a student's folder, none is fine-tuning."""
+    """The same run with other methods and measures: two methods share a student, and none is fine-tuning."""
     methods = {"first": {"learns": "top-k", "map": "temperature", "coefficient": 0.5}, "mine": MINE}
     return experiment.change(methods=methods, measures={"confidence": "vocabulary", "bins": 7})
 
@@ -79,7 +79,7 @@ def test_the_file_is_small_and_needs_no_network(experiment, report):
 
 
 def page_script(report):
-    """plotly.js, which names servers of maps that none of the report's figures uses."""
+    """plotly.js, which names map servers that none of the report's figures uses."""
     start = report.index("/**\n* plotly.js")
     return report[start : report.index("</script>", start)]
 
@@ -89,7 +89,7 @@ def test_equal_data_give_equal_text():
     assert json.loads(gzip.decompress(base64.b64decode(page.packed({"a": [1, None]})))) == {"a": [1, None]}
 
 
-def test_text_of_a_data_set_is_text(report):
+def test_text_of_a_data_set_is_escaped(report):
     own = report.replace(page_script(report), "")
     assert "&lt;script&gt;alert(1)" in own  # in the case study's question
     assert "<script>alert" not in own
@@ -147,7 +147,7 @@ def test_every_cell_equals_compute(experiment, report, state):
     assert curve == pytest.approx(view.curves.ece.tolist(), abs=1e-6)
 
 
-def test_every_choice_of_the_drop_downs_has_its_numbers(report):
+def test_every_menu_choice_has_its_numbers(report):
     found = data_of(report)["explorer"]
     options = {control["name"]: [value for _, value in control["options"]] for control in found["controls"]}
     for task in options["task"]:
@@ -165,7 +165,7 @@ def jobs(count):
 
 
 def flat(columns):
-    """Everything in a job's columns, as comparable numbers."""
+    """All values of a job's columns, in a comparable form."""
     return [
         (bins, one.smooth_ece, one.floor, *(part.tobytes() for part in vars(one.diagram).values()))
         for bins, column in columns.items()
@@ -173,7 +173,7 @@ def flat(columns):
     ]
 
 
-def test_worker_processes_give_the_numbers_of_one_process_in_order(monkeypatch):
+def test_worker_processes_give_the_numbers_of_a_single_process_in_order(monkeypatch):
     alone = [flat(cells.measure_slider(job)) for job in jobs(5)]
     for workers in (1, 2, 3):
         monkeypatch.setattr(cells, "_cores", lambda workers=workers: workers)
@@ -302,16 +302,16 @@ def test_ranks_in_both_readings(experiment):
         np.testing.assert_array_equal(ours, theirs)
 
 
-# -- where the numbers come from -------------------------------------------------------------------------------
+# -- provenance ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def without_explorer(monkeypatch):
-    """Leaves out the costly part of a report."""
+    """Leaves out the slow part of a report."""
     monkeypatch.setattr(findings, "_explorer", lambda experiment: None)
 
 
-def test_the_pipeline_lists_what_the_report_rests_on(experiment, report, without_explorer):
+def test_the_pipeline_lists_the_stages_that_the_report_uses(experiment, report, without_explorer):
     own, coefficient = experiment.student("first", "csqa").name, experiment.coefficient("csqa")
     line = f'<td class="text"><code>{own}</code></td>'
     assert f'<td class="text">student on CSQA: Eq. 4, c = {coefficient:g} (FIRST)</td>{line}' in report
@@ -322,7 +322,7 @@ def test_the_pipeline_lists_what_the_report_rests_on(experiment, report, without
     assert stray.name not in folders
 
 
-def test_methods_that_share_a_student_stand_together(other):
+def test_methods_that_share_a_student_are_listed_together(other):
     recorder = Recorder()
     watched = recorder.watch(other)
     folder = watched.student("first", "csqa").name

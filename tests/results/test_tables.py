@@ -39,7 +39,7 @@ def experiment(base_folder, tmp_path_factory):
 
 
 def answers(probabilities, answer, posterior=None):
-    """Predictions over candidates 10, 11, ... whose probabilities are the model's top too."""
+    """Predictions over candidates 10, 11, ..., which are also the model's top tokens."""
     p = np.array(probabilities, dtype=float)
     ids = np.tile(10 + np.arange(p.shape[1]), (len(p), 1))
     names = np.array([f"q{i}" for i in range(len(p))])
@@ -91,7 +91,7 @@ def test_every_other_row_of_the_paper_satisfies_its_identity():
     assert off.sum() == 2
 
 
-def test_ours_and_the_papers_table_have_one_shape(experiment):
+def test_our_table_and_the_papers_have_the_same_shape(experiment):
     ours, papers = table.of_rows(experiment.rows()).frame(), table.of_paper().frame()
     assert ours.index.equals(papers.index)
     assert ours.columns.names == papers.columns.names
@@ -118,7 +118,7 @@ def test_divergence_from_an_unknown_truth_is_unknown():
     assert np.isnan(tables.divergence_from_truth(answers([[0.4, 0.1]], [0])))
 
 
-def test_models_are_compared_a_line_each(experiment):
+def test_models_are_compared_with_one_line_each(experiment):
     found = answers([[0.4, 0.1]], [0], [[0.8, 0.2]])
     frame = tables.side_by_side(experiment, {"one": found, "two": found})
     assert list(frame.index) == ["one", "two"]
@@ -187,7 +187,7 @@ def test_stores_by_hand(tmp_path):
     assert line["bytes a position"] == round(store.size / 2, 1)
 
 
-# -- of an experiment --------------------------------------------------------------------------------------------
+# -- tables of an experiment -------------------------------------------------------------------------------------
 
 
 def test_before_and_after_fine_tuning(experiment):
@@ -200,7 +200,7 @@ def test_before_and_after_fine_tuning(experiment):
         assert (row.accuracy, row.ECE) == (round(100 * pair[0], 1), round(100 * pair[1], 1))
 
 
-def test_searches_say_what_the_coefficient_does(experiment):
+def test_searches_show_the_effect_of_the_coefficient(experiment):
     line = tables.searches(experiment).loc["csqa"]
     best = experiment.search("csqa").best
     assert line["coefficient"] == best
@@ -214,7 +214,7 @@ def test_searches_say_what_the_coefficient_does(experiment):
         assert line[f"{split}, as stored"] == round(100 * raw, 2)
 
 
-def test_maps_are_all_tried(experiment):
+def test_all_maps_are_tried(experiment):
     frame = tables.ece_by_map(experiment, "csqa")
     assert list(frame.index) == ["none", "label-smoothing", "temperature", "logit-temperature"]
     assert list(frame["coefficient"])[:2] == ["", "0.1"]
@@ -230,7 +230,7 @@ def test_side_effects_of_smoothing_are_counted(experiment):
     assert line["less than d to move"] == (stored[:, 0] < 0.1).sum()
 
 
-def test_uncertainty_has_a_line_a_method_and_column(experiment):
+def test_uncertainty_has_one_line_per_method_and_column(experiment):
     frame = tables.uncertainty(experiment)
     assert list(frame.columns) == [
         "setting", "dataset", "method", "ECE", "95 % interval", "floor", "less fine-tune's",
@@ -248,7 +248,7 @@ def test_no_difference_is_shown_for_fine_tuning_itself(experiment):
 
 
 def test_every_table_follows_the_settings_measures(experiment):
-    """Other bins and the other reading change each number that depends on them."""
+    """Other bins and the other reading change every number that depends on them."""
     changed = experiment.change(measures__confidence="vocabulary", measures__bins=3)
     measures = changed.settings.measures
     found = changed.predictions("first", "csqa", "csqa")
@@ -265,14 +265,14 @@ def test_every_table_follows_the_settings_measures(experiment):
     assert row.ece.estimate == pytest.approx(expected)
 
 
-def test_methods_are_shown_as_they_are_written(experiment):
+def test_methods_are_shown_as_in_the_preset(experiment):
     frame = tables.method_data(experiment)
     assert list(frame.index) == list(METHODS[1:])
     assert frame.loc["first", "coefficient"] == "validation-ece"
     assert frame.loc["fine-tune", "map"] == ""
 
 
-def test_a_terminal_of_80_columns_shows_the_papers_column_whole(experiment):
+def test_a_terminal_of_80_columns_shows_the_papers_column_completely(experiment):
     console = Console(width=80, file=io.StringIO())
     console.print(table.of_comparison(compare(experiment)).terminal())
     text = console.file.getvalue()
@@ -282,7 +282,7 @@ def test_a_terminal_of_80_columns_shows_the_papers_column_whole(experiment):
     assert line.rstrip().endswith("77.7 / 9.7 / 68.3")  # (82.0 + 76.6 + 74.5) / 3 and so on, by the CSV
 
 
-def test_one_table_is_rendered_everywhere(experiment):
+def test_every_format_renders_the_same_table(experiment):
     found = table.of_rows(experiment.rows())
     cell = found.entries["in-domain", "csqa"]["first"]
     assert f"| first | {cell['accuracy'].text} / {cell['ECE'].text} / {cell['Trust'].text} |" in found.markdown()
@@ -298,7 +298,7 @@ def test_further_methods_are_measured_on_the_main_task(experiment):
     assert {row["dataset"] for row in kept["rows"]} == {"csqa"}
 
 
-def test_effects_of_coefficients_are_read_as_they_were_kept(tmp_path, monkeypatch):
+def test_effects_of_coefficients_are_read_from_kept_results(tmp_path, monkeypatch):
     first = {"learns": "top-k", "map": "temperature", "coefficient": None, "tuning": None}
     methods = {"first": first, "first-c0.1": first | {"coefficient": 0.1}, "first-lora": first | {"tuning": "lora"}}
     rows = [

@@ -1,4 +1,4 @@
-"""A run that was tampered with, by one bit or one number, is found out."""
+"""A run that was changed, by one bit or one number, is detected."""
 
 import json
 import random
@@ -22,19 +22,19 @@ def finished(tiny_preset_file, tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path, tiny_preset_file):
-    """Opens a copy of the finished run, which may be harmed."""
+    """Opens a copy of the finished run, which the test may damage."""
     shutil.copytree(finished, tmp_path / "copy")
-    artefacts.check.cache_clear()  # each test is a process of its own in this
+    artefacts.check.cache_clear()  # as in a new process
     yield lambda: Experiment(str(tiny_preset_file), run_folder=str(tmp_path / "copy"))
     artefacts.check.cache_clear()
 
 
-def test_a_run_as_it_was_made_agrees_in_every_value(run):
+def test_an_unchanged_run_agrees_in_every_value(run):
     leaves = json.loads((run().folder / "results.json").read_text())
     assert verify(run()) > 10 * len(leaves)
 
 
-def test_another_number_in_the_results_is_named(run):
+def test_a_changed_number_in_the_results_is_reported(run):
     file = run().folder / "results.json"
     content = json.loads(file.read_text())
     content["rows"][3]["ece"] += 1e-6
@@ -57,7 +57,7 @@ def test_without_results_there_is_nothing_to_verify(run):
 
 @pytest.mark.parametrize("seed", range(100))
 def test_one_flipped_bit_anywhere_is_found_or_harmless(run, seed):
-    """Of a manifest only the list of files decides anything: the rest may be flipped to whatever is still JSON."""
+    """In a manifest, only the list of files matters; a flipped bit elsewhere is harmless if the file is still JSON."""
     rng = random.Random(seed)
     files = sorted(path for path in run().folder.glob("*-*/**/*") if path.is_file() and path.stat().st_size)
     path = rng.choice(files)

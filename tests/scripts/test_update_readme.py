@@ -1,4 +1,4 @@
-"""README and findings say what the kept results say, and name only commands that exist."""
+"""README and findings agree with the kept results, and name only commands that exist."""
 
 import re
 
@@ -26,17 +26,17 @@ from scripts.update_readme import (
         (FINDINGS, "real data", lambda: real_block(kept("real-small")[0])),
     ],
 )
-def test_its_results_are_those_of_the_kept_runs(page, block, content):
+def test_results_are_those_of_the_kept_runs(page, block, content):
     text = page.read_text(encoding="utf-8")
     assert replaced(text, block, content()) == text
 
 
-def test_there_are_seeds_enough():
+def test_there_are_enough_seeds():
     assert len(kept("microworld")) >= 3
     assert len(kept("microworld-beyond")) >= 3
 
 
-def test_its_commands_and_files_exist():
+def test_commands_and_files_exist():
     text = README.read_text(encoding="utf-8")
     verbs = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z-]+)", text)) <= verbs
@@ -45,7 +45,7 @@ def test_its_commands_and_files_exist():
     assert [link for link in links if not (PROJECT / link).exists()] == []
 
 
-def test_it_is_read_in_a_minute():
+def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 130
 
 
@@ -59,5 +59,5 @@ def test_a_cell_is_the_mean_and_the_spread_over_seeds():
 
 
 @pytest.mark.parametrize("word", ["TODO", "lorem"])
-def test_nothing_is_left_open(word):
+def test_no_placeholder_is_left(word):
     assert word not in README.read_text(encoding="utf-8")

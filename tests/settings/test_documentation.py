@@ -1,4 +1,4 @@
-"""What is written about settings agrees with the settings: the generated pages, the presets, the docs' examples."""
+"""The documentation of the settings agrees with the code: generated pages, presets and the docs' examples."""
 
 import json
 import re
@@ -34,17 +34,17 @@ def complaints(content):
 # -- generated files ---------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_settings_is_as_generated():
+def test_the_page_of_settings_is_up_to_date():
     assert page() == PAGE.read_text(encoding="utf-8"), "run `make settings-docs`"
 
 
-def test_the_schema_is_as_generated():
+def test_the_schema_is_up_to_date():
     assert schema() == json.loads(SCHEMA.read_text(encoding="utf-8")), "run `make settings-docs`"
     Draft7Validator.check_schema(schema())
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_an_editor_finds_a_shipped_preset_valid(name):
+def test_an_editor_accepts_a_shipped_preset(name):
     first_line = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
     place = first_line.removeprefix("# yaml-language-server: $schema=")
     assert (PRESETS / place).resolve() == SCHEMA
@@ -73,25 +73,25 @@ def test_an_editor_marks_what_loading_refuses(group, content):
         Settings.model_validate(wrong)
 
 
-# -- what people wrote -------------------------------------------------------------------------------------------
+# -- hand-written pages ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("block", EXAMPLES)
-def test_an_example_is_a_part_of_a_preset(block):
+def test_an_example_is_a_valid_part_of_a_preset(block):
     content = {**preset("smoke"), **(yaml.safe_load(block) or {})}
     assert complaints(content) == []
     Settings.model_validate(content)
 
 
-def test_the_default_methods_are_told_as_they_are():
+def test_the_default_methods_are_documented_correctly():
     text = (PROJECT / "docs" / "methods.md").read_text()
     block = text.partition("## The default methods")[2].partition("```yaml\n")[2].partition("```")[0]
-    told = {name: Method(**content) for name, content in yaml.safe_load(block)["methods"].items()}
-    assert told == load_preset("microworld").methods
+    documented = {name: Method(**content) for name, content in yaml.safe_load(block)["methods"].items()}
+    assert documented == load_preset("microworld").methods
 
 
 def keys():
-    """Every key of a preset, with NAME for a method's name."""
+    """Every key of a preset, with NAME in place of a method's name."""
     whole = schema()
     found = {
         f"{place.removesuffix('[]')}.{key}"
@@ -103,7 +103,7 @@ def keys():
 
 
 def general(key):
-    """A key with NAME for a method's name, which may hold dots."""
+    """A key with NAME in place of a method's name, which may contain dots."""
     group, _, rest = key.partition(".")
     if group not in ("methods", "beyond") or not rest:
         return key
@@ -112,7 +112,7 @@ def general(key):
 
 
 @pytest.mark.parametrize("path", TEXTS)
-def test_every_setting_that_is_named_exists(path):
+def test_every_setting_mentioned_exists(path):
     text = path.read_text()
     named = re.findall(rf"`((?:{'|'.join(Settings.model_fields)})\.(?!md`)[\w.+-]+)`", text)
     changed = re.findall(r"--set '?([a-z][\w.+-]*)=", text)

@@ -1,4 +1,4 @@
-"""Every preset's models, built without their weights from the configurations that their makers publish."""
+"""Every preset's models, built without weights from the configurations that their authors publish."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ LLAMA_13B = {
 }  # fmt: skip
 SECOND = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 
-# Each model's config.json on the hub, and how many parameters its page states.
+# Each model's config.json on the hub, and the number of parameters on its page.
 PUBLISHED = {
     "huggyllama/llama-30b": (
         llama(hidden_size=6656, intermediate_size=17_920, num_hidden_layers=60, num_attention_heads=52,
@@ -70,7 +70,7 @@ PUBLISHED = {
         494_032_768,
     ),
 }  # fmt: skip
-WORDS = {
+TOKENS = {
     "huggyllama": 32_000,
     "meta-llama": 32_000,
     "openlm-research": 32_000,
@@ -86,13 +86,13 @@ ROLES = [(preset, role) for preset in PRESETS for role in ("teacher", "student")
 
 
 def built(model):
-    """On the meta device: shapes and no memory."""
+    """Builds a model on the meta device, with shapes but no memory."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(PUBLISHED[model.base][0])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_is_found_and_says_what_it_is(preset):
+def test_a_preset_is_found_and_described(preset):
     settings = load_preset(preset)
     assert preset in preset_names()
     assert settings.description.endswith(".")
@@ -106,7 +106,7 @@ def test_a_preset_is_found_and_says_what_it_is(preset):
 
 
 @pytest.mark.parametrize(("preset", "role"), ROLES)
-def test_the_plan_counts_a_models_parameters_to_the_last(preset, role):
+def test_the_plan_counts_a_models_parameters_exactly(preset, role):
     spec = getattr(load_preset(preset), role)
     model, published = built(spec), PUBLISHED[spec.base][1]
     counted = anatomy_of(spec)
@@ -120,7 +120,7 @@ def test_the_plan_counts_a_models_parameters_to_the_last(preset, role):
 
 
 @pytest.mark.parametrize(("preset", "role"), ROLES)
-def test_an_adapter_fits_on_every_matrix_of_every_block_and_on_nothing_else(preset, role):
+def test_an_adapter_covers_every_matrix_of_every_block_and_nothing_else(preset, role):
     spec = getattr(load_preset(preset), role)
     adapted = get_peft_model(built(spec), loading._lora_config(spec), low_cpu_mem_usage=True)
     trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
@@ -132,25 +132,25 @@ def test_an_adapter_fits_on_every_matrix_of_every_block_and_on_nothing_else(pres
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_both_heads_have_a_row_for_each_token_of_their_one_tokenizer(preset):
+def test_both_heads_have_a_row_for_each_token_of_the_shared_tokenizer(preset):
     settings = load_preset(preset)
     owners = {model.base.split("/")[0] for model in (settings.teacher, settings.student)}
     assert len(owners) == 1
-    words = WORDS[owners.pop()]
+    tokens = TOKENS[owners.pop()]
     heads = [anatomy_of(model).vocabulary for model in (settings.teacher, settings.student)]
-    assert min(heads) >= words > settings.knowledge.k
+    assert min(heads) >= tokens > settings.knowledge.k
     assert (heads[0] == heads[1]) != preset.startswith("qwen")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_model_reads_what_its_data_may_be_long(preset):
+def test_a_models_context_covers_the_longest_data(preset):
     settings = load_preset(preset)
     for model in (settings.teacher, settings.student):
         assert PUBLISHED[model.base][0].max_position_embeddings >= settings.data.max_length
 
 
 @pytest.mark.parametrize("preset", PAPERS)
-def test_hyper_parameters_are_the_papers(preset):
+def test_hyperparameters_are_the_papers(preset):
     settings = load_preset(preset)
     training = settings.training
     assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.999, 1e-6)
@@ -158,7 +158,7 @@ def test_hyper_parameters_are_the_papers(preset):
     assert (training.teacher_learning_rate, training.student_learning_rate) == (2e-5, 2e-5)
     assert settings.knowledge.k == 5
     at_once, times = training.batch_sizes(8)
-    assert at_once * times == 32  # examples of each of 8 devices
+    assert at_once * times == 32  # examples per device
     assert (settings.teacher.tuning, settings.student.tuning) == ("full", "full")
     assert (settings.sizes.train, settings.sizes.test) == (None, None)
 
@@ -186,7 +186,7 @@ def test_the_small_systems_fit_on_one_gpu_of_24_gb_in_a_day(preset):
     assert training.batch_sizes(1)[1] > 1
 
 
-def test_the_laptops_system_fits_into_16_gb_and_a_night():
+def test_the_laptops_system_fits_in_16_gb_and_one_night():
     (machine,) = find_machines("laptop")
     found = planned(LAPTOP)
     assert fits(found, machine)

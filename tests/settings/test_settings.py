@@ -1,4 +1,4 @@
-"""Presets that load, and mistakes that are named."""
+"""Presets that load, and mistakes that are reported."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_overrides_reach_nested_keys():
     assert (settings.training.epochs, settings.student.tuning, settings.student.lora.rank) == (2, "lora", 4)
 
 
-def test_a_change_is_validated_and_leaves_the_rest():
+def test_a_change_is_validated_and_changes_nothing_else():
     settings = load_preset("smoke")
     changed = change_settings(settings, methods__first__student="renormalised")
     assert changed.methods["first"].student == "renormalised"
@@ -43,14 +43,14 @@ def test_a_change_is_validated_and_leaves_the_rest():
         ("smoke", ["training=1"], "settings of smoke: training"),
     ],
 )
-def test_mistakes_are_named_in_one_line(preset, overrides, complaint):
+def test_mistakes_are_reported_in_one_line(preset, overrides, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         load_preset(preset, overrides)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"columns: [", b"\xff\xfe", b"- 1", b"", b"!!python/object/apply:os.getcwd []"])
-def test_a_broken_preset_file_is_named(tmp_path, content):
+def test_a_broken_preset_file_is_reported(tmp_path, content):
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"broken\.yaml") as error:
@@ -115,7 +115,7 @@ def test_a_list_of_methods_replaces_the_default_ones(tmp_path):
         ("methods={}", "at least 1 item"),
     ],
 )
-def test_a_method_that_cannot_be_is_refused_in_one_line(override, complaint):
+def test_an_invalid_method_is_refused_in_one_line(override, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         load_preset("smoke", [override])
     assert "\n" not in str(error.value)
@@ -148,7 +148,7 @@ def test_imported_knowledge_cannot_be_cross_fitted():
         ("columns=[{setting: in-domain, train: csqa, test: [csqa], at_most: 3}]", "is now columns.max_train_examples"),
     ],
 )
-def test_a_key_of_earlier_versions_is_refused_with_the_new_one(old, new):
+def test_a_key_of_earlier_versions_is_refused_naming_the_new_one(old, new):
     with pytest.raises(UserError, match=new.replace(".", r"\.")) as error:
         load_preset("smoke", [old])
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Real data sets: every layout gives the same questions, and no row is lost without a word."""
+"""Real data sets: every layout gives the same questions, and every lost row is reported."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from firstlib.tasks.rows import UnusableRow, read_row
 
 FITS_ALL = lambda items: [None] * len(items)  # noqa: E731
 REAL = os.environ.get("FIRST_REAL_DATA")
-needs_real_data = pytest.mark.skipif(not REAL, reason="FIRST_REAL_DATA names no folder with the real data sets")
+needs_real_data = pytest.mark.skipif(not REAL, reason="FIRST_REAL_DATA is not set to a folder with the real data sets")
 
 STEM, TEXTS = "What do people drink?", ["a chair", "some tea", "the sea"]
 HUB = {"id": "q1", "question": STEM, "choices": {"label": ["A", "B", "C"], "text": TEXTS}, "answerKey": "B"}
@@ -71,7 +71,7 @@ def test_openbook_letters_are_capitals():
     assert "(B) some tea" in question.prompt
 
 
-def test_yes_and_no_follow_the_truth():
+def test_yes_and_no_follow_the_label():
     row = {"question": "is tea a drink", "passage": "Tea is drunk.", "answer": False}
     question = read_row("boolq", row, "b")
     assert question.response == "No"
@@ -109,7 +109,7 @@ def vars_of(_):
         ("own", {**OWN, "choices": ["tea", 3]}, "not a list of texts"),
     ],
 )
-def test_a_row_that_cannot_be_asked_says_why(task, row, reason):
+def test_an_unusable_row_says_why(task, row, reason):
     with pytest.raises(UnusableRow, match=reason):
         read_row(task, row, "q")
 
@@ -132,13 +132,13 @@ def test_a_users_own_csv(tmp_path):
     assert (question.id, question.choices, question.answer) == ("own-train-0", ("a rose", "the sea"), 0)
 
 
-def test_a_split_with_hidden_answers_does_not_count(tmp_path):
+def test_a_split_with_hidden_answers_is_ignored(tmp_path):
     lines(tmp_path / "train.jsonl", many(3))
     lines(tmp_path / "test.jsonl", many(2, "test", answerKey=""))
     assert list(hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)) == ["train"]
 
 
-def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path, capsys):
+def test_lost_rows_are_reported_by_id_and_too_many_are_refused(tmp_path, capsys):
     lines(tmp_path / "train.jsonl", [*many(98), {**HUB, "answerKey": None}])
     allowed = hub.read("csqa", Data(source="hub", max_unusable=0.02), tmp_path, FITS_ALL)["train"]
     assert (len(allowed.items), allowed.unusable) == (98, {"q1": "no answer"})
@@ -147,7 +147,7 @@ def test_lost_rows_are_counted_by_id_and_too_many_stop(tmp_path, capsys):
         hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)
 
 
-def test_what_does_not_fit_the_model_is_lost_too(tmp_path):
+def test_rows_that_do_not_fit_the_model_are_lost_too(tmp_path):
     lines(tmp_path / "train.jsonl", many(4))
     fits = lambda items: ["too long" if item.id == "train-2" else None for item in items]  # noqa: E731
     found = hub.read("csqa", Data(source="hub", max_unusable=1), tmp_path, fits)["train"]
@@ -165,13 +165,13 @@ def test_what_does_not_fit_the_model_is_lost_too(tmp_path):
         (lambda folder: lines(folder / "train.jsonl", []).write_text('{"id": '), "not readable as json"),
     ],
 )
-def test_a_data_set_that_cannot_be_read_is_named(tmp_path, write, complaint):
+def test_an_unreadable_data_set_is_reported(tmp_path, write, complaint):
     write(tmp_path / "csqa")
     with pytest.raises(UserError, match=f"csqa.*{complaint}"):
         hub.read("csqa", Data(source="hub"), tmp_path / "csqa", FITS_ALL)
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+def test_an_unreachable_hub_is_reported_in_one_line(monkeypatch):
     def refuse(*_):
         raise ConnectionError("no route\nto host")
 
@@ -199,37 +199,37 @@ def chosen(parts, **changes):
     return {split: list(hub.choose(parts, split, **sizes)) for split in ("train", "validation", "test")}
 
 
-def test_published_splits_are_taken_as_they_are():
+def test_published_splits_are_used_unchanged():
     found = chosen(published(train=50, validation=7, test=5))
     assert {split: len(items) for split, items in found.items()} == {"train": 50, "validation": 7, "test": 5}
 
 
-def test_without_a_test_split_the_validation_split_tests_and_training_gives_some():
+def test_without_a_test_split_validation_rows_test_and_training_rows_validate():
     found = chosen(published(train=50, validation=7))
     assert ids(found["test"]) == ids(published(validation=7)["validation"].items)
     assert (len(found["validation"]), len(found["train"])) == (10, 40)
     assert not ids(found["validation"]) & ids(found["train"])
 
 
-def test_training_rows_alone_give_all_three_and_share_none():
+def test_training_rows_alone_give_three_disjoint_splits():
     found = chosen(published(train=50), test=15)
     assert [len(found[split]) for split in ("train", "validation", "test")] == [25, 10, 15]
     assert len(set.union(*map(ids, found.values()))) == 50
 
 
-def test_the_cut_depends_on_seed_and_ids_alone():
+def test_the_split_depends_only_on_seed_and_ids():
     rows = published(train=50)
     shuffled = {"train": hub.PublishedSplit(rows["train"].items[::-1], {})}
     assert chosen(rows) == chosen(shuffled)
     assert ids(chosen(rows)["validation"]) != ids(chosen(rows, seed=1)["validation"])
 
 
-def test_fewer_rows_of_a_split_are_the_first_of_more():
+def test_a_smaller_split_is_a_prefix_of_a_larger_one():
     few, more = chosen(published(train=50), count=5)["train"], chosen(published(train=50), count=9)["train"]
     assert more[:5] == few
 
 
-def test_too_few_rows_to_cut_from_are_refused():
+def test_too_few_rows_to_split_are_refused():
     with pytest.raises(UserError, match="no rows are left for the train split"):
         hub.choose(published(train=9), "train", seed=0, count=None, validation=10, test=None)
 
@@ -239,7 +239,7 @@ def test_too_few_rows_to_cut_from_are_refused():
 
 @pytest.fixture
 def real_preset(bytes_folder, tmp_path):
-    """CSQA-like rows and free instructions in files."""
+    """A preset on files with CSQA-like rows and free-text instructions."""
     texts = ["tea", "milk", "wine", "juice", "water"]
     rows = [
         {"id": f"r{i}", "question": f"What does the baker drink? {i}", "answerKey": "ABCDE"[i % 5],
@@ -273,7 +273,7 @@ def test_an_experiment_runs_on_files(real_preset, tmp_path):
     assert set(results["coefficients"]) == {"csqa", "alpaca"}
 
 
-def test_what_no_model_can_read_at_once_is_left_out(real_preset, tmp_path):
+def test_rows_longer_than_the_models_context_are_left_out(real_preset, tmp_path):
     changes = ("data.max_length=4000", "data.max_unusable=1")
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
     rows = [
@@ -307,7 +307,7 @@ def test_a_chat_model_is_asked_in_its_own_format(real_preset, bytes_folder, tmp_
     assert len(experiment.predictions("fine-tune", "csqa", "csqa")) == 8
 
 
-def test_a_folder_that_is_not_set_is_named(real_preset, tmp_path, monkeypatch):
+def test_an_unset_folder_variable_is_reported(real_preset, tmp_path, monkeypatch):
     monkeypatch.delenv("FIRST_REAL_DATA", raising=False)
     changes = ("data.folder=$FIRST_REAL_DATA",)
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
@@ -321,7 +321,7 @@ def test_a_model_without_a_chat_format_is_refused(real_preset, tmp_path):
         experiment.questions("csqa")
 
 
-def test_free_answers_are_asked_at_every_position(real_preset, tmp_path):
+def test_free_text_answers_are_asked_at_every_position(real_preset, tmp_path):
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"))
     assert not experiment.run.data.has_candidates("alpaca")
     with pytest.raises(UserError, match="free text"):
@@ -352,7 +352,7 @@ def test_settings_that_do_not_fit_their_data_are_refused(real_preset, override, 
         load_preset(real_preset, [override])
 
 
-def test_the_microworld_has_no_end(real_preset):
+def test_the_microworld_needs_explicit_sizes(real_preset):
     with pytest.raises(UserError, match=r"sizes\.train and sizes\.test: the microworld has no end"):
         load_preset(real_preset, ["data.source=microworld", "sizes.train=null"])
 

@@ -24,7 +24,7 @@ def test_words_are_distinct():
 
 
 @pytest.mark.parametrize("task", microworld.TASKS)
-def test_questions_are_the_same_every_time_and_differ_by_split_and_seed(world, task):
+def test_questions_are_reproducible_and_differ_by_split_and_seed(world, task):
     first = microworld.ask(world, task, "train", 20, seed=0)
     assert first == microworld.ask(world, task, "train", 20, seed=0)
     assert first[:10] == microworld.ask(world, task, "train", 10, seed=0)
@@ -34,7 +34,7 @@ def test_questions_are_the_same_every_time_and_differ_by_split_and_seed(world, t
 
 @pytest.mark.parametrize("task", microworld.TASKS)
 def test_answers_are_drawn_from_the_posterior(world, task):
-    """Of all choices to which the posterior gives about p, a share of about p is right (4 sigma)."""
+    """Of all choices with a posterior of about p, a share of about p is right (within 4 sigma)."""
     questions = microworld.ask(world, task, "test", 4000, seed=3)
     probability = np.concatenate([q.posterior for q in questions])
     right = np.concatenate([np.arange(len(q.candidates)) == q.answer for q in questions])
@@ -44,8 +44,8 @@ def test_answers_are_drawn_from_the_posterior(world, task):
         assert abs(right[chosen].mean() - probability[chosen].mean()) < 4 * spread
 
 
-def test_a_report_is_believed_by_bayes_rule():
-    # prior 0.2, told truly 0.6, else one of 9: 0.12 / (0.12 + 0.8 * 0.4 / 9) = 0.7714
+def test_a_report_is_weighed_by_bayes_rule():
+    # prior 0.2, true report 0.6, otherwise one of 9 others: 0.12 / (0.12 + 0.8 * 0.4 / 9) = 0.7714
     assert microworld.believe_report(0.2, 0.6, 10) == pytest.approx(0.7714, abs=5e-5)
 
 
@@ -77,7 +77,7 @@ def test_a_response_starts_where_the_prompt_ends(base, world):
             assert encoded.token_ids[: len(stem) + 1] == [*stem, candidates[question.answer]]
 
 
-def test_decoding_gives_the_text_back(base, world):
+def test_decoding_restores_the_text(base, world):
     tokenizer = load_tokenizer(base)
     text = microworld.ask(world, "alpaca", "train", 1, 0)[0].prompt
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
