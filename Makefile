@@ -6,7 +6,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick lab plan app audit fuzz lint bench notebooks settings-docs rates seeds real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app audit fuzz lint bench notebooks settings-docs choose-settings rates seeds real base-models real-base-models constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,10 @@ run: .venv/installed ## run FIRST end to end (PRESET=microworld SEED=0)
 
 test: .venv/installed-test ## run every test: two at a time, then those that need the machine to themselves
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m pytest -n 2 -m "not alone" && $(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest -n 2 -m "not alone and not long" && $(BIN)/python -m pytest -m alone
+
+test-long: .venv/installed-test ## the tests that take minutes: a run killed twenty times, and a hundred times the memory
+	@$(BIN)/python -m pytest -n 2 -m long
 
 test-quick: .venv/installed-test ## run only the tests that take a few seconds or less
 	@$(BIN)/ruff check . && $(BIN)/lint-imports --no-cache >/dev/null && $(BIN)/python -m pytest -n 2 -m "not alone and not slow"
@@ -68,6 +71,9 @@ base-models: .venv/installed ## pretrain the microworld's base models, one on ea
 real-base-models: .venv/installed ## pretrain two small Llamas on the real text in FIRST_REAL_DATA (about 40 minutes)
 	@$(BIN)/python scripts/pretrain_small_llama.py student & student=$$!; \
 	$(BIN)/python scripts/pretrain_small_llama.py teacher && wait $$student
+
+choose-settings: .venv/installed ## the baselines' calibration over epochs, questions and rates, by docs/protocol.md (resumable; hours)
+	@$(BIN)/python scripts/choose_settings.py
 
 settings-docs: .venv/installed ## generate docs/settings.md and the presets' JSON schema
 	@$(BIN)/python scripts/write_settings_docs.py

@@ -1,5 +1,6 @@
 """Shared fixtures (tiny random models in the hub's format, presets, a finished run) and how tests are distributed."""
 
+import fcntl
 import shutil
 import time
 
@@ -14,6 +15,8 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from firstlib.runtime.hashing import content_hash, files_hash, library_hash
+from firstlib.runtime.paths import PROJECT
 from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.microworld.vocabulary import build_tokenizer
@@ -99,28 +102,28 @@ def tiny_preset(tiny_preset_file, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """A complete run of the smoke preset: the `--runs` folder and the command's output."""
-    runs = tmp_path_factory.mktemp("runs")
-    done = first("run", "--preset", "smoke", "--runs", str(runs))
-    assert done.returncode == 0, done.stderr
-    return runs, done.stdout
+def smoke(request):
+    """The folder of a whole run on the smoke preset, and what the command printed. Read it; copy it to change it.
+
+    It takes a minute, so processes share it: the first to ask makes it, and the others wait.
+    """
+    key = content_hash([library_hash(), files_hash([PROJECT / "constraints.txt", *PROJECT.glob("notebooks/*.ipynb")])])
+    home = request.config.cache.mkdir("smoke")
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runs, printed = home / key, home / f"{key}.txt"
+        if not printed.is_file():
+            for old in home.iterdir():
+                shutil.rmtree(old) if old.is_dir() else None
+            done = first("run", "--preset", "smoke", "--runs", str(runs))
+            assert done.returncode == 0, done.stderr
+            printed.write_text(done.stdout)
+    return runs, printed.read_text()
 
 
-# -- distribution over processes ---------------------------------------------------------------------------------
+# -- progress ----------------------------------------------------------------------------------------------------
 
-SHARED = ("smoke",)  # session fixtures that take half a minute; tests that share one run in one process
 PAUSE = 20  # seconds between progress lines
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Keeps each file's tests in one process, because they share the file's fixtures."""
-    for item in items:
-        shared = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
-        if shared:
-            item.add_marker(pytest.mark.slow)
 
 
 class TimeLeft:

@@ -35,7 +35,7 @@ def test_executed_notebooks_are_small_ordered_and_without_errors(smoke):
         book = nbformat.read(path, as_version=4)
         counts = [cell.execution_count for cell in book.cells if cell.cell_type == "code"]
         assert counts == list(range(1, len(counts) + 1))
-        assert path.stat().st_size < 500_000
+        assert path.stat().st_size < 600_000  # pictures of a dozen figures
         assert "widgets" not in book.metadata
         assert "papermill" not in book.metadata, "it contains this machine's paths"
         outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
@@ -79,8 +79,10 @@ def test_a_failing_notebook_is_reported_and_finished_ones_are_kept(smoke, monkey
     expected = rf"{third.name}, cell {number}: ZeroDivisionError"
     with pytest.raises(notebooks.NotebookError, match=expected):
         notebooks.run(Plan("smoke", 0, str(runs)), Console())
-    kept = {path.name for path in (runs / "smoke" / "seed-0" / "notebooks").iterdir()}
-    assert {third.name, third.stem + ".failed.ipynb"} <= kept
+    folder = runs / "smoke" / "seed-0" / "notebooks"
+    failed = folder / f"{third.stem}.failed.ipynb"
+    assert {third.name, failed.name} <= {path.name for path in folder.iterdir()}
+    failed.unlink()  # the run is shared
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_smooth_gives_a_candidate_outside_the_top_its_share_of_the_residual():
     assert left_out.measures.nll == pytest.approx(-(np.log(0.7) + np.log(0.5)) / 2)
 
 
+@pytest.mark.alone
 def test_an_update_on_ten_thousand_questions_looks_instantaneous():
     source = source_of(10_000)
     compute(source, State("csqa"))

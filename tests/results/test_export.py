@@ -19,7 +19,7 @@ from firstlib import Experiment
 from firstlib.evaluation import asking
 from firstlib.evaluation.predictions import Predictions
 from firstlib.models import loading
-from firstlib.results.export import Student, export_student, folder, model_card
+from firstlib.results.export import ExportedStudent, export_student, folder, model_card
 from firstlib.results.export.card import metadata
 from firstlib.results.export.measured import TOLERANCE, Repeat, in_plain_words, measure
 from firstlib.results.provenance import folder_name
@@ -312,7 +312,7 @@ def test_the_code_of_the_card_gives_the_experiments_answer(exported, experiment,
 def test_a_students_temperature_is_in_the_code_and_in_the_numbers(experiment, home, monkeypatch):
     scaled = experiment.change(methods={"scaled": SCALED})
     folder = export_student(scaled, "scaled", "csqa", home / "scaled")
-    temperature, text = Student(scaled, "scaled", "csqa").temperature, (folder / "README.md").read_text()
+    temperature, text = ExportedStudent(scaled, "scaled", "csqa").temperature, (folder / "README.md").read_text()
     assert abs(temperature - 1) > 0.01
     assert f"The student's logits are divided by T = {temperature:g}" in text
     names = run_card(folder, monkeypatch)
@@ -329,7 +329,7 @@ def test_a_students_temperature_is_in_the_code_and_in_the_numbers(experiment, ho
 
 @pytest.mark.parametrize("method", PAPER_METHODS)
 def test_the_card_describes_the_papers_methods(experiment, method):
-    text = card(Student(experiment, method, "csqa")).text
+    text = card(ExportedStudent(experiment, method, "csqa")).text
     search = experiment.search("csqa")
     lowest = np.concatenate([search.coarse, search.fine])[:, 1].min()
     expected = {
@@ -360,27 +360,27 @@ def test_the_card_describes_the_papers_methods(experiment, method):
 def test_the_card_describes_any_method(experiment, changes, words):
     methods = {"mine": {"learns": "top-k", "map": "temperature", **changes}}
     other = experiment.change(methods=methods, knowledge__temperatures=[0.5, 1.0, 2.0])
-    text = card(Student(other, "mine", "csqa")).text
+    text = card(ExportedStudent(other, "mine", "csqa")).text
     assert re.search(words, text.replace("\n", " "))
 
 
 def test_further_methods_can_be_exported(experiment):
     further = experiment.change(beyond={"plain": {"learns": "answers"}})
-    assert "The right answers alone" in card(Student(further, "plain", "csqa")).text
+    assert "The right answers alone" in card(ExportedStudent(further, "plain", "csqa")).text
 
 
 def test_the_card_says_whether_a_coefficient_is_fixed_or_chosen_by_hand(open_run, experiment):
     fixed = {"first": {"learns": "top-k", "map": "temperature", "coefficient": 0.55}}
-    text = card(Student(experiment.change(methods=fixed), "first", "csqa")).text
+    text = card(ExportedStudent(experiment.change(methods=fixed), "first", "csqa")).text
     assert "with c = 0.55 (Eq. 4). The map is *temperature*. The preset gives the coefficient." in text
     own = open_run("description=by hand")
     own.choose("csqa", 0.45)
-    text = card(Student(own, "first", "csqa")).text
+    text = card(ExportedStudent(own, "first", "csqa")).text
     assert "with c = 0.45 (Eq. 4). The map is *temperature*. The coefficient was chosen by hand." in text
 
 
 def test_the_card_follows_the_settings_reading(experiment):
-    student = Student(experiment.change(measures__confidence="vocabulary"), "first", "csqa")
+    student = ExportedStudent(experiment.change(measures__confidence="vocabulary"), "first", "csqa")
     text = card(student).text
     assert "confidence = probabilities\n" in text
     row = next(row for row in student.experiment.rows("vocabulary") if (row.method, row.dataset) == ("first", "csqa"))
@@ -388,7 +388,7 @@ def test_the_card_follows_the_settings_reading(experiment):
 
 
 def test_a_card_without_a_diagram_says_how_to_get_one(experiment):
-    student = Student(experiment, "first", "csqa")
+    student = ExportedStudent(experiment, "first", "csqa")
     assert "kaleido_get_chrome" in card(student).text
     drawn = card(student, diagram=True).text
     assert "](reliability.png)" in drawn
@@ -407,11 +407,11 @@ def test_text_of_a_data_set_cannot_break_the_card(experiment, monkeypatch):
             return found
         return [replace(q, prompt=HOSTILE + q.prompt, choices=(HOSTILE, *q.choices[1:])) for q in found]
 
-    student = Student(experiment, "first", "csqa")
+    student = ExportedStudent(experiment, "first", "csqa")
     repeats = list(unchanged(student))
     plain = model_card(student, "student", 1234, repeats, False)
     monkeypatch.setattr(Experiment, "questions", hostile)
-    student = Student(experiment.change(description=HOSTILE), "first", "csqa")
+    student = ExportedStudent(experiment.change(description=HOSTILE), "first", "csqa")
     broken = model_card(student, HOSTILE.splitlines()[0], 1234, repeats, False)
     before, after = (MarkdownIt("commonmark").enable("table").render(one.text) for one in (plain, broken))
     tags = r"</?([a-zA-Z0-9]+)"
@@ -443,7 +443,7 @@ def test_metadata_uses_the_hubs_names_of_models_and_data():
 
 def test_the_lineage_holds_every_stage_of_the_student_and_no_other(experiment):
     experiment.student("distill", "csqa")
-    names = [one["stage"] for one in Student(experiment, "first", "csqa").lineage()]
+    names = [one["stage"] for one in ExportedStudent(experiment, "first", "csqa").lineage()]
     assert names == [
         "teacher-csqa", "knowledge-csqa-train-top5", "predictions-teacher-csqa-on-csqa-validation",
         "student-temperature-csqa", "predictions-student-temperature-csqa-on-csqa-test",
@@ -453,7 +453,9 @@ def test_the_lineage_holds_every_stage_of_the_student_and_no_other(experiment):
 
 def test_the_lineage_holds_the_teachers_of_every_fold(experiment):
     mine = {"learns": "top-k", "map": "temperature", "knowledge": "cross-fitted", "folds": 2}
-    names = [one["stage"] for one in Student(experiment.change(methods={"mine": mine}), "mine", "csqa").lineage()]
+    names = [
+        one["stage"] for one in ExportedStudent(experiment.change(methods={"mine": mine}), "mine", "csqa").lineage()
+    ]
     assert {f"teacher-csqa-without-fold-{fold}-of-2" for fold in range(2)} <= set(names)
 
 

@@ -6,6 +6,6 @@
 
 from firstlib.results.export.card import model_card
 from firstlib.results.export.folder import export_student
-from firstlib.results.export.student import Student
+from firstlib.results.export.student import ExportedStudent
 
-__all__ = ["Student", "export_student", "model_card"]
+__all__ = ["ExportedStudent", "export_student", "model_card"]

@@ -9,7 +9,7 @@ from firstlib.results.export.calibration import how_well_calibrated
 from firstlib.results.export.making import how_it_was_made, in_short, is_folder
 from firstlib.results.export.markdown import bullets, counted, escaped, fenced, percent, table
 from firstlib.results.export.measured import TOLERANCE, Measured, Repeat, in_plain_words
-from firstlib.results.export.student import Student, portable
+from firstlib.results.export.student import ExportedStudent, portable
 from firstlib.results.export.usage import how_to_ask
 from firstlib.results.provenance import Manifest, folder_name, stage_lines
 from firstlib.runtime.artefacts import MANIFEST
@@ -19,7 +19,9 @@ from firstlib.tasks.hub import NAMES
 PAPER = "[FIRST](https://arxiv.org/abs/2408.12168)"
 
 
-def model_card(student: Student, name: str, parameters: int, repeats: Sequence[Repeat], diagram: bool) -> ModelCard:
+def model_card(
+    student: ExportedStudent, name: str, parameters: int, repeats: Sequence[Repeat], diagram: bool
+) -> ModelCard:
     """Returns the card of an exported student.
 
     Args:
@@ -46,7 +48,7 @@ def model_card(student: Student, name: str, parameters: int, repeats: Sequence[R
 # -- what the hub reads ------------------------------------------------------------------------------------------
 
 
-def metadata(student: Student, name: str, repeats: Sequence[Repeat]) -> ModelCardData:
+def metadata(student: ExportedStudent, name: str, repeats: Sequence[Repeat]) -> ModelCardData:
     """Returns the card's first block.
 
     It leaves out a base model or data set that is not on the hub, because the hub would look for one of that name, and
@@ -66,7 +68,7 @@ def metadata(student: Student, name: str, repeats: Sequence[Repeat]) -> ModelCar
     )
 
 
-def _results(student: Student, repeat: Repeat) -> Iterator[EvalResult]:
+def _results(student: ExportedStudent, repeat: Repeat) -> Iterator[EvalResult]:
     found = repeat.after
     bins = f"ECE, {len(found.reliability.count)} equal-width bins"
     for kind, title, value in (("accuracy", "Accuracy", found.scores.accuracy), ("ece", bins, found.scores.ece)):
@@ -81,7 +83,7 @@ def _results(student: Student, repeat: Repeat) -> Iterator[EvalResult]:
         )
 
 
-def _dataset(student: Student, task: Task) -> str:
+def _dataset(student: ExportedStudent, task: Task) -> str:
     if student.settings.data.source == "microworld":
         return f"microworld-{task}"
     return NAMES[task][0] if task in NAMES else task
@@ -90,7 +92,7 @@ def _dataset(student: Student, task: Task) -> str:
 # -- what readers read -------------------------------------------------------------------------------------------
 
 
-def _what_it_is(student: Student, parameters: int, measured: Sequence[Measured]) -> str:
+def _what_it_is(student: ExportedStudent, parameters: int, measured: Sequence[Measured]) -> str:
     found = [
         f"{escaped(one.name)}: accuracy {percent(one.scores.accuracy)} %, ECE {percent(one.scores.ece)} %, "
         f"n = {one.scores.n:,}"
@@ -105,7 +107,7 @@ def _what_it_is(student: Student, parameters: int, measured: Sequence[Measured])
     )
 
 
-def _limits(student: Student, measured: Sequence[Measured]) -> str:
+def _limits(student: ExportedStudent, measured: Sequence[Measured]) -> str:
     names = " and ".join(escaped(student.title(test)) for test in dict.fromkeys(test for _, test in student.tests))
     invented = student.settings.data.source == "microworld"
     return bullets(
@@ -121,7 +123,7 @@ def _limits(student: Student, measured: Sequence[Measured]) -> str:
     )
 
 
-def _agreement(student: Student, repeats: Sequence[Repeat]) -> str:
+def _agreement(student: ExportedStudent, repeats: Sequence[Repeat]) -> str:
     largest, changed = max(one.largest for one in repeats), sum(one.changed for one in repeats)
     allowed = f" (allowed: {TOLERANCE[student.model.dtype]:g})" if student.model.tuning != "qlora" else ""
     intro = (
@@ -144,7 +146,7 @@ def _compared(one: Repeat) -> list[str]:
     ]
 
 
-def _provenance(student: Student) -> str:
+def _provenance(student: ExportedStudent) -> str:
     manifests = student.lineage()
     own = next(manifest for manifest in manifests if folder_name(manifest) == student.folder.name)
     versions = ", ".join(f"{name} {number}" for name, number in own["versions"].items())

@@ -20,7 +20,7 @@ from firstlib.results.export.calibration import DIAGRAM
 from firstlib.results.export.card import model_card
 from firstlib.results.export.making import ADAPTER
 from firstlib.results.export.measured import TOLERANCE, Measured, Repeat
-from firstlib.results.export.student import Student, portable
+from firstlib.results.export.student import ExportedStudent, portable
 from firstlib.runtime.artefacts import MANIFEST, write_manifest
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
@@ -49,7 +49,7 @@ def export_student(experiment: Experiment, method: str, task: Task, folder: str 
     """
     to, started = Path(folder).expanduser().resolve(), time.monotonic()
     _check_free(to)
-    student = Student(experiment, method, task)
+    student = ExportedStudent(experiment, method, task)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
         made = Path(scratch) / "export"
@@ -65,7 +65,7 @@ def export_student(experiment: Experiment, method: str, task: Task, folder: str 
     return to
 
 
-def save_weights(student: Student, to: Path) -> int:
+def save_weights(student: ExportedStudent, to: Path) -> int:
     """Writes weights, generation settings, tokenizer and adapter; returns the number of parameters.
 
     QLoRA's adapter, trained on 4-bit weights, is merged into the unquantised base model, because quantised weights
@@ -88,7 +88,7 @@ def _save_adapter(trained: Path, to: Path) -> None:
     write_json(to / "adapter_config.json", portable(json.loads((trained / "adapter_config.json").read_text())))
 
 
-def ask_again(student: Student, folder: Path) -> list[Repeat]:
+def ask_again(student: ExportedStudent, folder: Path) -> list[Repeat]:
     """Loads an exported folder as any user would, and asks it every test question at the student's temperature."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval().to(loading.device())
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -102,7 +102,7 @@ def ask_again(student: Student, folder: Path) -> list[Repeat]:
     return repeats
 
 
-def _check_agreement(student: Student, repeats: Sequence[Repeat]) -> None:
+def _check_agreement(student: ExportedStudent, repeats: Sequence[Repeat]) -> None:
     largest, most = max(repeat.largest for repeat in repeats), TOLERANCE[student.model.dtype]
     if student.model.tuning != "qlora" and not largest <= most:
         raise UserError(

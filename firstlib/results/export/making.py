@@ -9,7 +9,7 @@ from firstlib.experiment import coefficients, teachers
 from firstlib.knowledge import KnowledgeStore
 from firstlib.models import loading
 from firstlib.results.export.markdown import counted, escaped, percent
-from firstlib.results.export.student import Student
+from firstlib.results.export.student import ExportedStudent
 from firstlib.settings.schema import Model
 
 ADAPTER = "adapter"
@@ -38,12 +38,12 @@ SOFTMAXES = {"full": "the whole vocabulary", "renormalised": "these tokens alone
 RULES = {"validation-ece": "ECE", "validation-smooth-ece": "smooth ECE", "validation-nll": "negative log-likelihood"}
 
 
-def in_short(student: Student) -> str:
+def in_short(student: ExportedStudent) -> str:
     """Returns how the student was trained, as part of a sentence."""
     return SHORT[Map(student.method.map)] if student.method.distils else "fine-tuned"
 
 
-def how_it_was_made(student: Student) -> str:
+def how_it_was_made(student: ExportedStudent) -> str:
     """Returns a paragraph for each of: student, teacher, targets, loss, and what happens after training."""
     paragraphs = [_student(student)]
     if student.method.distils:
@@ -55,7 +55,7 @@ def how_it_was_made(student: Student) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _student(student: Student) -> str:
+def _student(student: ExportedStudent) -> str:
     count, epochs = len(student.experiment.run.data.items(student.task, "train")), student.settings.training.epochs
     return (
         f"**Student.** {base_name(student.model)}, trained on {counted(count, 'example')} of "
@@ -88,7 +88,7 @@ def _tuning(model: Model) -> str:
 # -- the teacher -------------------------------------------------------------------------------------------------
 
 
-def _teacher(student: Student) -> str:
+def _teacher(student: ExportedStudent) -> str:
     store = _store(student)
     mass = percent(float(store.all_probabilities().sum(axis=1).mean()))
     return (
@@ -97,14 +97,14 @@ def _teacher(student: Student) -> str:
     )
 
 
-def _store(student: Student) -> KnowledgeStore:
+def _store(student: ExportedStudent) -> KnowledgeStore:
     run, method = student.experiment.run, student.method
     if method.knowledge == "cross-fitted":
         return teachers.cross_fitted_knowledge(run, student.task, method.folds)
     return student.experiment.knowledge(student.task)
 
 
-def _who(student: Student, store: KnowledgeStore) -> str:
+def _who(student: ExportedStudent, store: KnowledgeStore) -> str:
     base, method = base_name(student.settings.teacher), student.method
     if student.settings.knowledge.imported:
         return f"*{escaped(store.origin.teacher)}*, whose log-probabilities were imported"
@@ -119,7 +119,7 @@ def _who(student: Student, store: KnowledgeStore) -> str:
 # -- targets and loss --------------------------------------------------------------------------------------------
 
 
-def _targets(student: Student) -> str:
+def _targets(student: ExportedStudent) -> str:
     kind = Map(student.method.map)
     coefficient = student.experiment.coefficient(student.task, student.name)
     parts = [
@@ -130,7 +130,7 @@ def _targets(student: Student) -> str:
     return " ".join(parts)
 
 
-def _choice(student: Student, coefficient: float) -> str:
+def _choice(student: ExportedStudent, coefficient: float) -> str:
     """How the coefficient was chosen."""
     run, method = student.experiment.run, student.method
     if method.fixed_coefficient is not None:
@@ -148,11 +148,11 @@ def _choice(student: Student, coefficient: float) -> str:
     )
 
 
-def _score(student: Student, value: float) -> str:
+def _score(student: ExportedStudent, value: float) -> str:
     return f"{value:.4f} nats" if student.method.rule == "validation-nll" else f"{percent(value)} %"
 
 
-def _loss(student: Student) -> str:
+def _loss(student: ExportedStudent) -> str:
     method = student.method
     return (
         "**Loss.** Knowledge matching (Eq. 5), without hard labels. The student's probabilities are taken over "
@@ -160,7 +160,7 @@ def _loss(student: Student) -> str:
     )
 
 
-def _afterwards(student: Student) -> str:
+def _afterwards(student: ExportedStudent) -> str:
     return (
         f"**After training.** The student's logits are divided by T = {student.temperature:g}, which minimises the "
         "negative log-likelihood of its answers to validation questions (Guo et al. 2017). The weights in this folder "

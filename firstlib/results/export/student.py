@@ -16,7 +16,7 @@ from firstlib.settings.schema import Model, Settings, Task
 
 
 @dataclass(frozen=True)
-class Student:
+class ExportedStudent:
     """The student of one method and task.
 
     Attributes:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from firstlib.results.export.markdown import escaped, fenced, percent, table
 from firstlib.results.export.measured import Repeat
-from firstlib.results.export.student import Student
+from firstlib.results.export.student import ExportedStudent
 from firstlib.settings.schema import Reading
 from firstlib.tasks.question import Question
 
@@ -37,7 +37,7 @@ READINGS: dict[Reading, tuple[str, str]] = {
 }
 
 
-def how_to_ask(student: Student, name: str, repeat: Repeat) -> str:
+def how_to_ask(student: ExportedStudent, name: str, repeat: Repeat) -> str:
     """Returns code that loads the folder and asks it one question, with the answer that it gives."""
     reading, temperature = student.settings.measures.confidence, student.temperature
     meaning, confidence = READINGS[reading]
@@ -62,7 +62,7 @@ def how_to_ask(student: Student, name: str, repeat: Repeat) -> str:
     )
 
 
-def _example(student: Student, repeat: Repeat) -> tuple[Question, list[float]]:
+def _example(student: ExportedStudent, repeat: Repeat) -> tuple[Question, list[float]]:
     """Returns the shortest question of a test set, and the confidence in each candidate."""
     questions, found = student.experiment.questions(repeat.test), repeat.found
     row = min(range(len(questions)), key=lambda i: len(questions[i].prompt))

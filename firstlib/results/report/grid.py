@@ -118,7 +118,7 @@ def _columns(source: ExplorerSource, tasks: Sequence[Task], bins: tuple[int, ...
     return {one: _column(*of_column, ends) for one, of_column in measured.items()}
 
 
-class Scores(NamedTuple):
+class CellScores(NamedTuple):
     """Measures without bins at one position of the slider."""
 
     accuracy: float
@@ -127,7 +127,7 @@ class Scores(NamedTuple):
     ruled_out: int
 
 
-def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...]) -> tuple[list[Scores], Job]:
+def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...]) -> tuple[list[CellScores], Job]:
     """Returns the measures that are quick to compute, and the job of computing the others."""
     answers, vocabulary = source.answers(state.task, state.split), source.vocabulary
     places = (state.change(coefficient=place) for place in positions(state.kind).tolist())
@@ -137,12 +137,12 @@ def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...])
     return [_scores(one, state.reading) for one in found], Job(confidence, correct, bins, DRAWS)
 
 
-def _scores(found: Predictions, reading: Reading) -> Scores:
+def _scores(found: Predictions, reading: Reading) -> CellScores:
     shares = found.shares()
     rows = shares if reading == "candidates" else found.probabilities
     possible = rows[np.arange(len(rows)), found.answer] > 0
     likelihood = nll(rows[possible], found.answer[possible]) if possible.any() else float("nan")
-    return Scores(accuracy(found.correct()), likelihood, brier(shares, found.answer), int((~possible).sum()))
+    return CellScores(accuracy(found.correct()), likelihood, brier(shares, found.answer), int((~possible).sum()))
 
 
 def _intervals(diagrams: Sequence[Reliability]) -> Iterator[Ends]:
@@ -153,12 +153,12 @@ def _intervals(diagrams: Sequence[Reliability]) -> Iterator[Ends]:
     yield from zip(np.split(low, sizes), np.split(high, sizes), strict=True)
 
 
-def _column(scores: Sequence[Scores], calibration: Sequence[Calibration], ends: Iterator[Ends]) -> GridColumn:
+def _column(scores: Sequence[CellScores], calibration: Sequence[Calibration], ends: Iterator[Ends]) -> GridColumn:
     cells = [_cell(*row, *next(ends)) for row in zip(scores, calibration, strict=True)]
     return GridColumn(cells, np.array([one.diagram.ece for one in calibration]))
 
 
-def _cell(scores: Scores, calibration: Calibration, low: np.ndarray, high: np.ndarray) -> list[Any]:
+def _cell(scores: CellScores, calibration: Calibration, low: np.ndarray, high: np.ndarray) -> list[Any]:
     """Returns measures, noise floor, and the bins that are not empty."""
     smooth, floor, diagram = calibration
     error = diagram.ece
