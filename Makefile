@@ -14,7 +14,7 @@ help: ## list these targets
 run: .venv/installed ## run FIRST end to end (PRESET=microworld SEED=0)
 	@$(FIRST) run --preset $(PRESET) --seed $(SEED)
 
-test: .venv/installed-test ## run every test: two at a time, then those that need the machine to themselves
+test: .venv/installed-test ## the tests, two at a time, then those that measure time; `make test-long` has the rest
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest -n 2 -m "not alone and not long" && $(BIN)/python -m pytest -m alone
 

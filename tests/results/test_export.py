@@ -426,7 +426,7 @@ def test_text_of_a_data_set_cannot_break_the_card(experiment, monkeypatch):
 def test_metadata_uses_the_hubs_names_of_models_and_data():
     settings = load_preset("smoke", ["student.base=maker/small", "student.tuning=lora", "data.source=hub"])
     run = SimpleNamespace(settings=settings)
-    student = Student(SimpleNamespace(settings=settings, tasks=["alpaca"], run=run), "first", "alpaca")
+    student = ExportedStudent(SimpleNamespace(settings=settings, tasks=["alpaca"], run=run), "first", "alpaca")
     found = predictions([[0.9, 0.1]], [0])
     one = student.measure(found, "out-of-domain", "obqa")
     data = metadata(student, "x", [Repeat("obqa", found, found, one, one)]).to_dict()
