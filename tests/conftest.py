@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +120,25 @@ def smoke(request):
             assert done.returncode == 0, done.stderr
             printed.write_text(done.stdout)
     return runs, printed.read_text()
+
+
+# -- what takes long ---------------------------------------------------------------------------------------------
+
+# Files that train models or start browsers, kernels and processes: `make test-quick` leaves them out.
+SLOW = (
+    "browser/", "cli/", "experiment/", "explorer/", "faults/", "figures/", "fuzz/", "models/", "planning/", "results/",
+    "distillation/test_training", "runtime/test_distributed", "tasks/test_hub", "test_benchmarks", "test_environment",
+    "test_properties",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of slow files."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        if place.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 # -- progress ----------------------------------------------------------------------------------------------------

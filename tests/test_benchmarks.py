@@ -10,8 +10,6 @@ from benchmarks.__main__ import MODULES, Row, table
 from benchmarks.measure import measured
 from firstlib.runtime.paths import PROJECT
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_row_compares_two_variants_that_exist(name):

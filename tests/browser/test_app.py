@@ -11,8 +11,6 @@ from browser.shown import PATIENCE, SOON, WIDTHS, texts_of
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.runtime.paths import PROJECT
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def app(experiment, tmp_path_factory):

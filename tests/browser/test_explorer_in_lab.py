@@ -11,8 +11,6 @@ from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.explorer.state import LABELS, MAPS
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def source(experiment):

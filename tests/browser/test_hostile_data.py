@@ -12,8 +12,6 @@ from firstlib import Experiment
 from firstlib.results.export import export_student
 from firstlib.results.report import write_report
 
-pytestmark = pytest.mark.slow
-
 RUN = "window.injected = 1"
 QUESTION = (
     f"</script><script>{RUN}</script><img src=x onerror=\"{RUN}\"> <a href='javascript:{RUN}'>here</a> "

@@ -10,8 +10,6 @@ from firstlib.explorer.measures import MEASURES
 from firstlib.results.report.findings import collect
 from firstlib.results.report.page import contents, filled
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def opened(watched, experiment):

@@ -279,7 +279,6 @@ def test_a_bad_call_is_reported(refused, given, message):
     ],
     ids=["setting", "preset", "seed", "no run"],
 )
-@pytest.mark.slow
 def test_a_separate_process_also_prints_one_line(arguments, tmp_path):
     command = [sys.executable, "-m", "firstlib.cli", *arguments, "--runs", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

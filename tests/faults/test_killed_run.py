@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.long, pytest.mark.slow]
+pytestmark = pytest.mark.long
 
 KILLS = 20
 LONGEST = 9.0  # seconds per try; a notebook's kernel alone takes a few to start

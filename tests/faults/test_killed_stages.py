@@ -8,8 +8,6 @@ from collections import Counter
 import pytest
 import work
 
-pytestmark = pytest.mark.slow
-
 KILLS = 20
 FOLDERS = {"distill": "student-top-k"}  # folders of students, by method
 PRESET = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.long, pytest.mark.slow]
+pytestmark = pytest.mark.long
 
 ALLOWANCE = 4  # MiB above what the same work takes on very little data
 # glibc returns memory immediately, and no threads hold heaps and stacks, so that memory held is memory in use.

@@ -13,8 +13,6 @@ from safetensors.numpy import load_file
 from firstlib.knowledge import KnowledgeStore
 from firstlib.runtime import distributed
 
-pytestmark = pytest.mark.slow
-
 # Without GPUs, accelerate's `--multi_gpu` starts processes on the CPU only if this variable is set.
 ON_CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
