@@ -65,7 +65,8 @@ def _trained(run: Run, name: str, inputs: TrainingInputs) -> Path:
 def teacher_answers(run: Run, train: Task, test: Task, split: str = "test") -> Predictions:
     """Returns the answers of the teacher of one task to a split of another, or those that were imported."""
     if run.settings.knowledge.imported:
-        return run.data.once(("imported answers", test, split), lambda: _imported_answers(run, test, split))
+        key = ("imported answers", test, split, run.settings.knowledge.k)
+        return run.data.once(key, lambda: _imported_answers(run, test, split))
     inputs = answers.answer_inputs(run, "teacher", run.settings.teacher, teacher(run, train), test, split)
     return answers.kept_answers(run, f"teacher-{train}-on-{test}-{split}", inputs)
 
@@ -141,8 +142,14 @@ def cross_fitted_knowledge(run: Run, task: Task, folds: int) -> KnowledgeStore:
     """Returns knowledge in which each example's top k comes from a teacher that was not trained on it.
 
     Dao et al. 2021, https://arxiv.org/abs/2104.09732.
+
+    Raises:
+        UserError: A fold has no examples.
     """
     run.data.check_same_tokens()
+    filled = {fold_of(example.id, folds) for example in run.data.encoded(task, "train", "teacher")}
+    if len(filled) < folds:
+        raise UserError(f"folds: {task} has too few training examples for {folds} folds; lower it")
     parts = [_knowledge_of_fold(run, task, fold, folds) for fold in range(folds)]
     fold_hash = content_hash([knowledge_hash(run, part) for part in parts])
     origin = _origin(run, f"cross-fitted-{fold_hash}", run.data.hash(task, "train"))

@@ -126,3 +126,12 @@ def test_another_k_of_imported_knowledge_is_refused(plain, tmp_path):
     assert experiment.knowledge("csqa", split="test").origin.k == 5
     with pytest.raises(UserError, match=r"the store of csqa holds the top 5, so the top 100 cannot be shown; import"):
         experiment.knowledge("csqa", k=100, split="test")
+
+
+def test_answers_of_another_k_are_not_those_kept_in_memory(plain, tmp_path):
+    file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
+    import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    experiment = plain.change(knowledge__imported=str(tmp_path / "store"))
+    assert len(experiment.predictions("teacher", "csqa", "csqa")) == 16
+    with pytest.raises(UserError, match="its k is 5, expected 4"):
+        experiment.change(knowledge__k=4).predictions("teacher", "csqa", "csqa")

@@ -183,3 +183,9 @@ def test_kept_seeds_include_the_presets_further_methods(experiment):
     changed = experiment.change(beyond={"other": {"learns": "top-k"}})
     assert [row["method"] for row in seeds.beyond(changed)["rows"]] == [NEW, "other"]
     assert "other" not in changed.methods
+
+
+def test_more_folds_than_examples_can_fill_are_refused(experiment):
+    few = experiment.change(sizes__train=4)
+    with pytest.raises(UserError, match="folds: csqa has too few training examples for 20 folds; lower it"):
+        teachers.cross_fitted_knowledge(few.run, "csqa", 20)
