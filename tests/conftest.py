@@ -164,7 +164,9 @@ class TimeLeft:
         if self.total and spent - self.reported > PAUSE:
             self.reported = spent
             left = spent / self.done * (self.total - self.done)
-            self.reporter.write_line(f"\n{self.done} of {self.total} tests, about {left / 60:.1f} minutes left")
+            # Browsers and kernels come first and are slow: an estimate before a fifth is done would mislead.
+            told = f", about {left / 60:.1f} minutes left" if self.done > self.total / 5 else ""
+            self.reporter.write_line(f"\n{self.done} of {self.total} tests{told}")
 
 
 @pytest.hookimpl(trylast=True)

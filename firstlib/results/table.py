@@ -75,7 +75,10 @@ class ResultsTable:
 
     def terminal(self) -> Table:
         """Returns a table for a terminal of 80 columns: a block per test set."""
-        table = Table(title="In percent.", box=None, padding=(0, 1, 0, 0), title_justify="left")
+        spread = any(one.spread for methods in self.entries.values() for e in methods.values() for one in e.values())
+        told = ["In percent", *(["with 95 % intervals"] * spread)]
+        title = ", ".join(told) + ("; the paper's accuracy / ECE / Trust." if self.notes else ".")
+        table = Table(title=title, box=None, padding=(0, 1, 0, 0), title_justify="left")
         table.add_column("", no_wrap=True)
         for name in (*MEASURES.values(), *(["the paper"] if self.notes else [])):
             table.add_column(name, justify="right", no_wrap=True)
