@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from firstlib.evaluation.predictions import Predictions
 from firstlib.metrics import accuracy, brier, ece, nll, trust
 from firstlib.settings.schema import Measures, Reading
@@ -49,6 +51,18 @@ def evaluate(found: Predictions, measures: Measures, reading: Reading | None = N
         brier=brier(shares, found.answer),
         confidence=float(confidence.mean()),
     )
+
+
+def nll_of_possible(found: Predictions, reading: Reading = "candidates") -> tuple[float, int]:
+    """Returns the mean NLL in nats over the answers that are not ruled out, and how many are.
+
+    An answer is ruled out where its right candidate has no mass, as recalibrated targets leave it outside the top k:
+    over all answers the NLL would be infinite. NaN where every answer is ruled out.
+    """
+    rows = found.shares() if reading == "candidates" else found.probabilities
+    possible = rows[np.arange(len(rows)), found.answer] > 0
+    mean = nll(rows[possible], found.answer[possible]) if possible.any() else float("nan")
+    return mean, int((~possible).sum())
 
 
 @dataclass(frozen=True)

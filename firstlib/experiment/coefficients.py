@@ -9,9 +9,10 @@ import numpy as np
 from firstlib.distillation.recalibration import Map, recalibrate
 from firstlib.distillation.search import GRIDS, Search, search, search_among
 from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import nll_of_possible
 from firstlib.experiment import teachers
 from firstlib.experiment.run import Run
-from firstlib.metrics import ece, nll, smooth_ece
+from firstlib.metrics import ece, smooth_ece
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.paths import CHOSEN
@@ -63,10 +64,9 @@ def _scorer(rule: str, measures: Measures) -> Callable[[Predictions], float]:
 
 
 def _possible_nll(found: Predictions) -> float:
-    """Mean NLL in nats over the answers that the targets do not rule out; which ones does not depend on c."""
-    shares = found.shares()
-    possible = shares[np.arange(len(shares)), found.answer] > 0
-    return nll(shares[possible], found.answer[possible]) if possible.any() else float("inf")
+    """NLL over the answers that the targets do not rule out; which ones does not depend on the coefficient."""
+    value, _ = nll_of_possible(found)
+    return float("inf") if np.isnan(value) else value
 
 
 # -- targets as answers ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map, recalibrate
 from firstlib.distillation.search import GRIDS, search
 from firstlib.evaluation.predictions import Predictions
-from firstlib.evaluation.scores import evaluate
+from firstlib.evaluation.scores import evaluate, nll_of_possible
 from firstlib.explorer.source import ExplorerSource
 from firstlib.explorer.state import State, positions
 from firstlib.settings.schema import Measures
@@ -72,17 +72,16 @@ class TargetMeasures:
 def measure(found: Predictions, state: State) -> TargetMeasures:
     """Returns the measures of answers, with the state's reading of confidence and number of bins."""
     scores = evaluate(found, Measures(confidence=state.reading, bins=state.bins))
-    rows = found.shares() if state.reading == "candidates" else found.probabilities
-    possible = rows[np.arange(len(rows)), found.answer] > 0
+    likelihood, ruled_out = nll_of_possible(found, state.reading)
     return TargetMeasures(
         n=scores.n,
         accuracy=scores.accuracy,
         ece=scores.ece,
         smooth_ece=metrics.smooth_ece(found.confidence(state.reading), found.correct()),
-        nll=metrics.nll(rows[possible], found.answer[possible]) if possible.any() else float("nan"),
+        nll=likelihood,
         brier=scores.brier,
         trust=scores.trust,
-        ruled_out=int((~possible).sum()),
+        ruled_out=ruled_out,
     )
 
 

@@ -9,15 +9,16 @@ import numpy as np
 from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.scores import evaluate, nll_of_possible
 from firstlib.explorer import ExampleView, ExplorerSource, State, compute, drawing, positions
 from firstlib.explorer.measures import DRAWS, gap_between, targets
 from firstlib.explorer.state import LABELS, MAPS, READINGS, SPLITS, STARTS
 from firstlib.explorer.view import example, intervals
 from firstlib.figures import SHARES
 from firstlib.figures.style import name_of
-from firstlib.metrics import Reliability, accuracy, brier, nll, trust
+from firstlib.metrics import Reliability, trust
 from firstlib.results.report.cells import Calibration, Job, measure_all
-from firstlib.settings.schema import Reading, Task
+from firstlib.settings.schema import Measures, Reading, Task
 
 DIGITS = 6  # decimals in the file; the page shows four
 FINE_DIGITS = 9  # of the measures, so that the page finds the same optimum
@@ -138,11 +139,8 @@ def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...])
 
 
 def _scores(found: Predictions, reading: Reading) -> CellScores:
-    shares = found.shares()
-    rows = shares if reading == "candidates" else found.probabilities
-    possible = rows[np.arange(len(rows)), found.answer] > 0
-    likelihood = nll(rows[possible], found.answer[possible]) if possible.any() else float("nan")
-    return CellScores(accuracy(found.correct()), likelihood, brier(shares, found.answer), int((~possible).sum()))
+    scores, (likelihood, ruled_out) = evaluate(found, Measures(confidence=reading)), nll_of_possible(found, reading)
+    return CellScores(scores.accuracy, likelihood, scores.brier, ruled_out)
 
 
 def _intervals(diagrams: Sequence[Reliability]) -> Iterator[Ends]:
