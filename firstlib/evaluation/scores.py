@@ -1,6 +1,5 @@
 """The measures of one model's answers, computed in one place for tables, reports, cards and the explorer."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,8 +86,3 @@ class Row:
     def ece(self) -> float:
         """A fraction."""
         return self.scores.ece
-
-
-def flat_rows(rows: list[Row]) -> Iterator[dict[str, Any]]:
-    """Yields every line as `results.json` holds it."""
-    return (row.flat() for row in rows)

@@ -1,6 +1,7 @@
 """Models' answers: to one split of a task, kept in the run; or to any questions, not kept."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from firstlib.evaluation.asking import AT_ONCE, Asking, ask
@@ -26,7 +27,7 @@ def answer_inputs(
         data=data.hash(task, split),
         tokenizer=data.tokenizer(role),
         questions=data.questions(task, split) if candidates else (),
-        encoded=data.encoded_questions(task, split, role) if candidates else data.encoded(task, split, role),
+        encoded=partial(data.encoded_questions if candidates else data.encoded, task, split, role),
         asking=asking(run, role, candidates, temperature),
     )
 

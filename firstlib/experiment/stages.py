@@ -71,7 +71,7 @@ class TrainingInputs:
     Attributes:
         base: Identity of the base model.
         data: Identity of the examples.
-        examples: What is trained on; without targets, on their right responses.
+        examples: Gives what is trained on, tokenised only if the model is trained; without targets, on its responses.
         vocabulary: Rows of the output head that are tokens.
         measure: Called on the model every `training.eval_steps` steps.
     """
@@ -83,7 +83,7 @@ class TrainingInputs:
     seed: int
     threads: int | None
     data: Any
-    examples: Sequence[Encoded]
+    examples: Callable[[], Sequence[Encoded]]
     vocabulary: int
     targets: TargetInputs | None = None
     measure: Callable[[LanguageModel], dict[str, float]] | None = None
@@ -116,10 +116,10 @@ def train(inputs: TrainingInputs, to: Path) -> None:
         measure=inputs.measure,
     )  # fmt: skip
     if inputs.targets is None:
-        losses = training.fine_tune(model, inputs.examples, inputs.training, run, inputs.vocabulary)
+        losses = training.fine_tune(model, inputs.examples(), inputs.training, run, inputs.vocabulary)
     else:
         matching = training.Matching(inputs.targets.tail, inputs.targets.student, inputs.vocabulary)
-        targets = soft_targets_of(inputs.targets, inputs.examples)
+        targets = soft_targets_of(inputs.targets, inputs.examples())
         losses = training.distill(model, targets, inputs.training, run, matching)
     if distributed.rank() == 0:
         write_json(to / "losses.json", losses)
@@ -145,6 +145,7 @@ class ExtractionInputs:
         teacher: Folder of the trained teacher.
         origin: Of the store; its folder is named after it.
         vocabulary: Rows of the output head that are tokens.
+        examples: Gives what is extracted on, tokenised only if it is.
     """
 
     model: Model
@@ -152,21 +153,21 @@ class ExtractionInputs:
     origin: Origin
     settings: Knowledge
     vocabulary: int
-    examples: Sequence[Encoded]
+    examples: Callable[[], Sequence[Encoded]]
 
 
 def extract(inputs: ExtractionInputs, to: Path) -> None:
     """Writes a teacher's top k on all examples as a store; each process writes its share."""
-    rank, processes = distributed.rank(), distributed.world_size()
+    rank, processes, examples = distributed.rank(), distributed.world_size(), inputs.examples()
     parts = knowledge.RowGroupCache(unfinished(to) / knowledge.file_name(rank, processes))
     found = _engine(inputs)(
-        knowledge.shard(inputs.examples, rank, processes), inputs.origin.k,
+        knowledge.shard(examples, rank, processes), inputs.origin.k,
         temperatures=inputs.origin.temperatures, vocabulary=inputs.vocabulary, known=parts.example_ids(),
     )  # fmt: skip
     knowledge.write_store(to, found, inputs.origin, rank, processes, parts)
     distributed.barrier()
     if rank == 0:
-        knowledge.check_complete(KnowledgeStore(to, inputs.origin), inputs.examples)
+        knowledge.check_complete(KnowledgeStore(to, inputs.origin), examples)
 
 
 def _engine(inputs: ExtractionInputs) -> Callable[..., Iterator[TopK]]:
@@ -185,7 +186,7 @@ class AnswerInputs:
         identity: Of the model that is asked.
         data: Identity of the split.
         questions: With candidates; empty where answers are free text.
-        encoded: The questions' token ids, or the examples of free text.
+        encoded: Gives the questions' token ids, or the examples of free text; tokenised only if the model is asked.
     """
 
     model: Model
@@ -194,7 +195,7 @@ class AnswerInputs:
     data: str
     tokenizer: PreTrainedTokenizerBase
     questions: Sequence[Question]
-    encoded: Any
+    encoded: Callable[[], Any]
     asking: Asking
 
     def content(self) -> dict[str, Any]:
@@ -218,8 +219,8 @@ def answer(inputs: AnswerInputs) -> Predictions:
 def answer_with(model: LanguageModel, inputs: AnswerInputs) -> Predictions:
     """Returns the answers of a model that is loaded already."""
     if inputs.questions:
-        return ask(model, inputs.tokenizer, inputs.questions, inputs.asking, inputs.encoded)
-    return follow(model, inputs.encoded, inputs.asking)
+        return ask(model, inputs.tokenizer, inputs.questions, inputs.asking, inputs.encoded())
+    return follow(model, inputs.encoded(), inputs.asking)
 
 
 def load(model: Model, trained: Path | None) -> LanguageModel:

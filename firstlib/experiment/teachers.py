@@ -1,6 +1,6 @@
 """Teachers and their knowledge: one teacher for all examples, or folds in which none answers its own examples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Model, Role, Task
 from firstlib.tasks.encoding import Encoded
 
+Examples = Callable[[], Sequence[Encoded]]
+
 
 def training_inputs(run: Run, role: Role, task: Task, model: Model, stage: str) -> TrainingInputs:
     """Returns the inputs of fine-tuning a model on a task's right answers."""
@@ -35,7 +37,7 @@ def training_inputs(run: Run, role: Role, task: Task, model: Model, stage: str) 
         seed=run.seed,
         threads=run.settings.threads,
         data=run.data.hash(task, "train"),
-        examples=run.data.encoded(task, "train", role),
+        examples=partial(run.data.encoded, task, "train", role),
         vocabulary=run.data.vocabulary(role),
         measure=measure if training.eval_steps else None,
         logs=run.folder / "logs" / f"{stage}-{task}" if training.report_to else None,
@@ -83,7 +85,7 @@ def knowledge(run: Run, task: Task, k: int | None = None, split: str = "train") 
     if run.settings.knowledge.imported:
         return _imported(run, task, split, k)
     run.data.check_same_tokens()
-    trained, examples = teacher(run, task), run.data.encoded(task, split, "teacher")
+    trained, examples = teacher(run, task), partial(run.data.encoded, task, split, "teacher")
     origin = _origin(run, trained.name, run.data.hash(task, split), k)
     return _extracted(run, f"knowledge-{task}-{split}-top{origin.k}", trained, origin, examples)
 
@@ -107,7 +109,7 @@ def _origin(run: Run, teacher: str, data: str, k: int | None = None) -> Origin:
     return Origin(teacher, run.data.base_identity("teacher"), data, k or kept.k, kept.temperatures)
 
 
-def _extracted(run: Run, name: str, trained: Path, origin: Origin, examples: Sequence[Encoded]) -> KnowledgeStore:
+def _extracted(run: Run, name: str, trained: Path, origin: Origin, examples: Examples) -> KnowledgeStore:
     model = stages.as_asked(run.settings.teacher, run.settings.training)
     inputs = ExtractionInputs(model, trained, origin, run.settings.knowledge, run.data.vocabulary("teacher"), examples)
     folder = run.stage(name, asdict(origin), lambda to: stages.extract(inputs, to), together=True)
@@ -129,12 +131,13 @@ def fold_of(example_id: str, folds: int) -> int:
 def fold_teacher(run: Run, task: Task, fold: int, folds: int) -> Path:
     """Returns the folder of a teacher fine-tuned on all examples but those of one fold."""
     inputs = training_inputs(run, "teacher", task, run.settings.teacher, f"teacher-without-fold-{fold}")
-    others = _examples_of(inputs.examples, fold, folds, inside=False)
+    others = partial(_examples_of, run, task, fold, folds, inside=False)
     inputs = replace(inputs, data={"all": inputs.data, "without fold": fold, "folds": folds}, examples=others)
     return _trained(run, f"teacher-{task}-without-fold-{fold}-of-{folds}", inputs)
 
 
-def _examples_of(examples: Sequence[Encoded], fold: int, folds: int, inside: bool) -> Sequence[Encoded]:
+def _examples_of(run: Run, task: Task, fold: int, folds: int, inside: bool) -> Sequence[Encoded]:
+    examples = run.data.encoded(task, "train", "teacher")
     return select(examples, [at for at, one in enumerate(examples) if (fold_of(one.id, folds) == fold) == inside])
 
 
@@ -147,7 +150,7 @@ def cross_fitted_knowledge(run: Run, task: Task, folds: int) -> KnowledgeStore:
         UserError: A fold has no examples.
     """
     run.data.check_same_tokens()
-    filled = {fold_of(example.id, folds) for example in run.data.encoded(task, "train", "teacher")}
+    filled = {fold_of(example.id, folds) for example in run.data.items(task, "train")}
     if len(filled) < folds:
         raise UserError(f"folds: {task} has too few training examples for {folds} folds; lower it")
     parts = [_knowledge_of_fold(run, task, fold, folds) for fold in range(folds)]
@@ -164,7 +167,7 @@ def cross_fitted_knowledge(run: Run, task: Task, folds: int) -> KnowledgeStore:
 
 def _knowledge_of_fold(run: Run, task: Task, fold: int, folds: int) -> KnowledgeStore:
     trained = fold_teacher(run, task, fold, folds)
-    examples = _examples_of(run.data.encoded(task, "train", "teacher"), fold, folds, inside=True)
+    examples = partial(_examples_of, run, task, fold, folds, inside=True)
     data = f"{run.data.hash(task, 'train')}-fold-{fold}-of-{folds}"
     return _extracted(
         run, f"knowledge-{task}-fold-{fold}-of-{folds}", trained, _origin(run, trained.name, data), examples

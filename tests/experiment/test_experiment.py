@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from firstlib import Experiment, knowledge
 from firstlib.distillation import training
 from firstlib.distillation.recalibration import temperature
-from firstlib.experiment import coefficients, students
+from firstlib.experiment import coefficients, data, students
 from firstlib.metrics import accuracy, brier, ece, nll
 from firstlib.models import loading as models
 from firstlib.runtime.errors import UserError
@@ -216,6 +216,8 @@ def test_a_second_experiment_computes_nothing(finished, open_run, monkeypatch):
         (knowledge, "extract_top_k"),
         (models, "load_base"),
         (models, "load_trained"),
+        (data, "encode_on_disk"),
+        (data, "encode_questions"),
     ):
         monkeypatch.setattr(place, name, None)
     assert open_run().results() == content
