@@ -21,7 +21,7 @@ def answer_inputs(
     """Returns the inputs of asking a model one split of a task; without a trained folder, the base model."""
     data, candidates = run.data, run.data.has_candidates(task, split)
     return AnswerInputs(
-        model=stages.as_asked(model, run.settings.training),
+        model=run.settings.asked(model),
         trained=trained,
         identity=trained.name if trained else data.base_identity(role),
         data=data.hash(task, split),
@@ -61,7 +61,7 @@ def ask_any(
 ) -> Predictions:
     """Returns a trained model's answers to any questions."""
     with cpu_threads(run.settings.threads):
-        loaded = stages.load(stages.as_asked(model, run.settings.training), trained)
+        loaded = stages.load(run.settings.asked(model), trained)
         return ask(loaded, run.data.tokenizer(role), questions, asking(run, role, temperature=temperature))
 
 

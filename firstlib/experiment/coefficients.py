@@ -120,8 +120,7 @@ def choose(run: Run, name: str, task: Task, coefficient: float | None) -> None:
     Raises:
         UserError: The coefficient is not positive or not stored, or no model is trained on the task.
     """
-    known = [column.train for column in run.settings.columns]
-    if task not in known or (coefficient is not None and not coefficient > 0):
+    if task not in run.settings.training_tasks or (coefficient is not None and not coefficient > 0):
         raise UserError(f"coefficient of {task}: must be above 0, for a task trained on, not {coefficient!r}")
     stored = run.settings.knowledge.temperatures
     if run.settings.all_methods[name].map == "exact-temperature" and coefficient not in (None, *stored):

@@ -93,7 +93,7 @@ class Experiment:
     @property
     def tasks(self) -> list[Task]:
         """Every task that a model is trained on."""
-        return summary.training_tasks(self.run)
+        return self.settings.training_tasks
 
     @property
     def main_task(self) -> Task:

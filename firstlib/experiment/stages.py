@@ -35,7 +35,6 @@ FORMATS = {"training": 3, "predictions": 2}
 # Settings of training that change how a batch is divided and what is logged, not what is learned.
 _WITHOUT_EFFECT = {"micro_batch_size", "gradient_checkpointing", "eval_steps", "report_to", "checkpoint_minutes"}
 _RATES = {"teacher_learning_rate", "student_learning_rate"}
-_HALF = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -226,9 +225,3 @@ def answer_with(model: LanguageModel, inputs: AnswerInputs) -> Predictions:
 def load(model: Model, trained: Path | None) -> LanguageModel:
     """Loads a trained model, or the base model, ready to be asked."""
     return loading.load_trained(model, trained) if trained else loading.load_base(model).eval()
-
-
-def as_asked(model: Model, training: Training) -> Model:
-    """Returns a model's settings with the type that it was trained to compute in."""
-    half = _HALF.get(training.mixed_precision)
-    return model.model_copy(update={"dtype": half}) if half else model

@@ -30,8 +30,7 @@ def method_of(run: Run, name: str) -> Method:
 
 def student_model(run: Run, name: str) -> Model:
     """Returns the student's settings, tuned as the method says."""
-    tuning = method_of(run, name).tuning
-    return run.settings.student.model_copy(update={"tuning": tuning}) if tuning else run.settings.student
+    return run.settings.student_of(method_of(run, name))
 
 
 def student_inputs(run: Run, name: str, task: Task) -> TrainingInputs:

@@ -10,15 +10,10 @@ from firstlib.experiment.run import Run
 from firstlib.settings.schema import Reading, Task
 
 
-def training_tasks(run: Run) -> list[Task]:
-    """Returns every task that a model is trained on."""
-    return list(dict.fromkeys(column.train for column in run.settings.columns))
-
-
 def all_tasks(run: Run) -> list[Task]:
     """Returns every task that a model is trained or tested on."""
     tests = [test for column in run.settings.columns for test in column.test]
-    return list(dict.fromkeys([*training_tasks(run), *tests]))
+    return list(dict.fromkeys([*run.settings.training_tasks, *tests]))
 
 
 def predictions(run: Run, name: str, train: Task, test: Task, split: str = "test") -> Predictions:
@@ -54,7 +49,7 @@ def _scores(run: Run, name: str, train: Task, test: Task, reading: Reading | Non
 
 def measured(run: Run, preset: str) -> dict[str, Any]:
     """Returns everything that a run reports."""
-    tasks, tuned = training_tasks(run), run.settings.recalibrated
+    tasks, tuned = run.settings.training_tasks, run.settings.recalibrated
     return {
         "preset": preset,
         "seed": run.seed,
@@ -71,7 +66,7 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
 
 def _method(run: Run, name: str) -> dict[str, Any]:
     """A method's settings, and what was chosen for it on each task."""
-    method, tasks = run.settings.methods[name], training_tasks(run)
+    method, tasks = run.settings.methods[name], run.settings.training_tasks
     content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
     if method.map != "none":
         content["coefficients"] = {task: coefficients.coefficient(run, name, task) for task in tasks}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from firstlib.evaluation.asking import AT_ONCE
 from firstlib.planning.anatomy import Anatomy, anatomy_of
@@ -13,7 +12,6 @@ from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
 from firstlib.settings.loading import change_settings
 from firstlib.settings.schema import Model, Settings
 
-_HALVES: dict[str, Literal["bfloat16", "float16"]] = {"bf16": "bfloat16", "fp16": "float16"}
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
 
 
@@ -56,7 +54,7 @@ def make_scene(settings: Settings) -> Scene:
     Raises:
         UserError: A model's configuration or a data set is not available.
     """
-    tasks = dict.fromkeys(column.train for column in settings.columns)
+    tasks = settings.training_tasks
     return Scene(
         teacher=anatomy_of(settings.teacher),
         student=anatomy_of(settings.student),
@@ -76,10 +74,10 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
     taught = _batch(training.batch_sizes(devices)[0], scene.train)
     read = _batch(settings.knowledge.batch_size, scene.train)
     asked = _batch(AT_ONCE * settings.knowledge.batch_size, scene.distinct_tests)
-    students = [student.model_copy(update={"tuning": m.tuning or student.tuning}) for m in settings.methods.values()]
+    students = [settings.student_of(method) for method in settings.methods.values()]
     answering = (
-        asking_memory(scene.teacher, asked_as(settings, teacher), asked),
-        asking_memory(scene.student, asked_as(settings, student), asked),
+        asking_memory(scene.teacher, settings.asked(teacher), asked),
+        asking_memory(scene.student, settings.asked(student), asked),
     )
     return [
         Stage(
@@ -90,7 +88,7 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
         ),
         Stage(
             "extract",
-            asking_memory(scene.teacher, asked_as(settings, teacher), read),
+            asking_memory(scene.teacher, settings.asked(teacher), read),
             float(FLOPS_TO_ASK) * scene.teacher.parameters * _tokens(scene.train),
             _computes_in_half(settings, teacher),
         ),
@@ -133,12 +131,6 @@ def answering_work(settings: Settings, scene: Scene) -> float:
     methods = _tokens([t for tests in scene.tests for t in tests]) * (teacher + len(settings.methods) * student)
     bases = _tokens(scene.distinct_tests) * (teacher + student)
     return float(FLOPS_TO_ASK) * (methods + bases + _tokens(scene.validation) * teacher)
-
-
-def asked_as(settings: Settings, model: Model) -> Model:
-    """Returns a model's settings for inference: its dtype is the type that training computes in."""
-    half = _HALVES.get(settings.training.mixed_precision)
-    return model.model_copy(update={"dtype": half}) if half else model
 
 
 def fits(found: Sequence[Stage], machine: Machine) -> bool:

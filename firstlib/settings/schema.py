@@ -16,6 +16,7 @@ Task = Literal["csqa", "boolq", "obqa", "alpaca", "own"]
 Role = Literal["teacher", "student"]
 Reading = Literal["candidates", "vocabulary"]
 Precision = Literal["float32", "bfloat16", "float16"]
+_HALF = {"bf16": "bfloat16", "fp16": "float16"}  # by the names of `mixed_precision`
 
 
 class Column(Part):
@@ -217,6 +218,20 @@ class Settings(Part):
     def all_methods(self) -> dict[str, Method]:
         """`methods` and `beyond` together."""
         return self.methods | self.beyond
+
+    @property
+    def training_tasks(self) -> list[Task]:
+        """Every task that a model is trained on."""
+        return list(dict.fromkeys(column.train for column in self.columns))
+
+    def student_of(self, method: Method) -> Model:
+        """Returns the student, tuned as a method says."""
+        return self.student.model_copy(update={"tuning": method.tuning}) if method.tuning else self.student
+
+    def asked(self, model: Model) -> Model:
+        """Returns a model as it is asked: in the number format that training computes in."""
+        half = _HALF.get(self.training.mixed_precision)
+        return model.model_copy(update={"dtype": half}) if half else model
 
     @property
     def method_names(self) -> tuple[str, ...]:

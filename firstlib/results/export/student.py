@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.experiment import Experiment, stages, students
+from firstlib.experiment import Experiment, students
 from firstlib.figures.style import name_of
 from firstlib.results.export.measured import Measured, measure
 from firstlib.results.provenance import Manifest, Recorder
@@ -50,7 +50,7 @@ class ExportedStudent:
     @property
     def model(self) -> Model:
         """The base model, its tuning, and the data type in which the experiment asks it."""
-        return stages.as_asked(students.student_model(self.experiment.run, self.name), self.settings.training)
+        return self.settings.asked(students.student_model(self.experiment.run, self.name))
 
     @property
     def folder(self) -> Path:
