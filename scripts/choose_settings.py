@@ -8,7 +8,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from statistics import mean
@@ -26,6 +26,7 @@ from firstlib.runtime.progress import steps
 
 KEPT_CELLS = KEPT / "settings.json"
 SEEDS = (100, 101, 102)
+FIRST_SEED, FINALISTS = SEEDS[:1], 10  # the whole grid on one seed, the nearest settings on all
 EPOCHS = (3, 6, 10, 15)
 QUESTIONS = {"csqa": (600, 1200, 2000, 3600), "boolq": (300, 600, 1000, 2000), "alpaca": (200, 400, 700, 1000)}
 RATE, OTHER_RATES = 1e-3, (5e-4, 2e-3)
@@ -60,10 +61,14 @@ class Setting:
     rate: float
     questions: tuple[int, ...]  # in the order of COLUMNS
 
-    def cells(self, task: str) -> list[Cell]:
+    def cells(self, task: str, seeds: Sequence[int] = SEEDS) -> list[Cell]:
         """Returns the task's cells, one per seed."""
         count = self.questions[list(COLUMNS).index(task)]
-        return [Cell(task, self.epochs, count, self.rate, seed) for seed in SEEDS]
+        return [Cell(task, self.epochs, count, self.rate, seed) for seed in seeds]
+
+    def all_cells(self) -> list[Cell]:
+        """Returns the cells of every task and seed."""
+        return [cell for task in COLUMNS for cell in self.cells(task)]
 
     @property
     def passes(self) -> int:
@@ -71,12 +76,11 @@ class Setting:
         return self.epochs * sum(self.questions)
 
 
-def grid(rates: Sequence[float] = (RATE,), seeds: Sequence[int] = SEEDS) -> list[Cell]:
-    """Returns every cell of the search at the given rates, a whole grid per seed."""
+def grid() -> list[Cell]:
+    """Returns every cell of the search's first round: one seed, one rate."""
     return [
-        Cell(task, epochs, count, rate, seed)
-        for seed in seeds
-        for rate in rates
+        Cell(task, epochs, count, RATE, seed)
+        for seed in FIRST_SEED
         for task, counts in QUESTIONS.items()
         for epochs, count in product(EPOCHS, counts)
         if epochs * count <= MOST_OF_A_CELL
@@ -102,8 +106,11 @@ def measure(cell: Cell) -> dict[str, Any]:
     return {"cell": asdict(cell), "scores": scores}
 
 
-def kept_cells() -> dict[Cell, dict[str, Any]]:
-    """Returns the finished cells with their scores by test set and model."""
+Scores = dict[Cell, dict[str, Any]]  # by test set and model
+
+
+def kept_cells() -> Scores:
+    """Returns the finished cells with their scores."""
     if not KEPT_CELLS.is_file():
         return {}
     return {Cell(**one["cell"]): one["scores"] for one in json.loads(KEPT_CELLS.read_text(encoding="utf-8"))}
@@ -123,17 +130,17 @@ def compute(cells: Iterable[Cell], jobs: int) -> None:
 # -- the rule ----------------------------------------------------------------------------------------------------
 
 
-def settings(done: dict[Cell, dict[str, Any]], rates: Sequence[float]) -> Iterator[Setting]:
-    """Yields every eligible setting whose cells are all finished."""
+def settings(done: Scores, rates: Sequence[float], seeds: Sequence[int] = SEEDS) -> Iterator[Setting]:
+    """Yields every eligible setting whose cells of these seeds are all finished."""
     for epochs, rate in product(EPOCHS, rates):
         for counts in product(*QUESTIONS.values()):
             setting = Setting(epochs, rate, counts)
-            whole = all(cell in done for task in COLUMNS for cell in setting.cells(task))
+            whole = all(cell in done for task in COLUMNS for cell in setting.cells(task, seeds))
             if whole and setting.passes <= MOST_IN_ALL and raises_accuracy(setting, done):
                 yield setting
 
 
-def raises_accuracy(setting: Setting, done: dict[Cell, dict[str, Any]]) -> bool:
+def raises_accuracy(setting: Setting, done: Scores) -> bool:
     """Whether fine-tuning raises mean validation accuracy in every in-domain column, of both models."""
     pairs = (("teacher", "base teacher"), ("fine-tune", "base student"))
     return all(
@@ -144,8 +151,9 @@ def raises_accuracy(setting: Setting, done: dict[Cell, dict[str, Any]]) -> bool:
     )
 
 
-def _mean(setting: Setting, done: dict[Cell, dict[str, Any]], task: str, test: str, name: str, measure: str) -> float:
-    return 100 * mean(done[cell][test][name][measure] for cell in setting.cells(task))
+def _mean(setting: Setting, done: Scores, task: str, test: str, name: str, measure: str) -> float:
+    """Returns the mean over the seeds that are finished, in percent."""
+    return 100 * mean(done[cell][test][name][measure] for cell in setting.cells(task) if cell in done)
 
 
 def paper_eces(where: str, test: str, method: str) -> list[float]:
@@ -154,7 +162,7 @@ def paper_eces(where: str, test: str, method: str) -> list[float]:
     return [100 * r["ece"] for r in rows if (r["setting"], r["dataset"], r["method"]) == (where, test, method)]
 
 
-def eces(setting: Setting, done: dict[Cell, dict[str, Any]]) -> dict[tuple[str, str, str], float]:
+def eces(setting: Setting, done: Scores) -> dict[tuple[str, str, str], float]:
     """Returns the setting's ECE in percent for each column's setting and test set, and for each baseline."""
     return {
         (where, test, name): _mean(setting, done, task, test, name, "ece")
@@ -174,13 +182,15 @@ def distances(found: dict[tuple[str, str, str], float]) -> tuple[float, float]:
     return math.hypot(*outside) / math.sqrt(len(outside)), math.hypot(*away) / math.sqrt(len(away))
 
 
-def ranked(done: dict[Cell, dict[str, Any]], rates: Sequence[float]) -> list[tuple[float, float, Setting]]:
+def ranked(
+    done: Scores, rates: Sequence[float] = (RATE,), seeds: Sequence[int] = SEEDS
+) -> list[tuple[float, float, Setting]]:
     """Returns eligible settings, the nearest first; near-equal distances by that to the means."""
-    found = [(*distances(eces(setting, done)), setting) for setting in settings(done, rates)]
+    found = [(*distances(eces(setting, done)), setting) for setting in settings(done, rates, seeds)]
     return sorted(found, key=lambda one: (round(one[0] / TIE), one[1]))
 
 
-def table(done: dict[Cell, dict[str, Any]], best: Sequence[tuple[float, float, Setting]]) -> Table:
+def table(done: Scores, best: Sequence[tuple[float, float, Setting]]) -> Table:
     """Returns the nearest settings with their baselines' ECE, the paper's ranges above them."""
     lines = Table(title="validation ECE of the baselines, in percent, mean over seeds")
     places = [(where, test, name) for where, tests in COLUMNS.values() for test in tests for name in METHODS]
@@ -200,16 +210,25 @@ def main() -> None:
     """Computes missing cells and shows the nearest settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time, one CPU thread each")
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS), help="compute these seeds' cells only")
     parser.add_argument("--show", action="store_true", help="compute nothing")
     options = parser.parse_args()
     if not options.show:
-        compute(grid(seeds=options.seeds), options.jobs)
-        for _, _, setting in ranked(kept_cells(), (RATE,))[:2]:
-            others = [Setting(setting.epochs, rate, setting.questions) for rate in OTHER_RATES]
-            compute([cell for other in others for task in COLUMNS for cell in other.cells(task)], options.jobs)
+        search(options.jobs)
     done = kept_cells()
     Console().print(table(done, ranked(done, (RATE, *OTHER_RATES))[:10]))
+
+
+def search(jobs: int) -> None:
+    """Computes the grid on one seed, its nearest settings on all seeds, and other rates of the two nearest."""
+    compute(grid(), jobs)
+    finalists = [setting for _, _, setting in ranked(kept_cells(), seeds=FIRST_SEED)[:FINALISTS]]
+    compute(_cells(finalists), jobs)
+    nearest = [setting for _, _, setting in ranked(kept_cells())[:2]]
+    compute(_cells(replace(setting, rate=rate) for setting in nearest for rate in OTHER_RATES), jobs)
+
+
+def _cells(of: Iterable[Setting]) -> list[Cell]:
+    return list(dict.fromkeys(cell for setting in of for cell in setting.all_cells()))
 
 
 if __name__ == "__main__":

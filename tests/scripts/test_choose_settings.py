@@ -5,7 +5,18 @@ import json
 import pytest
 
 from scripts import choose_settings
-from scripts.choose_settings import COLUMNS, METHODS, QUESTIONS, Setting, distances, grid, paper_eces, ranked
+from scripts.choose_settings import (
+    COLUMNS,
+    FIRST_SEED,
+    METHODS,
+    QUESTIONS,
+    SEEDS,
+    Setting,
+    distances,
+    grid,
+    paper_eces,
+    ranked,
+)
 
 # The smallest and the largest ECE of the paper's three families, read off its Table 1 by hand.
 RANGES = {
@@ -49,10 +60,37 @@ def test_a_distance_counts_points_outside_the_ranges():
 
 def test_the_grid_holds_no_cell_that_no_setting_can_hold():
     cells = grid()
-    assert len(cells) == len(set(cells)) == 38 * 3
+    assert len(cells) == len(set(cells)) == 38
     assert max(cell.epochs * cell.questions for cell in cells) <= 14_000
-    assert {cell.seed for cell in cells} == {100, 101, 102}
-    assert {cell.rate for cell in cells} == {1e-3}
+    assert {(cell.seed, cell.rate) for cell in cells} == {(100, 1e-3)}
+
+
+def test_the_first_round_ranks_by_one_seed_and_the_last_by_three():
+    setting = Setting(3, 1e-3, (1200, 300, 200))
+    done = {cell: scores for cell, scores in finished([setting]).items() if cell.seed == 100}
+    assert ranked(done) == []
+    assert [one for _, _, one in ranked(done, seeds=FIRST_SEED)] == [setting]
+
+
+def test_the_search_computes_the_grid_then_the_finalists_then_other_rates(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose_settings, "KEPT_CELLS", tmp_path / "settings.json")
+    rounds = []
+
+    def compute(cells, jobs):
+        rounds.append(list(cells))
+        done = choose_settings.kept_cells()
+        done |= {cell: {test: scores(11.0) for test in COLUMNS[cell.task][1]} for cell in rounds[-1]}
+        choose_settings.write_json(
+            choose_settings.KEPT_CELLS, [{"cell": vars(cell), "scores": found} for cell, found in done.items()]
+        )
+
+    monkeypatch.setattr(choose_settings, "compute", compute)
+    choose_settings.search(jobs=1)
+    assert rounds[0] == grid()
+    assert {cell.seed for cell in rounds[1]} == set(SEEDS)
+    assert len(rounds[1]) < 3 * 38
+    assert {cell.rate for cell in rounds[2]} == {5e-4, 2e-3}
+    assert len({cell.questions for cell in rounds[2]}) <= 6
 
 
 def test_the_nearest_eligible_setting_comes_first():
