@@ -14,6 +14,7 @@ from firstlib.knowledge import TopK
 from firstlib.metrics.checks import SUM_TOLERANCE
 
 DIRECT_FLOOR = 1e-6  # the paper's g
+UNCERTAIN = 0.1  # nats of entropy above which a position counts as uncertain
 
 
 class Map(StrEnum):
@@ -154,6 +155,11 @@ def targets_of(item: TopK, kind: Map | str, coefficient: float, temperatures: tu
     if Map(kind) is Map.EXACT_TEMPERATURE:
         return item.at_temperature(coefficient, temperatures)
     return recalibrate(item.probabilities, kind, coefficient)
+
+
+def at_positions(item: TopK, targets: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Returns recalibrated targets `(P, K)` at the chosen positions `(P,)`, and the stored top k as it is elsewhere."""
+    return np.where(chosen[:, None], targets, direct(item.probabilities))
 
 
 def _require_positive(coefficient: float) -> None:

@@ -29,11 +29,14 @@ class Targets:
     probabilities: np.ndarray
 
 
-def hard_targets(example: Encoded) -> Targets:
-    """Returns the right token with probability 1 at every position of the response: fine-tuning's targets."""
+def hard_targets(example: Encoded, smoothing: float = 0.0) -> Targets:
+    """Returns the right token with probability 1 - smoothing at every position: fine-tuning's targets.
+
+    What is left over is for the loss to spread over the vocabulary (`Tail.SMOOTH`).
+    """
     position = np.arange(example.start, len(example.token_ids))
     token_ids = np.array(example.token_ids[example.start :])[:, None]
-    return Targets(example, position, token_ids, np.ones(token_ids.shape))
+    return Targets(example, position, token_ids, np.full(token_ids.shape, 1.0 - smoothing))
 
 
 def soft_targets(example: Encoded, knowledge: TopK, recalibrate: Recalibrate) -> Targets:

@@ -80,10 +80,16 @@ def fine_tune(
     training: Training,
     run: TrainingRun,
     vocabulary: int | None = None,
+    smoothing: float = 0.0,
 ) -> list[float]:
-    """Trains on the response tokens by cross-entropy, in place. Returns the loss of each step, in nats."""
-    targets = LazySequence(len(examples), lambda i: hard_targets(examples[i]))
-    return _train(model, targets, training, Matching(vocabulary=vocabulary), run, "fine-tuning")
+    """Trains on the response tokens by cross-entropy, in place. Returns the loss of each step, in nats.
+
+    With `smoothing`, so much of each target's mass is spread evenly over the rest of the vocabulary (Szegedy et al.
+    2016, https://arxiv.org/abs/1512.00567).
+    """
+    targets = LazySequence(len(examples), lambda i: hard_targets(examples[i], smoothing))
+    matching = Matching(Tail.SMOOTH if smoothing else Tail.DROP, vocabulary=vocabulary)
+    return _train(model, targets, training, matching, run, "fine-tuning")
 
 
 def distill(

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.metrics import accuracy, brier, ece, nll, trust
+from firstlib.evaluation.truth import AgainstTruth
+from firstlib.metrics import accuracy, brier, ece, nll, selective_accuracy, trust
 from firstlib.settings.schema import Measures, Reading
 
 
@@ -16,6 +17,7 @@ class Scores:
 
     Attributes:
         confidence: Mean over the answers.
+        aurc: Area under the risk-coverage curve, 0 is best: how well confidence tells right answers from wrong ones.
         trust: Accuracy minus ECE.
         nll: Of the candidates' shares, whatever the reading of confidence.
         brier: Likewise, summed over candidates.
@@ -28,6 +30,7 @@ class Scores:
     nll: float
     brier: float
     confidence: float
+    aurc: float
 
 
 def evaluate(found: Predictions, measures: Measures, reading: Reading | None = None) -> Scores:
@@ -49,6 +52,7 @@ def evaluate(found: Predictions, measures: Measures, reading: Reading | None = N
         nll=nll(shares, found.answer),
         brier=brier(shares, found.answer),
         confidence=float(confidence.mean()),
+        aurc=selective_accuracy(confidence, correct).area,
     )
 
 
@@ -66,16 +70,18 @@ def nll_of_possible(found: Predictions, reading: Reading = "candidates") -> tupl
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the results table: a method on a test set."""
+    """One line of the results table: a method on a test set, where possible also beside the exact posterior."""
 
     method: str
     setting: str
     dataset: str
     scores: Scores
+    truth: AgainstTruth | None = None
 
     def flat(self) -> dict[str, Any]:
         """Returns the line as `results.json` holds it."""
-        return {"method": self.method, "setting": self.setting, "dataset": self.dataset, **asdict(self.scores)}
+        place = {"method": self.method, "setting": self.setting, "dataset": self.dataset}
+        return {**place, **asdict(self.scores), **(asdict(self.truth) if self.truth else {})}
 
     @property
     def accuracy(self) -> float:

@@ -27,23 +27,43 @@ def fit_temperature(shares: np.ndarray, answer: np.ndarray) -> float:
     possible = shares[np.arange(len(shares)), answer] > 0
     if not possible.any():
         raise ValueError("no right answer has any probability, so no temperature can be fitted")
+    return _fit(shares[possible], np.eye(shares.shape[1])[answer[possible]])
+
+
+def fit_temperature_to(shares: np.ndarray, targets: np.ndarray) -> float:
+    """Returns the T at which `shares ** (1/T)`, renormalised, has the least cross-entropy to other probabilities.
+
+    No label is needed. Candidates that either side rules out are left out.
+
+    >>> shares = np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> round(fit_temperature_to(shares**2 / (shares**2).sum(1, keepdims=True), shares), 2)
+    2.0
+
+    Args:
+        shares: `(N, C)` probabilities.
+        targets: `(N, C)` probabilities to come near to.
+    """
+    return _fit(shares, np.where(shares > 0, targets, 0.0))
+
+
+def _fit(shares: np.ndarray, targets: np.ndarray) -> float:
     with np.errstate(divide="ignore"):
-        logits = np.log(shares[possible])
-    right = answer[possible]
+        logits = np.log(shares)
     ratio = (np.sqrt(5) - 1) / 2
     low, high = np.log(_LOWEST), np.log(_HIGHEST)
     for _ in range(_STEPS):
         first, second = high - ratio * (high - low), low + ratio * (high - low)
-        if _nll(logits, right, np.exp(first)) <= _nll(logits, right, np.exp(second)):
+        if _cross_entropy(logits, targets, np.exp(first)) <= _cross_entropy(logits, targets, np.exp(second)):
             high = second
         else:
             low = first
     return float(np.exp(-(low + high) / 2).round(6))
 
 
-def _nll(logits: np.ndarray, right: np.ndarray, inverse: float) -> float:
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray, inverse: float) -> float:
     with np.errstate(invalid="ignore"):
         scaled = np.where(np.isneginf(logits), -np.inf, logits * inverse)
     highest = scaled.max(axis=1, keepdims=True)
     normaliser = np.log(np.exp(scaled - highest).sum(axis=1)) + highest[:, 0]
-    return float((normaliser - scaled[np.arange(len(right)), right]).mean())
+    weighed = np.where(targets > 0, targets * np.where(np.isneginf(scaled), 0, scaled), 0).sum(axis=1)
+    return float((targets.sum(axis=1) * normaliser - weighed).mean())

@@ -40,7 +40,8 @@ def search_for(run: Run, method: Method, task: Task) -> Search:
     kind, rule = Map(method.map), method.rule or "validation-ece"
     if not method.map.endswith("temperature"):
         raise UserError(f"map {method.map}: has no coefficient to search for")
-    answers = target_answers(run, method, task, "validation")
+    run = run.under(run.settings.under(method))
+    answers = answers_to_fit(run, method, task)
     stored, measures = run.settings.knowledge.temperatures, run.settings.measures
     score = _scorer(rule, measures)
 
@@ -49,16 +50,24 @@ def search_for(run: Run, method: Method, task: Task) -> Search:
             return search_among(lambda c: score(recalibrated(answers, kind, c, stored)), stored)
         return search(lambda c: score(recalibrated(answers, kind, c, stored)), GRIDS[kind])
 
-    knowledge = (method.knowledge, method.folds if method.knowledge == "cross-fitted" else 0)
+    knowledge = (method.knowledge, method.folds, method.members, method.k)
     source = teachers.source_of_knowledge(run, task)
     return run.data.once(("search", source, task, kind, rule, knowledge, measures, stored), make)
 
 
+def answers_to_fit(run: Run, method: Method, task: Task) -> Predictions:
+    """Returns the answers that a search recalibrates: to validation questions, or out of fold to training questions."""
+    if (method.rule or "").startswith("cross-fitted"):
+        store = teachers.cross_fitted_knowledge(run, task, method.folds)
+        return teachers.answers_in(run, store, task, "train")
+    return target_answers(run, method, task, "validation")
+
+
 def _scorer(rule: str, measures: Measures) -> Callable[[Predictions], float]:
     reading = measures.confidence
-    if rule == "validation-nll":
+    if rule.endswith("-nll"):
         return _possible_nll
-    if rule == "validation-smooth-ece":
+    if rule.endswith("-smooth-ece"):
         return lambda found: float(smooth_ece(found.confidence(reading), found.correct()))
     return lambda found: ece(found.confidence(reading), found.correct(), measures.bins)
 
@@ -74,8 +83,12 @@ def _possible_nll(found: Predictions) -> float:
 
 def target_answers(run: Run, method: Method, task: Task, split: str) -> Predictions:
     """Returns the stored answers that a method's targets are made of, on the teacher's own task."""
+    run = run.under(run.settings.under(method))
     if method.knowledge == "cross-fitted":
         return teachers.fold_teachers_answers(run, task, split, method.folds)
+    if method.knowledge == "ensemble":
+        store = teachers.ensemble_knowledge(run, task, method.members, split)
+        return teachers.answers_in(run, store, task, split)
     return teachers.teacher_answers(run, task, task, split)
 
 

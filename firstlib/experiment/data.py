@@ -23,7 +23,8 @@ class RunData:
     def __init__(self, settings: Settings, seed: int) -> None:
         """Reads nothing yet."""
         self.settings, self.seed = settings, seed
-        self.source = DataSource(settings, seed, lambda: self.tokenizer("student"), self.context_length)
+        drawn = seed if settings.data.seed is None else settings.data.seed
+        self.source = DataSource(settings, drawn, lambda: self.tokenizer("student"), self.context_length)
         self._kept: dict[Any, Any] = {}
 
     def changed(self, settings: Settings) -> "RunData":

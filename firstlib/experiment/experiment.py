@@ -142,11 +142,11 @@ class Experiment:
 
     def search(self, task: Task, method: str | None = None) -> Search:
         """Stage 3: returns the two-step search for a method's coefficient on validation data."""
-        return coefficients.search_for(self.run, students.method_of(self.run, self._tuned(method)), task)
+        return students.search(self.run, self._tuned(method), task)
 
     def coefficient(self, task: Task, method: str | None = None) -> float:
         """Returns a method's coefficient: the preset's, else one chosen by hand, else the search's."""
-        return coefficients.coefficient(self.run, self._tuned(method), task)
+        return students.coefficient(self.run, self._tuned(method), task)
 
     def choose(self, task: Task, coefficient: float | None, method: str | None = None) -> None:
         """Keeps a coefficient in the run, from which students are then distilled; None: the search's again.

@@ -34,6 +34,8 @@ class Run:
 
     def under(self, settings: Settings) -> "Run":
         """Returns the run under other settings. It shares the folder: stages that do not change are reused."""
+        if settings == self.settings:
+            return self
         return replace(self, settings=settings, data=self.data.changed(settings), changed=True)
 
     def stage(

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from firstlib import knowledge
-from firstlib.distillation.recalibration import Map, targets_of
+from firstlib.distillation.recalibration import UNCERTAIN, at_positions, targets_of
 from firstlib.distillation.targets import SoftTargets
 from firstlib.evaluation.asking import Asking, ask, follow
 from firstlib.evaluation.predictions import Predictions
@@ -48,6 +49,8 @@ class TargetInputs:
         coefficient: Of the map.
         tail: What becomes of the mass outside the targets' tokens.
         student: Which softmax the student's probabilities come from.
+        where: Positions that the map applies to.
+        answer_positions: Gives, by example, the position that names the choice; None in free text.
     """
 
     store: KnowledgeStore
@@ -56,10 +59,12 @@ class TargetInputs:
     coefficient: float
     tail: str
     student: str
+    where: str = "everywhere"
+    answer_positions: Callable[[], dict[str, int]] | None = None
 
     def content(self) -> dict[str, Any]:
         """Returns what a student's folder is named after."""
-        names = ("map", "coefficient", "tail", "student")
+        names = ("map", "coefficient", "tail", "student", *(("where",) if self.where != "everywhere" else ()))
         return {"knowledge": self.store_hash, **{name: getattr(self, name) for name in names}}
 
 
@@ -72,6 +77,7 @@ class TrainingInputs:
         data: Identity of the examples.
         examples: Gives what is trained on, tokenised only if the model is trained; without targets, on its responses.
         vocabulary: Rows of the output head that are tokens.
+        smoothing: Mass of each right token that is spread over the vocabulary, where there are no targets.
         measure: Called on the model every `training.eval_steps` steps.
     """
 
@@ -85,6 +91,7 @@ class TrainingInputs:
     examples: Callable[[], Sequence[Encoded]]
     vocabulary: int
     targets: TargetInputs | None = None
+    smoothing: float = 0.0
     measure: Callable[[LanguageModel], dict[str, float]] | None = None
     logs: Path | None = None
 
@@ -101,6 +108,7 @@ class TrainingInputs:
             "data": self.data,
             "seed": self.seed,
             **(self.targets.content() if self.targets else {}),
+            **({"smoothing": self.smoothing} if self.smoothing else {}),
         }
 
 
@@ -115,7 +123,7 @@ def train(inputs: TrainingInputs, to: Path) -> None:
         measure=inputs.measure,
     )  # fmt: skip
     if inputs.targets is None:
-        losses = training.fine_tune(model, inputs.examples(), inputs.training, run, inputs.vocabulary)
+        losses = training.fine_tune(model, inputs.examples(), inputs.training, run, inputs.vocabulary, inputs.smoothing)
     else:
         matching = training.Matching(inputs.targets.tail, inputs.targets.student, inputs.vocabulary)
         targets = soft_targets_of(inputs.targets, inputs.examples())
@@ -127,12 +135,16 @@ def train(inputs: TrainingInputs, to: Path) -> None:
 def soft_targets_of(inputs: TargetInputs, examples: Sequence[Encoded]) -> SoftTargets:
     """Returns the recalibrated targets of the examples that the store holds; an import reported the missing ones."""
     known = [place for place, example in enumerate(examples) if example.id in inputs.store]
-    recalibrate = partial(
-        targets_of,
-        kind=Map(inputs.map),
-        coefficient=inputs.coefficient,
-        temperatures=inputs.store.origin.temperatures,
-    )
+    positions = inputs.answer_positions() if inputs.answer_positions and inputs.where == "answers" else {}
+
+    def recalibrate(item: TopK) -> np.ndarray:
+        targets = targets_of(item, inputs.map, inputs.coefficient, inputs.store.origin.temperatures)
+        if inputs.where == "uncertain":
+            return at_positions(item, targets, item.entropy() > UNCERTAIN)
+        if item.example_id in positions:
+            return at_positions(item, targets, item.position == positions[item.example_id])
+        return targets
+
     return SoftTargets(select(examples, known), inputs.store, recalibrate)
 
 
@@ -141,18 +153,20 @@ class ExtractionInputs:
     """Everything that an extraction depends on.
 
     Attributes:
-        teacher: Folder of the trained teacher.
+        teachers: Folder of the trained teacher; of several, their mean distribution is extracted.
         origin: Of the store; its folder is named after it.
         vocabulary: Rows of the output head that are tokens.
         examples: Gives what is extracted on, tokenised only if it is.
+        draws: Seed of the tokens to draw; None: the top k.
     """
 
     model: Model
-    teacher: Path
+    teachers: tuple[Path, ...]
     origin: Origin
     settings: Knowledge
     vocabulary: int
     examples: Callable[[], Sequence[Encoded]]
+    draws: int | None = None
 
 
 def extract(inputs: ExtractionInputs, to: Path) -> None:
@@ -160,8 +174,8 @@ def extract(inputs: ExtractionInputs, to: Path) -> None:
     rank, processes, examples = distributed.rank(), distributed.world_size(), inputs.examples()
     parts = knowledge.RowGroupCache(unfinished(to) / knowledge.file_name(rank, processes))
     found = _engine(inputs)(
-        knowledge.shard(examples, rank, processes), inputs.origin.k,
-        temperatures=inputs.origin.temperatures, vocabulary=inputs.vocabulary, known=parts.example_ids(),
+        knowledge.shard(examples, rank, processes), inputs.origin.k, vocabulary=inputs.vocabulary,
+        known=parts.example_ids(),
     )  # fmt: skip
     knowledge.write_store(to, found, inputs.origin, rank, processes, parts)
     distributed.barrier()
@@ -170,10 +184,16 @@ def extract(inputs: ExtractionInputs, to: Path) -> None:
 
 
 def _engine(inputs: ExtractionInputs) -> Callable[..., Iterator[TopK]]:
-    if inputs.settings.engine == "vllm":
-        return partial(extract_with_vllm, inputs.model, inputs.teacher)
-    model = loading.load_trained(inputs.model, inputs.teacher)
-    return partial(knowledge.extract_top_k, model, batch=inputs.settings.batch_size)
+    temperatures, batch = inputs.origin.temperatures, inputs.settings.batch_size
+    whole = len(inputs.teachers) > 1 or inputs.draws is not None  # needs whole distributions, which vLLM does not give
+    if inputs.settings.engine == "vllm" and not whole:
+        return partial(extract_with_vllm, inputs.model, inputs.teachers[0], temperatures=temperatures)
+    models = [loading.load_trained(inputs.model, folder) for folder in inputs.teachers]
+    if len(models) > 1:
+        return partial(knowledge.extract_mean_top_k, models, batch=batch)
+    if inputs.draws is not None:
+        return partial(knowledge.extract_sampled, models[0], batch=batch, seed=inputs.draws)
+    return partial(knowledge.extract_top_k, models[0], batch=batch, temperatures=temperatures)
 
 
 @dataclass(frozen=True)

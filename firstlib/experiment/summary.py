@@ -4,10 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.evaluation.scores import Row, Scores, evaluate
+from firstlib.evaluation.scores import Row, evaluate
+from firstlib.evaluation.truth import against_truth
 from firstlib.experiment import answers, coefficients, students, teachers
 from firstlib.experiment.run import Run
-from firstlib.settings.schema import Reading, Task
+from firstlib.settings.schema import Column, Reading, Task
 
 
 def all_tasks(run: Run) -> list[Task]:
@@ -35,7 +36,7 @@ def rows(
         tasks: Training tasks; empty: all.
     """
     return [
-        Row(name, column.setting, test, _scores(run, name, column.train, test, reading))
+        _row(run, name, column, test, reading)
         for column in run.settings.columns
         if not tasks or column.train in tasks
         for test in column.test
@@ -43,8 +44,9 @@ def rows(
     ]
 
 
-def _scores(run: Run, name: str, train: Task, test: Task, reading: Reading | None) -> Scores:
-    return evaluate(predictions(run, name, train, test), run.settings.measures, reading)
+def _row(run: Run, name: str, column: Column, test: Task, reading: Reading | None) -> Row:
+    found = predictions(run, name, column.train, test)
+    return Row(name, column.setting, test, evaluate(found, run.settings.measures, reading), against_truth(found))
 
 
 def measured(run: Run, preset: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
     return {
         "preset": preset,
         "seed": run.seed,
-        "coefficients": {task: coefficients.coefficient(run, tuned, task) for task in tasks} if tuned else {},
+        "coefficients": {task: students.coefficient(run, tuned, task) for task in tasks} if tuned else {},
         "methods": {name: _method(run, name) for name in run.settings.methods},
         "chosen_by_hand": coefficients.all_chosen(run),
         "rows": [row.flat() for row in rows(run)],
@@ -69,7 +71,7 @@ def _method(run: Run, name: str) -> dict[str, Any]:
     method, tasks = run.settings.methods[name], run.settings.training_tasks
     content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
     if method.map != "none":
-        content["coefficients"] = {task: coefficients.coefficient(run, name, task) for task in tasks}
+        content["coefficients"] = {task: students.coefficient(run, name, task) for task in tasks}
     if method.afterwards:
         content["temperatures"] = {task: students.student_temperature(run, name, task) for task in tasks}
     return content

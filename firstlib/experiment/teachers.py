@@ -18,7 +18,8 @@ from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import content_hash, files_hash, number_from
 from firstlib.runtime.paths import project_path
 from firstlib.runtime.sequences import select
-from firstlib.settings.schema import Model, Role, Task
+from firstlib.settings.methods import Method
+from firstlib.settings.schema import LARGEST_SEED, Model, Role, Task
 from firstlib.tasks.encoding import Encoded
 
 Examples = Callable[[], Sequence[Encoded]]
@@ -26,7 +27,7 @@ Examples = Callable[[], Sequence[Encoded]]
 
 def training_inputs(run: Run, role: Role, task: Task, model: Model, stage: str) -> TrainingInputs:
     """Returns the inputs of fine-tuning a model on a task's right answers."""
-    training = run.settings.training
+    training = run.settings.training_of(task)
     rate = training.teacher_learning_rate if role == "teacher" else training.student_learning_rate
     measure = partial(answers.measure_while_training, run=run, role=role, task=task)
     return TrainingInputs(
@@ -111,9 +112,61 @@ def _origin(run: Run, teacher: str, data: str, k: int | None = None) -> Origin:
 
 def _extracted(run: Run, name: str, trained: Path, origin: Origin, examples: Examples) -> KnowledgeStore:
     model = run.settings.asked(run.settings.teacher)
-    inputs = ExtractionInputs(model, trained, origin, run.settings.knowledge, run.data.vocabulary("teacher"), examples)
+    return _store(run, name, ExtractionInputs(
+        model, (trained,), origin, run.settings.knowledge, run.data.vocabulary("teacher"), examples
+    ))  # fmt: skip
+
+
+def _store(run: Run, name: str, inputs: ExtractionInputs) -> KnowledgeStore:
+    origin = inputs.origin
     folder = run.stage(name, asdict(origin), lambda to: stages.extract(inputs, to), together=True)
     return run.data.once(("store", folder), lambda: KnowledgeStore(folder, origin))
+
+
+def knowledge_of(run: Run, method: Method, task: Task, split: str = "train") -> KnowledgeStore:
+    """Returns the knowledge that a method's student learns from; off the training split, cross-fitted has none."""
+    if method.knowledge == "cross-fitted":
+        return cross_fitted_knowledge(run, task, method.folds)
+    if method.knowledge == "ensemble":
+        return ensemble_knowledge(run, task, method.members, split)
+    return sampled_knowledge(run, task) if method.knowledge == "sampled" else knowledge(run, task, split=split)
+
+
+def sampled_knowledge(run: Run, task: Task) -> KnowledgeStore:
+    """Returns tokens drawn from the teacher's distribution at every response position, as many as its k."""
+    run.data.check_same_tokens()
+    trained, settings = teacher(run, task), run.settings
+    origin = replace(_origin(run, f"{trained.name}, drawn {run.seed}", run.data.hash(task, "train")), temperatures=())
+    inputs = ExtractionInputs(
+        settings.asked(settings.teacher), (trained,), origin, settings.knowledge, run.data.vocabulary("teacher"),
+        partial(run.data.encoded, task, "train", "teacher"), draws=run.seed,
+    )  # fmt: skip
+    return _store(run, f"knowledge-{task}-train-drawn{origin.k}", inputs)
+
+
+# -- ensembles ---------------------------------------------------------------------------------------------------
+
+
+def ensemble_member(run: Run, task: Task, member: int) -> Path:
+    """Returns the folder of one LoRA teacher of an ensemble; each has its own seed."""
+    model = run.settings.teacher.model_copy(update={"tuning": "lora"})
+    inputs = training_inputs(run, "teacher", task, model, f"teacher-member-{member}")
+    seed = number_from(f"member {member} of {run.seed}") % LARGEST_SEED
+    return _trained(run, f"teacher-{task}-member-{member}", replace(inputs, seed=seed))
+
+
+def ensemble_knowledge(run: Run, task: Task, members: int, split: str = "train") -> KnowledgeStore:
+    """Returns the top k of the mean distribution of several LoRA teachers."""
+    run.data.check_same_tokens()
+    folders = tuple(ensemble_member(run, task, member) for member in range(members))
+    name = f"ensemble-{content_hash([folder.name for folder in folders])}"
+    origin = replace(_origin(run, name, run.data.hash(task, split)), temperatures=())
+    model = run.settings.asked(run.settings.teacher.model_copy(update={"tuning": "lora"}))
+    inputs = ExtractionInputs(
+        model, folders, origin, run.settings.knowledge, run.data.vocabulary("teacher"),
+        partial(run.data.encoded, task, split, "teacher"),
+    )  # fmt: skip
+    return _store(run, f"knowledge-{task}-{split}-top{origin.k}-ensemble-{members}", inputs)
 
 
 # -- cross-fitting -----------------------------------------------------------------------------------------------
@@ -210,7 +263,12 @@ def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore
 
 
 def _imported_answers(run: Run, task: Task, split: str) -> Predictions:
-    store = knowledge(run, task, split=split)
+    return answers_in(run, knowledge(run, task, split=split), task, split)
+
+
+def answers_in(run: Run, store: KnowledgeStore, task: Task, split: str) -> Predictions:
+    """Returns stored knowledge on a split as answers to its questions; in free text, at every position."""
+    role = run.data.knowledge_role
     if not run.data.has_candidates(task, split):
-        return of_knowledge([(e, store[e.id]) for e in run.data.encoded(task, split) if e.id in store])
-    return of_store(run.data.questions(task, split), run.data.encoded_questions(task, split, "student"), store)
+        return of_knowledge([(e, store[e.id]) for e in run.data.encoded(task, split, role) if e.id in store])
+    return of_store(run.data.questions(task, split), run.data.encoded_questions(task, split, role), store)

@@ -4,6 +4,7 @@
 the one over token t given the tokens before it.
 """
 
+from firstlib.knowledge.distributions import extract_mean_top_k, extract_sampled
 from firstlib.knowledge.extraction import extract_top_k, top_k_of_logits
 from firstlib.knowledge.row_groups import RowGroupCache
 from firstlib.knowledge.shards import file_name, shard
@@ -18,6 +19,8 @@ __all__ = [
     "TopK",
     "bytes_by_k",
     "check_complete",
+    "extract_mean_top_k",
+    "extract_sampled",
     "extract_top_k",
     "file_name",
     "shard",

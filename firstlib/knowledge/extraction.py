@@ -80,12 +80,13 @@ def extract_top_k(
         with _precision(model, autocast):
             return _top_k_of_batch(model, examples, k, temperatures, rows)
 
-    return _extract(top_k_of, encoded, batch, known)
+    return extract_with(top_k_of, encoded, batch, known)
 
 
-def _extract(
+def extract_with(
     top_k_of: Callable[[Sequence[Encoded]], TopKTensors], encoded: Sequence[Encoded], batch: int, known: Collection[str]
 ) -> Iterator[TopK]:
+    """Yields what `top_k_of` returns for batches of similar length, by example; examples in `known` are omitted."""
     with steps("extracting", len(encoded)) as at:
         done = 0
         for examples in batches_by_length(encoded, batch):
@@ -119,6 +120,14 @@ def _precision(model: LanguageModel, dtype: torch.dtype | None) -> AbstractConte
 def _top_k_of_batch(
     model: LanguageModel, examples: Sequence[Encoded], k: int, temperatures: Sequence[float], vocabulary: int
 ) -> TopKTensors:
+    fewest_rows = min(vocabulary, MIN_HEAD_ROWS) if head_has_rows(model) else vocabulary
+    chunks = response_states(model, examples).split(max(1, CHUNK // fewest_rows))
+    return _concatenate([_top_k_of_hidden(model, chunk, k, temperatures, vocabulary) for chunk in chunks])
+
+
+@torch.inference_mode()
+def response_states(model: LanguageModel, examples: Sequence[Encoded]) -> Tensor:
+    """Returns the hidden states `(M, D)` that predict the examples' M response tokens, example by example."""
     body, head = body_and_head(model)
     ids, mask = pad([example.token_ids for example in examples])
     device = head.weight.device
@@ -126,9 +135,8 @@ def _top_k_of_batch(
     kept = torch.zeros_like(ids, dtype=torch.bool)
     for row, example in enumerate(examples):
         kept[row, example.start - 1 : len(example.token_ids) - 1] = True
-    fewest_rows = min(vocabulary, MIN_HEAD_ROWS) if head_has_rows(model) else vocabulary
-    chunks = hidden[kept.to(device)].split(max(1, CHUNK // fewest_rows))
-    return _concatenate([_top_k_of_hidden(model, chunk, k, temperatures, vocabulary) for chunk in chunks])
+    states: Tensor = hidden[kept.to(device)]
+    return states
 
 
 def _top_k_of_hidden(

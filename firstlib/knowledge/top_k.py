@@ -29,6 +29,11 @@ class TopK:
     residual: np.ndarray
     log_normalisers: np.ndarray
 
+    def entropy(self) -> np.ndarray:
+        """Returns the entropy `(P,)` in nats, the mass outside the top k as if on one token: a lower bound."""
+        mass = np.concatenate([self.probabilities, self.residual[:, None]], axis=1).astype(np.float64)
+        return -(mass * np.log(np.where(mass > 0, mass, 1))).sum(axis=1)
+
     def at_temperature(self, temperature: float, stored: tuple[float, ...]) -> np.ndarray:
         """Returns the top-k probabilities `(P, K)` under a logit temperature over the whole vocabulary.
 

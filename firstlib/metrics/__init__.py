@@ -31,6 +31,7 @@ from firstlib.metrics.bins import (
 )
 from firstlib.metrics.chance import Interval, NoiseFloor, bootstrap_ece, noise_floor, paired_bootstrap_difference
 from firstlib.metrics.conventions import ece_by_convention
+from firstlib.metrics.paired import detectable_difference, holm, mean_interval, sign_flip_p
 from firstlib.metrics.proportions import clopper_pearson
 from firstlib.metrics.scores import accuracy, brier, nll, trust
 from firstlib.metrics.selective import Selective, selective_accuracy
@@ -52,14 +53,18 @@ __all__ = [
     "classwise_ece",
     "clopper_pearson",
     "debiased_ece",
+    "detectable_difference",
     "ece",
     "ece_by_convention",
+    "holm",
     "mce",
+    "mean_interval",
     "nll",
     "noise_floor",
     "paired_bootstrap_difference",
     "reliability",
     "selective_accuracy",
+    "sign_flip_p",
     "smooth_ece",
     "sweep",
     "sweep_probabilities",

@@ -113,7 +113,8 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
 def training_work(settings: Settings, model: Model, part: Anatomy, scene: Scene) -> float:
     """Returns the operations of training one model once on every task."""
     each = flops_to_train(model, settings.training)
-    return sum(training_flops(part.parameters, task.tokens, settings.training.epochs, each) for task in scene.train)
+    epochs = {one.task: settings.training_of(one.task).epochs for one in scene.train}
+    return sum(training_flops(part.parameters, one.tokens, epochs[one.task], each) for one in scene.train)
 
 
 def trained_teachers(settings: Settings) -> int:

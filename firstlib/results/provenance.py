@@ -32,6 +32,11 @@ _NAMES = {
     r"knowledge-(?P<task>\w+)-\w+-top(?P<k>\d+)-cross-fitted-(?P<folds>\d+)": (
         "top {k} on {task} from {folds} cross-fitted teachers"
     ),
+    r"teacher-(?P<task>\w+)-member-(?P<member>\d+)": "teacher on {task}, LoRA, member {member} of an ensemble",
+    r"knowledge-(?P<task>\w+)-(?P<split>\w+)-top(?P<k>\d+)-ensemble-(?P<members>\d+)": (
+        "top {k} of the mean of {members} teachers on {task}, {split} split"
+    ),
+    r"knowledge-(?P<task>\w+)-(?P<split>\w+)-drawn(?P<k>\d+)": "{k} tokens drawn from the teacher on {task}",
     r"knowledge-(?P<task>\w+)-fold-(?P<fold>\d+)-of-(?P<folds>\d+)": (
         "top k on {task}, fold {fold} of {folds}, from the teacher without it"
     ),
@@ -108,7 +113,8 @@ def describe(manifest: Manifest, methods: Mapping[str, Iterable[str]]) -> str:
     if stage.startswith("student-"):
         used = ", ".join(map(name_of, methods.get(folder_name(manifest), ())))
         task = name_of(stage.rpartition("-")[2])
-        return f"student on {task}: {', '.join(_learned(inputs))}" + (f" ({used})" if used else "")
+        learned = "weights between base model and student" if "shares" in inputs else ", ".join(_learned(inputs))
+        return f"student on {task}: {learned}" + (f" ({used})" if used else "")
     for pattern, words in _NAMES.items():
         if found := re.fullmatch(pattern, stage):
             return words.format_map(_readable(found.groupdict())) + _temperature(inputs)
@@ -135,9 +141,14 @@ def _learned(inputs: Manifest) -> Iterator[str]:
         yield f"tail {inputs['tail']}"
     if inputs.get("student", "full") != "full":
         yield f"student's probabilities {inputs['student']}"
-    if "cross-fitted" in inputs.get("knowledge", ""):
-        yield "cross-fitted knowledge"
-    if (tuning := inputs.get("model", {}).get("tuning", "full")) != "full":
+    if inputs.get("where", "everywhere") != "everywhere":
+        yield f"at {inputs['where']} positions"
+    if inputs.get("smoothing"):
+        yield f"label smoothing {inputs['smoothing']:g}"
+    sources = [kind for kind in ("cross-fitted", "ensemble", "drawn") if kind in inputs.get("knowledge", "")]
+    yield from (f"{kind} knowledge" for kind in sources)
+    model = inputs.get("model", {})
+    if isinstance(model, dict) and (tuning := model.get("tuning", "full")) != "full":
         yield f"{tuning.upper().replace('LORA', 'LoRA')}"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from firstlib.experiment import Experiment, coefficients, summary
+from firstlib.experiment import Experiment, students, summary
 from firstlib.runtime.paths import PROJECT
 
 KEPT = PROJECT / "data" / "results"
@@ -29,7 +29,7 @@ def beyond(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "task": task,
         "rows": [row.flat() for row in found],
-        "coefficients": {name: coefficients.coefficient(run, name, task) for name in names},
+        "coefficients": {name: students.coefficient(run, name, task) for name in names},
         "methods": {name: run.settings.all_methods[name].model_dump(mode="json") for name in names},
     }
 

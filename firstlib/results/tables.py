@@ -11,6 +11,7 @@ from firstlib.distillation.recalibration import Map, label_smoothing, recalibrat
 from firstlib.distillation.search import GRIDS
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import evaluate
+from firstlib.evaluation.truth import against_truth
 from firstlib.experiment import Experiment, coefficients
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.metrics import bootstrap_ece, ece, noise_floor, paired_bootstrap_difference
@@ -43,16 +44,9 @@ def side_by_side(experiment: Experiment, found: Mapping[str, Predictions]) -> pd
     lines = {}
     for name, predictions in found.items():
         lines[name] = outcome(predictions, experiment.settings.measures)
-        if np.isfinite(divergence := divergence_from_truth(predictions)):
-            lines[name]["KL from truth"] = round(divergence, 3)
+        if truth := against_truth(predictions):
+            lines[name]["KL from truth"] = round(truth.kl, 3)
     return pd.DataFrame.from_dict(lines, orient="index")
-
-
-def divergence_from_truth(found: Predictions) -> float:
-    """Returns the mean over questions of `sum_c truth_c log(truth_c / model_c)`, in nats; NaN if truth is unknown."""
-    truth, model = found.posterior, np.clip(found.shares(), 1e-12, None)
-    terms = np.where(truth == 0, 0, truth * np.log(np.where(truth == 0, 1, truth) / model))
-    return float(terms.sum(axis=1).mean())
 
 
 def before_after(experiment: Experiment) -> pd.DataFrame:

@@ -5,11 +5,16 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from firstlib.settings.base import Part
+from firstlib.settings.base import LARGEST_COUNT, Part
 
 Tuning = Literal["full", "lora", "qlora"]
 MapName = Literal["none", "label-smoothing", "temperature", "logit-temperature", "exact-temperature"]
-Rule = Literal["validation-ece", "validation-nll", "validation-smooth-ece"]
+Rule = Literal[
+    "validation-ece", "validation-nll", "validation-smooth-ece", "cross-fitted-ece", "cross-fitted-nll", "student-ece"
+]
+Source = Literal["teacher", "cross-fitted", "ensemble", "sampled"]
+Where = Literal["everywhere", "answers", "uncertain"]
+Afterwards = Literal["student-temperature", "agreement-temperature", "base-weights"]
 Softmax = Literal["full", "renormalised"]
 TailName = Literal["drop", "renormalise", "ghost", "smooth", "gold"]
 
@@ -18,6 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}")
 RESERVED = ("teacher", "knowledge", "base-student", "base-teacher")
 _DEFAULT_SMOOTHING = 0.1  # the paper's d
 _FOLDS = 4
+_MEMBERS = 4
 
 
 class Method(Part):
@@ -29,7 +35,10 @@ class Method(Part):
     0.1
     """
 
-    learns: Literal["answers", "top-k"] = Field(description="the right answers, or the teacher's stored top k")
+    learns: Literal["answers", "top-k"] = Field(
+        description="the right answers (with `map: label-smoothing`, smoothed over the vocabulary), or the teacher's "
+        "stored top k"
+    )
     map: MapName = Field(
         default="none",
         description="recalibration of the stored probabilities: `temperature` is Eq. 4 of the paper, `label-smoothing` "
@@ -37,23 +46,37 @@ class Method(Part):
     )
     coefficient: float | Rule | None = Field(
         default=None,
-        description="of the map: a number, or the measure that the search minimises on validation data. "
-        "null: validation-ece, for label smoothing 0.1",
+        description="of the map: a number, or what the search minimises: a measure of the targets on validation "
+        "questions (`validation-...`); on training questions, answered by teachers that were not trained on them "
+        "(`cross-fitted-...`); or of a pilot student on validation questions (`student-ece`). null: validation-ece, "
+        "for label smoothing 0.1",
+    )
+    where: Where = Field(
+        default="everywhere",
+        description="positions that the map applies to; the others keep the stored probabilities. `answers`: the token "
+        "that names the choice (in free text every token); `uncertain`: where the teacher's entropy is over 0.1 nats",
     )
     tail: TailName = Field(default="drop", description="what becomes of the probability outside the k tokens")
     student: Softmax = Field(
         default="full", description="Eq. 5's student probability: over the whole vocabulary, or over the k tokens"
     )
-    knowledge: Literal["teacher", "cross-fitted"] = Field(
+    knowledge: Source = Field(
         default="teacher",
-        description="`cross-fitted`: each training example's top k comes from a teacher that was not trained on it",
+        description="`cross-fitted`: each training example's top k comes from a teacher that was not trained on it; "
+        "`ensemble`: the top k of the mean distribution of several LoRA teachers; `sampled`: k tokens drawn from the "
+        "teacher's distribution instead of its top k (arXiv 2503.16870)",
     )
     folds: int = Field(default=_FOLDS, ge=2, le=20, description="teachers of cross-fitted knowledge")
+    members: int = Field(default=_MEMBERS, ge=2, le=20, description="teachers of an ensemble")
+    k: int | None = Field(default=None, ge=1, le=LARGEST_COUNT, description="instead of `knowledge.k`")
+    teacher: str | None = Field(default=None, description="base model of the teacher, instead of `teacher.base`")
     tuning: Tuning | None = Field(default=None, description="instead of `student.tuning`")
-    afterwards: Literal["student-temperature"] | None = Field(
+    afterwards: Afterwards | None = Field(
         default=None,
         description="`student-temperature`: divide the student's logits by one T, chosen on the training task's "
-        "validation questions by negative log-likelihood (Guo et al. 2017)",
+        "validation questions by negative log-likelihood (Guo et al. 2017). `agreement-temperature`: a T for each test "
+        "set, chosen without labels where student and base model agree (arXiv 2505.16690). `base-weights`: weights "
+        "between the base model's and the student's, the share chosen on validation questions (arXiv 2510.17426)",
     )
 
     @field_validator("coefficient", mode="before")
@@ -69,16 +92,31 @@ class Method(Part):
             self._refuse_for_answers()
         if self.student == "renormalised" and self.tail not in ("drop", "renormalise"):
             raise ValueError(f"a renormalised student has no mass where tail: {self.tail} puts some; use tail: drop")
-        if self.knowledge == "teacher" and self.folds != _FOLDS:
-            raise ValueError("folds: means something only with knowledge: cross-fitted; leave it out")
+        self._check_knowledge()
+        if self.where != "everywhere" and self.map == "none":
+            raise ValueError("where: means something only with a map; leave it out")
         self._check_coefficient()
         return self
 
     def _refuse_for_answers(self) -> None:
-        defaults = {"map": "none", "coefficient": None, "tail": "drop", "student": "full", "knowledge": "teacher"}
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
+        if self.map not in ("none", "label-smoothing"):
+            raise ValueError(f"map: {self.map} means something only with learns: top-k; leave it out")
+        fields = ("where", "tail", "student", "knowledge", "k", "teacher")
+        for name in fields:
+            if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: means something only with learns: top-k; leave it out")
+
+    def _check_knowledge(self) -> None:
+        if self.knowledge != "cross-fitted" and self.folds != _FOLDS:
+            raise ValueError("folds: means something only with knowledge: cross-fitted; leave it out")
+        if self.knowledge != "ensemble" and self.members != _MEMBERS:
+            raise ValueError("members: means something only with knowledge: ensemble; leave it out")
+        if self.knowledge == "sampled" and self.map != "none":
+            raise ValueError(f"map: {self.map} needs the most probable tokens, which sampled knowledge may lack")
+        if self.knowledge == "ensemble" and self.map == "exact-temperature":
+            raise ValueError("map: an ensemble's mean has no logits; use logit-temperature")
+        if self.map == "label-smoothing" and self.k == 1:
+            raise ValueError("k: label smoothing needs at least two tokens to move mass between")
 
     def _check_coefficient(self) -> None:
         chosen = self.coefficient
@@ -93,6 +131,11 @@ class Method(Part):
     def distils(self) -> bool:
         """Whether the student learns from a teacher's stored probabilities."""
         return self.learns == "top-k"
+
+    @property
+    def smoothing(self) -> float:
+        """Mass that label-smoothed fine-tuning spreads over the vocabulary; 0 for other methods."""
+        return (self.fixed_coefficient or 0.0) if not self.distils else 0.0
 
     @property
     def rule(self) -> str | None:

@@ -28,6 +28,7 @@ class Column(Part):
     max_train_examples: Count | None = Field(
         default=None, description="training examples, where fewer than `sizes.train`"
     )
+    epochs: Count | None = Field(default=None, description="instead of `training.epochs`")
 
 
 class Sizes(Part):
@@ -52,6 +53,9 @@ class Data(Part):
     chat_template: bool = Field(default=False, description="ask in the model's own chat format")
     max_length: Count = Field(
         default=1024, description="tokens of prompt and response together; longer rows are left out"
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=LARGEST_SEED, description="draws the questions; null: the run's seed, which trains too"
     )
     max_unusable: float = Field(default=0.01, ge=0, le=1, description="share of a split that may be unusable")
 
@@ -193,11 +197,20 @@ class Settings(Part):
         return self
 
     @model_validator(mode="after")
+    def _trains_each_task_once(self) -> Self:
+        for task in self.training_tasks:
+            if len({column.epochs for column in self.columns if column.train == task}) > 1:
+                raise ValueError(f"columns: models are trained on {task} once; give its columns the same epochs")
+        return self
+
+    @model_validator(mode="after")
     def _methods_can_be_made(self) -> Self:
         check_names(self.methods, self.beyond)
         for name, method in self.all_methods.items():
-            if method.knowledge == "cross-fitted" and self.knowledge.imported:
-                raise ValueError(f"methods.{name}: imported knowledge cannot be cross-fitted; use knowledge: teacher")
+            if self.knowledge.imported and (needs := _needs_a_teacher(method)):
+                raise ValueError(
+                    f"methods.{name}: imported knowledge comes without a teacher's weights; leave out {needs}"
+                )
             if method.map == "exact-temperature":
                 self._check_normalisers(name, method)
         return self
@@ -214,6 +227,14 @@ class Settings(Part):
         """Frozen, but pydantic cannot hash the methods' dictionary itself."""
         return hash(self.model_dump_json())
 
+    def under(self, method: Method) -> "Settings":
+        """Returns the settings with what a method replaces: the teacher's base model and the k of its knowledge."""
+        base, k = method.teacher or self.teacher.base, method.k or self.knowledge.k
+        if (base, k) == (self.teacher.base, self.knowledge.k):
+            return self
+        teacher, knowledge = self.teacher.model_copy(update={"base": base}), self.knowledge.model_copy(update={"k": k})
+        return self.model_copy(update={"teacher": teacher, "knowledge": knowledge})
+
     @property
     def all_methods(self) -> dict[str, Method]:
         """`methods` and `beyond` together."""
@@ -223,6 +244,11 @@ class Settings(Part):
     def training_tasks(self) -> list[Task]:
         """Every task that a model is trained on."""
         return list(dict.fromkeys(column.train for column in self.columns))
+
+    def training_of(self, task: Task) -> Training:
+        """Returns how models are trained on a task: with the epochs of its column, where that gives any."""
+        epochs = next((column.epochs for column in self.columns if column.train == task and column.epochs), None)
+        return self.training.model_copy(update={"epochs": epochs}) if epochs else self.training
 
     def student_of(self, method: Method) -> Model:
         """Returns the student, tuned as a method says."""
@@ -253,3 +279,12 @@ class Settings(Part):
         own = [column.max_train_examples for column in self.columns if split == "train" and column.train == task]
         limits = [most for most in (getattr(self.sizes, split), *own) if most]
         return min(limits, default=None)
+
+
+def _needs_a_teacher(method: Method) -> str | None:
+    """Names the first field of a method that needs the teacher's weights."""
+    if method.knowledge != "teacher":
+        return f"knowledge: {method.knowledge}"
+    if (method.rule or "").startswith("cross-fitted"):
+        return f"coefficient: {method.rule}"
+    return next((f"{name}: {value}" for name in ("k", "teacher") if (value := getattr(method, name))), None)

@@ -53,7 +53,7 @@ def answers(probabilities, answer, posterior=None):
 def test_results_are_methods_by_columns_in_percent():
     columns = [("in-domain", "csqa"), ("in-domain", "boolq"), ("out-of-domain", "csqa"), ("out-of-domain", "obqa")]
     rows = [
-        Row(method, setting, dataset, Scores(9, 0.8 - i / 100 - j / 1000, 0.1, 0.7, 1.0, 0.5, 0.6))
+        Row(method, setting, dataset, Scores(9, 0.8 - i / 100 - j / 1000, 0.1, 0.7, 1.0, 0.5, 0.6, 0.2))
         for j, (setting, dataset) in enumerate(columns)
         for i, method in enumerate(METHODS)
     ]
@@ -107,15 +107,6 @@ def test_an_outcome_by_hand():
     assert tables.outcome(found, Measures()) == {
         "n": 2, "accuracy": 50.0, "confidence": 72.5, "ECE": 42.5, "ECE (vocabulary)": 36.5,
     }  # fmt: skip
-
-
-def test_divergence_from_the_truth_by_hand():
-    found = answers([[0.4, 0.1], [0.2, 0.2]], [0, 0], [[0.8, 0.2], [1.0, 0.0]])
-    assert tables.divergence_from_truth(found) == pytest.approx((0 + np.log(2)) / 2)
-
-
-def test_divergence_from_an_unknown_truth_is_unknown():
-    assert np.isnan(tables.divergence_from_truth(answers([[0.4, 0.1]], [0])))
 
 
 def test_models_are_compared_with_one_line_each(experiment):

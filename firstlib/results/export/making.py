@@ -1,15 +1,17 @@
 """The card's section on how a student was made, in words computed from its method's data."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
-from firstlib.distillation.recalibration import Map
+from firstlib.distillation.recalibration import UNCERTAIN, Map
 from firstlib.experiment import coefficients, teachers
 from firstlib.knowledge import KnowledgeStore
 from firstlib.models import loading
 from firstlib.results.export.markdown import counted, escaped, percent
 from firstlib.results.export.student import ExportedStudent
+from firstlib.settings.methods import Method
 from firstlib.settings.schema import Model
 
 ADAPTER = "adapter"
@@ -35,7 +37,19 @@ TAILS = {
     "gold": "goes to the right token",
 }
 SOFTMAXES = {"full": "the whole vocabulary", "renormalised": "these tokens alone"}
-RULES = {"validation-ece": "ECE", "validation-smooth-ece": "smooth ECE", "validation-nll": "negative log-likelihood"}
+RULES = {
+    "validation-ece": "the targets the lowest ECE",
+    "validation-smooth-ece": "the targets the lowest smooth ECE",
+    "validation-nll": "the targets the lowest negative log-likelihood",
+    "cross-fitted-ece": "targets from teachers that had not seen the question the lowest ECE",
+    "cross-fitted-nll": "targets from teachers that had not seen the question the lowest negative log-likelihood",
+    "student-ece": "a student trained for one epoch the lowest ECE",
+}
+WHERE = {
+    "answers": "It applies to the token that names the choice; the other positions keep the stored probabilities.",
+    "uncertain": f"It applies where the teacher's entropy is over {UNCERTAIN:g} nats; the other positions keep the "
+    "stored probabilities.",
+}
 
 
 def in_short(student: ExportedStudent) -> str:
@@ -56,7 +70,8 @@ def how_it_was_made(student: ExportedStudent) -> str:
 
 
 def _student(student: ExportedStudent) -> str:
-    count, epochs = len(student.experiment.run.data.items(student.task, "train")), student.settings.training.epochs
+    count = len(student.experiment.run.data.items(student.task, "train"))
+    epochs = student.settings.training_of(student.task).epochs
     return (
         f"**Student.** {base_name(student.model)}, trained on {counted(count, 'example')} of "
         f"{escaped(student.title(student.task))} for {counted(epochs, 'epoch')}. {_tuning(student.model)}"
@@ -92,20 +107,23 @@ def _teacher(student: ExportedStudent) -> str:
     store = _store(student)
     mass = percent(float(store.all_probabilities().sum(axis=1).mean()))
     return (
-        f"**Teacher.** {_who(student, store)}. Its k = {student.settings.knowledge.k} most probable tokens were stored "
+        f"**Teacher.** {_who(student, store)}. Its k = {store.origin.k} {_stored(student.method)} were stored "
         f"at {counted(store.positions, 'response position')}; they hold {mass} % of its probability on average."
     )
 
 
 def _store(student: ExportedStudent) -> KnowledgeStore:
     run, method = student.experiment.run, student.method
-    if method.knowledge == "cross-fitted":
-        return teachers.cross_fitted_knowledge(run, student.task, method.folds)
-    return student.experiment.knowledge(student.task)
+    return teachers.knowledge_of(run.under(run.settings.under(method)), method, student.task)
+
+
+def _stored(method: Method) -> str:
+    return "tokens drawn from its distribution" if method.knowledge == "sampled" else "most probable tokens"
 
 
 def _who(student: ExportedStudent, store: KnowledgeStore) -> str:
-    base, method = base_name(student.settings.teacher), student.method
+    settings, method = student.settings.under(student.method), student.method
+    base = base_name(settings.teacher)
     if student.settings.knowledge.imported:
         return f"*{escaped(store.origin.teacher)}*, whose log-probabilities were imported"
     if method.knowledge == "cross-fitted":
@@ -113,6 +131,8 @@ def _who(student: ExportedStudent, store: KnowledgeStore) -> str:
             f"{base}, fine-tuned {method.folds} times, each time without one of {method.folds} parts of the same "
             "examples; each example was answered by the teacher that had not seen it"
         )
+    if method.knowledge == "ensemble":
+        return f"the mean of {method.members} models, {base} fine-tuned by LoRA with as many seeds on the same examples"
     return f"{base}, fine-tuned on the same examples"
 
 
@@ -126,6 +146,7 @@ def _targets(student: ExportedStudent) -> str:
         f"**Targets.** The teacher's probabilities, {MAPS[kind].format(coefficient)}.",
         f"The map is *{kind}*.",
         *([_choice(student, coefficient)] if kind is not Map.NONE else []),
+        *([WHERE[student.method.where]] if student.method.where != "everywhere" else []),
     ]
     return " ".join(parts)
 
@@ -139,17 +160,18 @@ def _choice(student: ExportedStudent, coefficient: float) -> str:
         return "The coefficient was chosen by hand."
     search = student.experiment.search(student.task, student.name)
     tried = np.concatenate([search.coarse, search.fine])
-    count = counted(len(coefficients.target_answers(run, method, student.task, "validation")), "validation answer")
+    split = "training" if (method.rule or "").startswith("cross-fitted") else "validation"
+    count = counted(len(coefficients.answers_to_fit(run, method, student.task)), f"{split} answer")
     edge = " It lies at the end of the range that was tried; a wider one might do better." if search.at_the_edge else ""
     lowest, highest = (_score(student, value) for value in (tried[:, 1].min(), tried[:, 1].max()))
     return (
-        f"Of {len(np.unique(tried[:, 0]))} coefficients, {coefficient:g} gave the targets the lowest "
-        f"{RULES[method.rule or 'validation-ece']} on {count}, {lowest}; the worst gave {highest}.{edge}"
+        f"Of {len(np.unique(tried[:, 0]))} coefficients, {coefficient:g} gave {RULES[method.rule or 'validation-ece']} "
+        f"on {count}, {lowest}; the worst gave {highest}.{edge}"
     )
 
 
 def _score(student: ExportedStudent, value: float) -> str:
-    return f"{value:.4f} nats" if student.method.rule == "validation-nll" else f"{percent(value)} %"
+    return f"{value:.4f} nats" if (student.method.rule or "").endswith("-nll") else f"{percent(value)} %"
 
 
 def _loss(student: ExportedStudent) -> str:
@@ -161,6 +183,18 @@ def _loss(student: ExportedStudent) -> str:
 
 
 def _afterwards(student: ExportedStudent) -> str:
+    if student.method.afterwards == "base-weights":
+        share = json.loads((student.folder / "share.json").read_text(encoding="utf-8"))["share"]
+        return (
+            f"**After training.** The weights in this folder are the base model's, moved {percent(share)} % of the way "
+            "to the trained ones; the share has the lowest negative log-likelihood on validation questions."
+        )
+    if student.method.afterwards == "agreement-temperature":
+        return (
+            f"**After training.** The student's logits are divided by T = {student.temperature:g}, which brings them "
+            "nearest to the base model's on unlabelled questions to which both give one answer (Luo et al. 2025). "
+            "The weights in this folder do not contain T: divide the logits as shown below."
+        )
     return (
         f"**After training.** The student's logits are divided by T = {student.temperature:g}, which minimises the "
         "negative log-likelihood of its answers to validation questions (Guo et al. 2017). The weights in this folder "

@@ -1,0 +1,63 @@
+"""Paired statistics over seeds, beside SciPy and by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from firstlib import metrics
+
+RNG = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("count", [2, 5, 10, 16, 17, 40])
+def test_an_interval_is_students(count):
+    values = RNG.normal(1, 2, count)
+    found = metrics.mean_interval(values)
+    low, high = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (found.low, found.high) == (pytest.approx(low, abs=2e-3), pytest.approx(high, abs=2e-3))
+
+
+def test_a_sign_flip_test_enumerates_every_pattern():
+    # Of the 8 patterns of 1, 2, 4 the sums are 7, 5, 3, -1 and their opposites: 7, 5 and their opposites reach |5|
+    assert metrics.sign_flip_p([1, -2 + 4, 4 - 2]) == 2 / 8
+    assert metrics.sign_flip_p([-1, 2, 4]) == 4 / 8
+    assert metrics.sign_flip_p([3.0] * 10) == 2 / 2**10
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_a_sign_flip_test_agrees_with_scipy(count):
+    values = RNG.normal(0.4, 1, count)
+    theirs = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    assert metrics.sign_flip_p(values) == pytest.approx(theirs.pvalue)
+
+
+def test_many_seeds_are_sampled():
+    values = RNG.normal(0.5, 1, 30)
+    theirs = stats.ttest_1samp(values, 0).pvalue
+    assert metrics.sign_flip_p(values) == pytest.approx(theirs, abs=0.01)
+
+
+def test_equal_methods_are_never_told_apart():
+    assert metrics.sign_flip_p([0.0] * 10) == 1
+
+
+def test_holm_by_hand():
+    found = metrics.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert metrics.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+def test_a_detectable_difference_is_found_in_four_studies_of_five():
+    spread, count = 2.0, 10
+    needed = np.mean([metrics.detectable_difference(RNG.normal(0, spread, count)) for _ in range(400)])
+    studies = RNG.normal(needed, spread, (4000, count))
+    found = stats.ttest_1samp(studies, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize("values", [[1.0], [], [1.0, np.nan], [[1.0, 2.0]]])
+def test_too_few_values_are_refused(values):
+    with pytest.raises(ValueError, match="one finite number for each of at least two seeds"):
+        metrics.mean_interval(values)
