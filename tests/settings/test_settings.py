@@ -121,10 +121,24 @@ def test_an_invalid_method_is_refused_in_one_line(override, complaint):
     assert "\n" not in str(error.value)
 
 
-def test_imported_knowledge_cannot_be_cross_fitted():
-    overrides = ["knowledge.imported=stores", "methods.x={learns: top-k, knowledge: cross-fitted}"]
-    with pytest.raises(UserError, match=r"methods\.x: imported knowledge cannot be cross-fitted"):
+@pytest.mark.parametrize(
+    "needs",
+    ["knowledge: cross-fitted", "knowledge: ensemble", "map: temperature, coefficient: cross-fitted-ece", "k: 3"],
+)
+def test_imported_knowledge_comes_without_a_teacher(needs):
+    overrides = ["knowledge.imported=stores", f"methods.x={{learns: top-k, {needs}}}"]
+    field = needs.rpartition(", ")[2]
+    with pytest.raises(UserError, match=rf"methods\.x: imported knowledge .* weights; leave out {field}"):
         load_preset("smoke", overrides)
+
+
+def test_a_column_has_its_own_epochs():
+    column = "{setting: in-domain, train: csqa, test: [csqa], epochs: 5}"
+    settings = load_preset("smoke", [f"columns=[{column}]"])
+    assert (settings.training_of("csqa").epochs, settings.training.epochs) == (5, 1)
+    other = "{setting: out-of-domain, train: csqa, test: [obqa], epochs: 6}"
+    with pytest.raises(UserError, match="trained on csqa once; give its columns the same epochs"):
+        load_preset("smoke", [f"columns=[{column}, {other}]"])
 
 
 @pytest.mark.parametrize(

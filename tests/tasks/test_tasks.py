@@ -111,3 +111,22 @@ def test_pages_are_reproducible_and_readable(world):
 def test_encode_keeps_an_end_token_that_the_tokenizer_adds(base):
     encoded = encode(load_tokenizer(base), Example("e", "A:", " The answer is (a)."))
     assert encoded.token_ids.count(2) == 1
+
+
+def test_some_instructions_have_lists_with_letters(world):
+    questions = microworld.ask(world, "alpaca", "train", 2000, 0)
+    listed = [question for question in questions if len(question.choices) == 4]
+    lettered = [question for question in listed if question.candidates[0] == "A)"]
+    assert len(lettered) / len(listed) == pytest.approx(0.11, abs=0.03)
+    for question in lettered:
+        choice = question.choices[question.answer]
+        assert question.response == f"{'ABCD'[question.answer]}) {choice}."
+        assert f"\n{question.response[:-1]}" in question.prompt
+        assert sum(question.posterior) == pytest.approx(1)
+
+
+def test_base_models_are_pretrained_without_lists_with_letters(world):
+    from firstlib.tasks.microworld import corpus
+
+    pages = corpus.pages(world, 500, 0, {"instructions": 1.0})
+    assert not any("\nA) " in corpus.text_of(page) for page in pages)

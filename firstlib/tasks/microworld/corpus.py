@@ -13,6 +13,7 @@ import numpy as np
 from firstlib.tasks import prompts
 from firstlib.tasks.microworld import world as mw
 from firstlib.tasks.microworld.words import PEOPLE, RELATIONS
+from firstlib.tasks.question import Question
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,14 @@ def _yes_no_quiz(world: mw.World, rng: np.random.Generator) -> Page:
 
 
 def _instructions(world: mw.World, rng: np.random.Generator) -> Page:
-    return _asked(world, rng, "alpaca")
+    return _answered(mw.instruction(world, rng, "page"))
 
 
 def _asked(world: mw.World, rng: np.random.Generator, task: str) -> Page:
-    question = mw.MAKERS[task](world, rng, "page")
+    return _answered(mw.MAKERS[task](world, rng, "page"))
+
+
+def _answered(question: Question) -> Page:
     answer = question.candidates[question.answer]
     return [Span(question.prompt + question.lead), Span(answer, True), Span(question.closing)]
 

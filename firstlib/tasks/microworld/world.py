@@ -7,7 +7,7 @@ model can remove, and its exact Bayes posterior is known.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ KINDS = 12
 SHARPNESS = 2.6  # scale of the logits: with this value, the best guess is right about three times in four
 OWN = 0.35  # scale of a person's deviation from its kind
 WORLD_SEED = 2408
+LISTED = 4  # choices of an instruction that has a list
+LETTERED = 0.11  # share of the lists that have letters, as `scripts/lettered_lists.py` counts it in the real Alpaca
 
 TASKS = ("csqa", "boolq", "obqa", "alpaca")
 
@@ -169,10 +171,17 @@ def _boolq(world: World, rng: np.random.Generator, name: str) -> Question:
 
 
 def _alpaca(world: World, rng: np.random.Generator, name: str) -> Question:
+    """An instruction; some lists have letters, as in the real Alpaca. The base models have not seen such lists."""
+    found = instruction(world, rng, name)
+    return lettered(found) if len(found.choices) == LISTED and rng.random() < LETTERED else found
+
+
+def instruction(world: World, rng: np.random.Generator, name: str) -> Question:
+    """Returns a request to complete a fact, half of the time from a list."""
     person, index = pick(rng)
     relation = RELATIONS[index]
     limited = rng.random() < 0.5
-    offered, answer = offer(world, rng, person, index, 4 if limited else len(relation.values))
+    offered, answer = offer(world, rng, person, index, LISTED if limited else len(relation.values))
     values = [relation.values[v] for v in offered]
     request = relation.request.format(p=PEOPLE[person])
     if limited:
@@ -186,6 +195,19 @@ def _alpaca(world: World, rng: np.random.Generator, name: str) -> Question:
         answer=answer,
         choices=tuple(values),
         posterior=tuple(restrict(world.prior(person, index), offered).tolist()),
+    )
+
+
+def lettered(found: Question) -> Question:
+    """Returns an instruction whose list has letters, which the answer repeats."""
+    letters = prompts.letters(len(found.choices), upper=True)
+    lines = "\n".join(f"{letter}) {choice}" for letter, choice in zip(letters, found.choices, strict=True))
+    return replace(
+        found,
+        prompt=found.prompt.replace(", ".join(found.choices), lines),
+        lead="",
+        candidates=tuple(f"{letter})" for letter in letters),
+        closing=f" {found.choices[found.answer]}.",
     )
 
 

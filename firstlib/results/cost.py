@@ -1,0 +1,81 @@
+"""What a model cost: the seconds and operations of every stage that it rests on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from firstlib.experiment import Experiment
+from firstlib.experiment.run import Run
+from firstlib.models import loading
+from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
+from firstlib.results.provenance import Recorder
+from firstlib.settings.schema import Model, Task, Training
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds as measured, operations by arithmetic (6 per parameter and token of full training).
+
+    Attributes:
+        seconds: Of the model's last stage alone, its own training; not of stages that other methods share.
+        total_seconds: Of all stages that the model rests on: teachers, extraction, validation answers, its training.
+        flops: Of all trainings and extractions among them; answers to validation questions are not counted.
+    """
+
+    seconds: float
+    total_seconds: float
+    flops: float
+
+
+def cost(experiment: Experiment, name: str, task: Task) -> Cost:
+    """Returns what the teacher, or a method's student, cost on a task.
+
+    Seconds are those of the machine that computed each stage, and of what else ran on it.
+    """
+    recorder = Recorder()
+    watched = recorder.watch(experiment)
+    folder = watched.teacher(task) if name == "teacher" else watched.student(name, task)
+    manifests = recorder.manifests()
+    run = _run_of(experiment, name)
+    own = next(one for one in manifests if f"{one['stage']}-{one['key']}" == folder.name)
+    return Cost(
+        seconds=own["seconds"],
+        total_seconds=round(sum(one["seconds"] for one in manifests), 2),
+        flops=sum(_flops(run, task, one) for one in manifests),
+    )
+
+
+def _run_of(experiment: Experiment, name: str) -> Run:
+    """The run with the method's own teacher, where it has one."""
+    run, method = experiment.run, experiment.settings.all_methods.get(name)
+    return run.under(run.settings.under(method)) if method else run
+
+
+def _flops(run: Run, task: Task, manifest: Manifest) -> float:
+    stage, inputs = manifest["stage"], manifest["inputs"]
+    if stage.startswith("knowledge-"):
+        whole = "cross-fitted" not in stage and "-fold-" not in stage  # parts of cross-fitted knowledge: 1 in all
+        return FLOPS_TO_ASK * _parameters(run, "teacher") * _tokens(run, task) * whole
+    if "training" not in inputs:
+        return 0.0
+    role = "teacher" if stage.startswith("teacher") else "student"
+    training, model = Training(**inputs["training"]), Model(base="any", **_known(inputs["model"]))
+    data = inputs["data"]
+    share = 1 - 1 / data["folds"] if isinstance(data, dict) else 1.0  # a fold's teacher leaves its fold out
+    tokens = round(share * _tokens(run, task))
+    return training_flops(_parameters(run, role), tokens, training.epochs, flops_to_train(model, training))
+
+
+def _known(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if key in Model.model_fields}
+
+
+def _parameters(run: Run, role: Any) -> int:
+    return run.data.once(("parameters", role), lambda: loading.parameter_count(run.data.model(role)))
+
+
+def _tokens(run: Run, task: Task) -> int:
+    count = lambda: sum(len(one.token_ids) for one in run.data.encoded(task, "train", run.data.knowledge_role))  # noqa: E731
+    return run.data.once(("training tokens", task), count)
