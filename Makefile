@@ -2,11 +2,12 @@
 PYTHON ?= python3
 PRESET ?= microworld
 SEED ?= 0
+JOBS ?= 1
 BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick lab plan app audit fuzz lint bench notebooks settings-docs choose-settings rates seeds real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app audit fuzz lint bench notebooks settings-docs choose-settings seeds beyond map real base-models real-base-models constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,10 +48,16 @@ fuzz: .venv/installed-test ## fuzz the readers of presets and responses, one min
 lint: .venv/installed-test ## fix and format code and notebooks, then check types and imports
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-rates: .venv/installed ## compare learning rates by validation accuracy (how the preset's were chosen)
-	@$(BIN)/python scripts/choose_learning_rate.py
+seeds: .venv/installed ## compute the table over ten seeds, and write it into README and docs (hours; resumable; JOBS=1)
+	@$(BIN)/python scripts/study.py seeds spread --jobs $(JOBS)
+	@$(BIN)/python scripts/update_readme.py
 
-seeds: .venv/installed ## compute the results over three seeds, and write them into README and docs/findings.md
+beyond: .venv/installed ## compute the methods beyond the paper over five seeds (hours; resumable; JOBS=1)
+	@$(BIN)/python scripts/study.py beyond --jobs $(JOBS)
+	@$(BIN)/python scripts/update_readme.py
+
+map: .venv/installed ## compute the map of when FIRST helps (hours; resumable; JOBS=1)
+	@$(BIN)/python scripts/study.py map --jobs $(JOBS)
 	@$(BIN)/python scripts/update_readme.py
 
 real: .venv/installed ## compute the real-data table of docs/findings.md from FIRST_REAL_DATA (after real-base-models; half an hour)

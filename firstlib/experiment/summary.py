@@ -56,7 +56,7 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
         "preset": preset,
         "seed": run.seed,
         "coefficients": {task: students.coefficient(run, tuned, task) for task in tasks} if tuned else {},
-        "methods": {name: _method(run, name) for name in run.settings.methods},
+        "methods": {name: made(run, name) for name in run.settings.methods},
         "chosen_by_hand": coefficients.all_chosen(run),
         "rows": [row.flat() for row in rows(run)],
         "rows_by_vocabulary": [row.flat() for row in rows(run, "vocabulary")],
@@ -66,9 +66,9 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
     }
 
 
-def _method(run: Run, name: str) -> dict[str, Any]:
-    """A method's settings, and what was chosen for it on each task."""
-    method, tasks = run.settings.methods[name], run.settings.training_tasks
+def made(run: Run, name: str) -> dict[str, Any]:
+    """Returns a method's settings, and what was chosen for it on each task."""
+    method, tasks = run.settings.all_methods[name], run.settings.training_tasks
     content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
     if method.map != "none":
         content["coefficients"] = {task: students.coefficient(run, name, task) for task in tasks}

@@ -4,6 +4,7 @@ Every figure is 700 pixels wide and can be read without colour. Series are named
 a name has the same look in every figure. `show` displays a figure in a notebook cell, and `write` saves it to files.
 """
 
+from firstlib.figures.benefit import Gain, benefit_map
 from firstlib.figures.calibration import SHARES, reliability_diagrams
 from firstlib.figures.coefficients import coefficient_effect, coefficient_search
 from firstlib.figures.knowledge import coverage, disk_use, kept_mass, rank_probabilities, top_tokens
@@ -13,8 +14,10 @@ from firstlib.figures.selective import selective_accuracy
 
 __all__ = [
     "SHARES",
+    "Gain",
     "Scored",
     "before_after",
+    "benefit_map",
     "case_study",
     "coefficient_effect",
     "coefficient_search",

@@ -5,16 +5,19 @@ kept yet; `scripts/Snakefile` and `scripts/submit.py` compute the same ones on a
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from firstlib.experiment import Experiment, students, summary
+import numpy as np
+
+from firstlib.experiment import Experiment, summary
 from firstlib.results.cost import cost
 from firstlib.results.mechanism import mechanism
 from firstlib.runtime.files import write_json
 from firstlib.runtime.paths import PROJECT
+from firstlib.settings.loading import load_preset
 from firstlib.settings.schema import Task
 
 KEPT = PROJECT / "data" / "results"
@@ -36,6 +39,14 @@ MAP_METHODS: dict[str, dict[str, Any]] = {
     "fine-tune+T": {"learns": "answers", "afterwards": "student-temperature"},
     "distill+T": {"learns": "top-k", "afterwards": "student-temperature"},
 }
+# Of the preset's `beyond`: temperatures on the students of its own methods, which are trained anyway.
+TEMPERED = ("fine-tune+T", "distill+T", "label-smoothing+T", "first+T")
+# Cures for out of domain, and what they are compared with.
+OUT_OF_DOMAIN = (
+    "fine-tune-base-weights", "fine-tune-agreement-T", "first-logit", "first-answers", "first-uncertain",
+    "first-logit-uncertain", "first-lora", "distill-lora", "fine-tune-lora",
+)  # fmt: skip
+BASELINES = ("teacher", "fine-tune", "distill", "first")
 MAP_COLUMNS: dict[str, dict[str, Any]] = {
     "csqa": {"setting": "in-domain", "train": "csqa", "test": ["csqa"]},
     "alpaca": {"setting": "out-of-domain", "train": "alpaca", "test": ["csqa", "obqa"]},
@@ -50,14 +61,16 @@ class Cell:
         name: Of its file in `data/results`, without the ending.
         seed: Of weights and order, and of the questions unless `changes` says otherwise.
         changes: Settings changed in the preset, as `Experiment.change` takes them.
-        beyond: Whether the methods of `beyond` are measured instead of the preset's.
-        mechanism: Whether confidence is followed from teacher to student on the training task.
+        methods: Of the preset's `beyond`, measured beside its own methods.
+        alone: Whether they are measured beside `BASELINES` alone.
+        mechanism: Whether confidence is followed from teacher to student on the first training task.
     """
 
     name: str
     seed: int
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
-    beyond: bool = False
+    methods: tuple[str, ...] = ()
+    alone: bool = False
     mechanism: bool = False
 
     @property
@@ -72,23 +85,32 @@ class Cell:
 
 
 def seed_cells() -> Iterator[Cell]:
-    """Yields the paper's table, once per seed; each seed draws questions and weights anew."""
+    """Yields the paper's table with tempered students, once per seed; each seed draws questions and weights anew."""
     for seed in SEEDS:
-        yield Cell(f"{PRESET}-seed-{seed}", seed, mechanism=True)
+        yield Cell(f"{PRESET}-seed-{seed}", seed, methods=TEMPERED, mechanism=True)
 
 
 def spread_cells() -> Iterator[Cell]:
     """Yields seed 0's main task with other questions and the same seed of training, then the other way round."""
-    main = {"columns": [MAP_COLUMNS["csqa"]]}
+    main = {"columns": [_column("csqa")]}
     for seed in SPREAD_SEEDS:
         yield Cell(f"{PRESET}-data-{seed}", 0, {"data__seed": seed, **main})
         yield Cell(f"{PRESET}-weights-{seed}", seed, {"data__seed": 0, **main})
 
 
 def beyond_cells() -> Iterator[Cell]:
-    """Yields the preset's further methods, once per seed."""
+    """Yields the preset's further methods on the main task and some of them out of domain, once per seed."""
+    rest = tuple(name for name in load_preset(PRESET).beyond if name not in TEMPERED)
     for seed in BEYOND_SEEDS:
-        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, beyond=True)
+        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, {"columns": [_column("csqa")]}, rest, alone=True)
+        changes = {"columns": [_column("alpaca")]}
+        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, changes, OUT_OF_DOMAIN, alone=True)
+
+
+def _column(train: str) -> dict[str, Any]:
+    """The preset's column that trains on a task."""
+    columns = load_preset(PRESET).columns
+    return next(column.model_dump(mode="json") for column in columns if column.train == train)
 
 
 def map_cells() -> Iterator[Cell]:
@@ -106,7 +128,7 @@ def map_cells() -> Iterator[Cell]:
                 "training__epochs": epochs,
                 "sizes": {"train": count, "validation": 500, "test": 1000},
             }
-            yield Cell(f"map-{task}-{epochs}x{count}-seed-{seed}", seed, changes, mechanism=task == "csqa")
+            yield Cell(f"map-{task}-{epochs}x{count}-seed-{seed}", seed, changes, mechanism=True)
 
 
 GROUPS = {"seeds": seed_cells, "spread": spread_cells, "beyond": beyond_cells, "map": map_cells}
@@ -128,42 +150,33 @@ def compute(cell: Cell) -> dict[str, Any]:
     """Computes a cell and keeps it. Its stages are kept as they are finished, so a killed computation resumes."""
     experiment = cell.experiment()
     names = _names(experiment, cell)
+    run, tasks = experiment.run, experiment.tasks
     content = {
         "name": cell.name,
         "preset": PRESET,
         "seed": cell.seed,
         "changes": cell.changes,
-        "rows": [row.flat() for row in summary.rows(experiment.run, names=names)],
-        "methods": {name: experiment.settings.all_methods[name].model_dump(mode="json") for name in names[1:]},
-        "coefficients": _by_task(experiment, names, students.coefficient, lambda method: method.map != "none"),
-        "temperatures": _by_task(
-            experiment, names, students.student_temperature, lambda method: bool(method.afterwards)
-        ),
-        "cost": {name: {task: asdict(cost(experiment, name, task)) for task in experiment.tasks} for name in names},
+        "rows": [row.flat() for row in summary.rows(run, names=names)],
+        "methods": {name: summary.made(run, name) for name in names[1:]},
+        "cost": {name: {task: asdict(cost(experiment, name, task)) for task in tasks} for name in names},
         "mechanism": [asdict(one) for one in _mechanisms(experiment, names)] if cell.mechanism else [],
     }
-    if cell.name == f"{PRESET}-seed-{cell.seed}":
-        content = {**summary.measured(experiment.run, PRESET), **content}
+    if not cell.changes:  # the preset itself: also what its `results.json` holds
+        content = {**summary.measured(run, PRESET), **content}
     write_json(cell.file, content)
     return content
 
 
 def _names(experiment: Experiment, cell: Cell) -> tuple[str, ...]:
-    if not cell.beyond:
-        return experiment.methods
-    return ("teacher", *experiment.settings.methods, *experiment.settings.beyond)
-
-
-def _by_task(experiment: Experiment, names: tuple[str, ...], of: Any, wanted: Any) -> dict[str, dict[str, float]]:
-    methods = experiment.settings.all_methods
-    chosen = [name for name in names[1:] if wanted(methods[name])]
-    return {name: {task: of(experiment.run, name, task) for task in experiment.tasks} for name in chosen}
+    own = BASELINES if cell.alone else experiment.methods
+    return tuple(dict.fromkeys([*own, *cell.methods]))
 
 
 def _mechanisms(experiment: Experiment, names: tuple[str, ...]) -> Iterator[Any]:
     task: Task = experiment.main_task
     for name in names[1:]:
-        if experiment.settings.all_methods[name].distils:
+        method = experiment.settings.all_methods[name]
+        if method.distils and not method.afterwards:
             yield mechanism(experiment.run, name, task)
 
 
@@ -171,3 +184,34 @@ def kept(group: str) -> list[dict[str, Any]]:
     """Returns the kept cells of a group, in its order."""
     files = [cell.file for cell in GROUPS[group]()]
     return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
+def coefficient_effects(runs: Sequence[dict[str, Any]] | None = None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Returns Figure 6, right: for each seed the test ECE by coefficient `(A, 2)`, and the chosen coefficient.
+
+    The points are the methods on the main task that differ from `first` in the coefficient alone.
+
+    Args:
+        runs: Cells of the group `beyond`; None: those that are kept.
+    """
+    curves, chosen = {}, {}
+    for run in kept("beyond") if runs is None else runs:
+        if "first" not in run["methods"]:
+            continue
+        points = dict(_coefficient_points(run))
+        label = f"seed {run['seed']}"
+        curves[label], chosen[label] = np.array(sorted(points.values())), points["first"][0]
+    return curves, chosen
+
+
+def _coefficient_points(run: dict[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
+    first = _without_coefficient(run["methods"]["first"])
+    errors = {row["method"]: row["ece"] for row in run["rows"]}
+    for name, made in run["methods"].items():
+        if "coefficients" in made and _without_coefficient(made) == first:
+            (coefficient,) = made["coefficients"].values()
+            yield name, (coefficient, errors[name])
+
+
+def _without_coefficient(made: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in made["settings"].items() if key != "coefficient"}

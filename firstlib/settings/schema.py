@@ -166,7 +166,7 @@ class Settings(Part):
         default_factory=paper_methods, min_length=1, description="the students of the results table, by name"
     )
     beyond: dict[str, Method] = Field(
-        default_factory=dict, description="further students, computed only by `make seeds` and when asked for by name"
+        default_factory=dict, description="further students, computed only by the study and when asked for by name"
     )
     measures: Measures = Measures()
     threads: int | None = Field(

@@ -12,7 +12,7 @@ from firstlib import Experiment, figures, metrics
 from firstlib.cli.commands import app
 from firstlib.experiment import coefficients, students, teachers
 from firstlib.explorer import starting
-from firstlib.results import seeds, table, tables
+from firstlib.results import table, tables
 from firstlib.results.comparison import compare
 from firstlib.results.export import export_student
 from firstlib.results.report import write_report
@@ -177,12 +177,6 @@ def test_an_exact_temperature_is_one_of_those_stored(experiment):
     expected = item.at_temperature(inputs.coefficient, (1.0, 1.5, 2.0))
     np.testing.assert_allclose(expected.sum(1) <= 1 + 1e-6, True)
     assert changed.student("exact", "csqa").is_dir()
-
-
-def test_kept_seeds_include_the_presets_further_methods(experiment):
-    changed = experiment.change(beyond={"other": {"learns": "top-k"}})
-    assert [row["method"] for row in seeds.beyond(changed)["rows"]] == [NEW, "other"]
-    assert "other" not in changed.methods
 
 
 def test_more_folds_than_examples_can_fill_are_refused(experiment):

@@ -1,7 +1,6 @@
 """Tables: numbers by hand, and the shapes that the notebooks show."""
 
 import io
-import json
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from firstlib.experiment import coefficients
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
 from firstlib.metrics import ece
 from firstlib.models import loading
-from firstlib.results import seeds, table, tables
+from firstlib.results import table, tables
 from firstlib.results.comparison import compare
 from firstlib.runtime.paths import PROJECT
 from firstlib.settings.schema import Measures
@@ -279,26 +278,3 @@ def test_every_format_renders_the_same_table(experiment):
     assert f"| first | {cell['accuracy'].text} / {cell['ECE'].text} / {cell['Trust'].text} |" in found.markdown()
     assert cell["ECE"].text in found.html()
     assert found.frame().loc["first", ("in-domain", "csqa", "ECE")] == round(cell["ECE"].value, 1)
-
-
-def test_further_methods_are_measured_on_the_main_task(experiment):
-    more = {"first-c1.0": {"learns": "top-k", "map": "temperature", "coefficient": 1.0}}
-    kept = seeds.beyond(experiment.change(beyond=more))
-    assert [row["method"] for row in kept["rows"]] == ["first", "first-c1.0"]
-    assert kept["coefficients"] == {"first": experiment.coefficient("csqa"), "first-c1.0": 1.0}
-    assert {row["dataset"] for row in kept["rows"]} == {"csqa"}
-
-
-def test_effects_of_coefficients_are_read_from_kept_results(tmp_path, monkeypatch):
-    first = {"learns": "top-k", "map": "temperature", "coefficient": None, "tuning": None}
-    methods = {"first": first, "first-c0.1": first | {"coefficient": 0.1}, "first-lora": first | {"tuning": "lora"}}
-    rows = [
-        {"method": name, "ece": error} for name, error in (("first", 0.02), ("first-c0.1", 0.05), ("first-lora", 0.9))
-    ]
-    chosen = {"first": 0.3, "first-c0.1": 0.1, "first-lora": 0.3}
-    run = {"seed": 4, "rows": rows, "methods": methods, "coefficients": chosen}
-    (tmp_path / "mine-seed-4.json").write_text(json.dumps(run))
-    monkeypatch.setattr(seeds, "KEPT", tmp_path)
-    curves, best = seeds.coefficient_effects("mine")
-    assert best == {"seed 4": 0.3}
-    np.testing.assert_array_equal(curves["seed 4"], [[0.1, 0.05], [0.3, 0.02]])

@@ -12,7 +12,7 @@ from firstlib.evaluation.scores import Row
 from firstlib.experiment import Experiment, students
 from firstlib.explorer import ExperimentSource, questions, starting
 from firstlib.explorer.questions import Case
-from firstlib.results import seeds
+from firstlib.results import study
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.provenance import Manifest, Recorder, StageLine, stage_lines, targets_in_words
 from firstlib.results.report import grid
@@ -95,7 +95,7 @@ def _findings(experiment: Experiment) -> Findings:
         others={name: other_measures(found, settings.measures) for name, found in answers.items()},
         coverage=_coverage(experiment),
         searches={str(one): experiment.search(one) for one in experiment.tasks} if settings.recalibrated else {},
-        effects=seeds.coefficient_effects(),
+        effects=study.coefficient_effects(),
         case=questions.case(experiment, task) if experiment.run.data.has_candidates(task) else None,
         explorer=_explorer(experiment) if settings.recalibrated else None,
     )

@@ -1,0 +1,135 @@
+"""The study's cells: which there are, what one computes, and that it resumes."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from firstlib.experiment import students
+from firstlib.results import study
+from firstlib.results.study import Cell
+from firstlib.settings.loading import load_preset
+from scripts import study as program
+
+TINY = {
+    "fine-tune": {"learns": "answers"},
+    "distill": {"learns": "top-k"},
+    "first": {"learns": "top-k", "map": "temperature"},
+    "first-c1.0": {"learns": "top-k", "map": "temperature", "coefficient": 1.0},
+    "distill+T": {"learns": "top-k", "afterwards": "student-temperature"},
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tiny_preset_file, tmp_path_factory):
+    """A finished cell on tiny models, and its content."""
+    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("study")
+    patch.setattr(study, "PRESET", str(tiny_preset_file))
+    patch.setattr(study, "RUNS", str(folder / "runs"))
+    patch.setattr(study, "KEPT", folder)
+    cell = Cell("tiny", 0, {"methods": TINY, "columns": [study.MAP_COLUMNS["csqa"]]}, mechanism=True)
+    yield cell, study.compute(cell)
+    patch.undo()
+
+
+def test_the_study_has_the_cells_of_its_plan():
+    names = [cell.name for cells in study.GROUPS.values() for cell in cells()]
+    assert max(Counter(names).values()) == 1
+    counts = {group: len(list(cells())) for group, cells in study.GROUPS.items()}
+    assert counts["seeds"] == 10
+    assert counts["map"] == 3 * 2 * 5 * 4
+    assert study.cell_of("map-csqa-8x400-seed-1").changes["training__epochs"] == 8
+
+
+def test_every_cell_names_methods_that_its_experiment_has():
+    known = load_preset("microworld").all_methods
+    for cells in study.GROUPS.values():
+        for cell in cells():
+            assert set(cell.methods) <= set(known)
+    measured = {name for cell in [*study.seed_cells(), *study.beyond_cells()] for name in cell.methods}
+    assert measured == set(load_preset("microworld").beyond)
+
+
+def test_data_and_weights_have_seeds_of_their_own():
+    data, weights = study.cell_of("microworld-data-3"), study.cell_of("microworld-weights-3")
+    for split in ("train", "test"):
+        ours, theirs = (
+            one.experiment().questions("csqa", split)[0] for one in (data, study.cell_of("microworld-seed-3"))
+        )
+        assert ours == theirs
+    first = study.cell_of("microworld-seed-0").experiment()
+    assert weights.experiment().questions("csqa")[0] == first.questions("csqa")[0]
+    inputs = [students.student_inputs(one.experiment().run, "fine-tune", "csqa") for one in (data, weights)]
+    assert [one.seed for one in inputs] == [0, 3]
+    assert inputs[0].data != inputs[1].data
+
+
+def test_a_cell_keeps_rows_choices_and_costs(kept):
+    cell, content = kept
+    assert json.loads(cell.file.read_text()) == json.loads(json.dumps(content))
+    assert [row["method"] for row in content["rows"]] == ["teacher", *TINY]
+    assert all({"trust", "nll", "brier", "aurc", "kl", "excess_nll"} <= row.keys() for row in content["rows"])
+    assert content["methods"]["first-c1.0"]["coefficients"] == {"csqa": 1.0}
+    assert content["methods"]["distill+T"]["temperatures"]["csqa"] > 0
+
+
+def test_a_students_cost_holds_its_teachers(kept):
+    _, content = kept
+    of = {name: costs["csqa"] for name, costs in content["cost"].items()}
+    assert of["distill"]["flops"] > of["teacher"]["flops"] > 0
+    assert of["distill"]["flops"] > of["fine-tune"]["flops"]
+    assert of["distill"]["total_seconds"] > of["distill"]["seconds"] > 0
+    assert of["distill"]["flops"] == pytest.approx(of["teacher"]["flops"] * (1 + 1 / 3) + of["fine-tune"]["flops"])
+
+
+def test_a_mechanism_goes_from_teacher_to_student(kept):
+    cell, content = kept
+    found = {one["method"]: one for one in content["mechanism"]}
+    assert set(found) == {"distill", "first", "first-c1.0"}
+    direct, flat = found["distill"], found["first-c1.0"]
+    assert direct["teacher_train"] == flat["teacher_train"]
+    assert flat["targets_train"]["confidence"] <= direct["targets_train"]["confidence"]
+    experiment = cell.experiment()
+    answers = experiment.predictions("first", "csqa", "csqa")
+    assert found["first"]["student_test"]["confidence"] == pytest.approx(answers.confidence().mean())
+    store = experiment.answer_probabilities("csqa", experiment.settings.knowledge.k)
+    assert direct["teacher_train"]["accuracy"] <= 1
+    assert len(store) == len(experiment.questions("csqa", "train"))
+
+
+def test_finished_cells_are_not_computed_again(kept, monkeypatch):
+    cell, _ = kept
+    other = Cell("other", 1)
+    monkeypatch.setitem(study.GROUPS, "tiny", lambda: iter([cell, other]))
+    assert program.missing(["tiny"]) == [other]
+    assert study.kept("tiny")[0]["name"] == "tiny"
+
+
+def test_a_cell_runs_in_a_process_of_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(program.subprocess, "run", lambda command, **_: asked.append(command) or Failing())
+    with pytest.raises(SystemExit, match="failed: a, b; run again to resume"):
+        program.compute([Cell("a", 0), Cell("b", 0)], jobs=2)
+    assert sorted(command[-2:] for command in asked) == [["--here", "a"], ["--here", "b"]]
+
+
+class Failing:
+    returncode = 1
+
+
+def test_an_unknown_cell_is_named():
+    with pytest.raises(SystemExit, match="nonsense: no such cell or group; the groups are seeds, spread, beyond, map"):
+        program.missing(["nonsense"])
+
+
+def test_effects_of_coefficients_by_hand():
+    first = {"settings": {"learns": "top-k", "map": "temperature"}, "coefficients": {"csqa": 0.3}}
+    fixed = {"settings": {**first["settings"], "coefficient": 0.1}, "coefficients": {"csqa": 0.1}}
+    lora = {"settings": {**first["settings"], "tuning": "lora"}, "coefficients": {"csqa": 0.3}}
+    errors = {"first": 0.02, "first-c0.1": 0.05, "first-lora": 0.9}
+    rows = [{"method": name, "ece": error} for name, error in errors.items()]
+    run = {"seed": 4, "rows": rows, "methods": {"first": first, "first-c0.1": fixed, "first-lora": lora}}
+    curves, best = study.coefficient_effects([run])
+    assert best == {"seed 4": 0.3}
+    np.testing.assert_array_equal(curves["seed 4"], [[0.1, 0.05], [0.3, 0.02]])
