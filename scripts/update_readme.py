@@ -1,46 +1,40 @@
-"""Writes the result blocks of README.md and docs/findings.md from the runs themselves: `make seeds`, `make real`."""
+"""Writes the blocks of README.md and docs/ from kept results: `make seeds`, `make beyond`, `make map`, `make real`.
 
+A block stands between two comments that name it. A block whose results are not kept yet says which command computes
+them.
+"""
+
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from firstlib import Experiment
-from firstlib.results import table
+from firstlib.results import study, table
+from firstlib.results.beyond import STAGES
 from firstlib.results.comparison import Compared, compare
+from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.paper import paper_rows
-from firstlib.results.study import KEPT, beyond, kept
+from firstlib.results.study import KEPT
 from firstlib.results.table import Entry, ResultsTable, markdown_table
 from firstlib.runtime.files import write_json, write_text
 from firstlib.runtime.paths import PROJECT
+from scripts import choose_settings
 
-README, FINDINGS = PROJECT / "README.md", PROJECT / "docs" / "findings.md"
-SEEDS = (0, 1, 2)
-ENDS = {
-    "results": ("<!-- results: written by `make seeds` -->", "<!-- end of results -->"),
-    "claims": ("<!-- claims: written by `make seeds` -->", "<!-- end of claims -->"),
-    "variants": ("<!-- variants: written by `make seeds` -->", "<!-- end of variants -->"),
-    "real data": ("<!-- real data: written by `make real` -->", "<!-- end of real data -->"),
-}
+README, FINDINGS, PROTOCOL = PROJECT / "README.md", PROJECT / "docs" / "findings.md", PROJECT / "docs" / "protocol.md"
+PAPER = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
+TRUTH = {"kl": "KL", "excess_nll": "excess NLL", "calibration_error": "|confidence - truth|", "aurc": "AURC"}
 
 Results = dict[str, Any]
 
 
 def main() -> None:
-    """Computes and keeps every seed's results, where they are not kept yet, and rewrites the blocks."""
-    KEPT.mkdir(exist_ok=True)
-    for seed in SEEDS:
-        experiment = Experiment("microworld", seed)
-        write_json(KEPT / f"microworld-seed-{seed}.json", experiment.results())
-        write_json(KEPT / f"microworld-beyond-seed-{seed}.json", beyond(experiment))
-    rewrite()
-
-
-def rewrite() -> None:
-    """Writes the blocks from the kept results."""
-    runs, further = kept("microworld"), kept("microworld-beyond")
-    write_text(README, replaced(README.read_text(encoding="utf-8"), "results", results_block(runs)))
-    text = replaced(FINDINGS.read_text(encoding="utf-8"), "claims", claims_block(runs))
-    write_text(FINDINGS, replaced(text, "variants", variants_block(further)))
+    """Rewrites every block whose results are kept."""
+    for (page, name), (command, block) in BLOCKS.items():
+        text = page.read_text(encoding="utf-8")
+        write_text(page, replaced(text, name, block() or f"Not computed yet: `{command}`."))
 
 
 def real(seed: int = 0) -> None:
@@ -50,7 +44,7 @@ def real(seed: int = 0) -> None:
     results["unusable"] = {t: {s: len(rows) for s, rows in of.items()} for t, of in results["unusable"].items()}
     results["intervals"] = [_flat(one) for one in compare(experiment, base=True)]
     write_json(KEPT / f"real-small-seed-{seed}.json", results)
-    write_text(FINDINGS, replaced(FINDINGS.read_text(encoding="utf-8"), "real data", real_block(results)))
+    main()
 
 
 def _flat(one: Compared) -> dict[str, Any]:
@@ -70,23 +64,121 @@ def _flat(one: Compared) -> dict[str, Any]:
 
 def replaced(text: str, name: str, block: str) -> str:
     """Returns a page with one of its blocks replaced."""
-    start, end = ENDS[name]
+    start, end = f"<!-- {name}: written by scripts/update_readme.py -->", f"<!-- end of {name} -->"
     before, rest = text.split(start)
     return f"{before}{start}\n\n{block}\n\n{end}{rest.split(end)[1]}"
 
 
-def results_block(runs: Sequence[Results]) -> str:
+# -- the paper's table -------------------------------------------------------------------------------------------
+
+
+def results_block(runs: Sequence[Results], methods: Sequence[str] = PAPER) -> str:
     """Returns the results table over seeds."""
-    seeds, n = ", ".join(str(run["seed"]) for run in runs), runs[0]["rows"][0]["n"]
+    n = runs[0]["rows"][0]["n"]
     intro = (
-        f"Mean over seeds {seeds} with the standard deviation between them, in percent; n = {n} test questions a cell "
-        "and seed. Each seed draws its own training, validation and test questions."
+        f"Mean over {len(runs)} seeds with half the width of its 95 % interval, in percent; n = {n} test questions a "
+        "cell and seed. Each seed draws its own questions, initial order and weights."
     )
-    return f"{intro}\n\n{_without_sizes(table.of_seeds(runs)).markdown()}"
+    return f"{intro}\n\n{_without_sizes(table.of_seeds(_only(runs, methods))).markdown()}"
+
+
+def _only(runs: Sequence[Results], methods: Sequence[str]) -> list[Results]:
+    """The runs with the rows of these methods alone."""
+    return [{**run, "rows": [row for row in run["rows"] if row["method"] in methods]} for run in runs]
 
 
 def _without_sizes(found: ResultsTable) -> ResultsTable:
     return ResultsTable(found.entries, {}, {})
+
+
+def sentences_block(runs: Sequence[Results]) -> str:
+    """Returns the main findings as sentences, each with its number and its command."""
+    against = {baseline: _in_mean(differences(runs, baseline)) for baseline in ("fine-tune", "distill", "first")}
+    lines = [
+        f"- **FIRST against fine-tuning**: {_told(against['fine-tune']['first'])}.",
+        f"- **FIRST against plain distillation**: {_told(against['distill']['first'])}.",
+        f"- **Label smoothing against fine-tuning**: {_told(against['fine-tune']['label-smoothing'])}.",
+        f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}.",
+        f"- **A temperature on the distilled student, against FIRST**: {_told(against['first']['distill+T'])}.",
+    ]
+    intro = "Differences in Trust, mean over the four test sets, paired by seed (`make seeds`):"
+    return "\n".join([intro, "", *lines])
+
+
+def _in_mean(found: Sequence[Difference]) -> dict[str, Difference]:
+    return {one.method: one for one in found if one.place == MEAN}
+
+
+def _told(one: Difference) -> str:
+    mean_, low, high = (f"{100 * value:+.1f}" for value in (one.mean.estimate, one.mean.low, one.mean.high))
+    verdict = ("better" if one.mean.estimate > 0 else "worse") if one.found else "no difference was found"
+    detectable = "" if one.found else f"; {100 * one.detectable:.1f} points would have been found"
+    return f"{verdict}, {mean_} points ({low} to {high}; p = {one.p:.3f}, {one.seeds} seeds{detectable})"
+
+
+def differences_block(runs: Sequence[Results], methods: Sequence[str] = ()) -> str:
+    """Returns paired differences in Trust to fine-tuning, to distillation, and what could have been found."""
+    parts = []
+    for baseline in ("fine-tune", "distill"):
+        found = [one for one in differences(runs, baseline) if one.method != "teacher"]
+        parts.append(f"Trust minus that of `{baseline}`, in points:")
+        parts.append(markdown_table(*difference_table(found)))
+        smallest = mean(one.detectable for one in found if one.place != MEAN)
+        parts.append(
+            f"A true difference of {100 * smallest:.1f} points on one test set (mean over methods and test sets) would "
+            f"be found in four of five such studies of {len(runs)} seeds."
+        )
+    return "\n\n".join(parts)
+
+
+def truth_block(runs: Sequence[Results]) -> str:
+    """Returns the distances from the exact posterior, mean over seeds, for every method and test set."""
+    rows = [row for run in runs for row in run["rows"]]
+    places = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
+    head = ["method", *(" ".join(place) for place in places)]
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = [[r for r in rows if (r["method"], r["setting"], r["dataset"]) == (method, *place)] for place in places]
+        lines.append([method, *(" / ".join(f"{mean(r[key] for r in cell):.3f}" for key in TRUTH) for cell in cells)])
+    return f"{' / '.join(TRUTH.values())}, mean over {len(runs)} seeds:\n\n{markdown_table(head, lines)}"
+
+
+def cost_block(runs: Sequence[Results]) -> str:
+    """Returns what each method cost on the main task: seconds and operations, mean over seeds."""
+    task = runs[0]["rows"][0]["dataset"]
+    lines = []
+    for name in runs[0]["cost"]:
+        costs = [run["cost"][name][task] for run in runs]
+        own, total = (mean(one[key] for one in costs) for key in ("seconds", "total_seconds"))
+        lines.append([name, f"{own:.0f}", f"{total:.0f}", f"{mean(one['flops'] for one in costs) / 1e12:.2f}"])
+    return markdown_table(["method", "own training, s", "with all it rests on, s", "TFLOP"], lines)
+
+
+def spread_block(runs: Sequence[Results]) -> str:
+    """Returns the standard deviation of Trust between seeds of the data alone, and of training alone."""
+    place = ("in-domain", "csqa")
+    of = {kind: [run for run in runs if f"-{kind}-" in run["name"]] for kind in ("data", "weights")}
+    lines = [
+        [method, *(f"{100 * spread_of(of[kind], method, place):.1f}" for kind in of)]
+        for method in dict.fromkeys(row["method"] for row in runs[0]["rows"])
+    ]
+    counts = ", ".join(f"{len(found)} seeds of {kind}" for kind, found in of.items())
+    head = ["method", "other questions, same training seed", "same questions, other training seed"]
+    return f"Standard deviation of Trust on CSQA-like questions, in points ({counts}):\n\n{markdown_table(head, lines)}"
+
+
+def mechanism_block(runs: Sequence[Results]) -> str:
+    """Returns confidence and accuracy from teacher to student on the main task, mean over seeds."""
+    lines = []
+    for method in [one["method"] for one in runs[0]["mechanism"]]:
+        found = [one for run in runs for one in run["mechanism"] if one["method"] == method]
+        cells = []
+        for stage in STAGES:
+            confidence, right = (100 * mean(one[stage][key] for one in found) for key in ("confidence", "accuracy"))
+            cells.append(f"{confidence:.1f} / {right:.1f}")
+        lines.append([method, f"{mean(one['coefficient'] for one in found):.2f}", *cells])
+    head = ["method", "coefficient", *STAGES.values()]
+    return f"Mean confidence / accuracy in percent, {len(runs)} seeds:\n\n{markdown_table(head, lines)}"
 
 
 def claims_block(runs: Sequence[Results]) -> str:
@@ -144,8 +236,32 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def variants_block(runs: Sequence[Results]) -> str:
-    """Returns the preset's further methods on its main task, over seeds."""
-    return _without_sizes(table.of_seeds(runs)).markdown()
+    """Returns methods beyond the paper over seeds, with their paired difference in Trust to fine-tuning and FIRST."""
+    rows = table.of_seeds(runs).entries
+    head = ["method", *(f"{' '.join(place)}<br>acc / ECE / Trust" for place in rows)]
+    baselines = [name for name in ("fine-tune", "first") if any(name in methods for methods in rows.values())]
+    found = {base: differences(runs, base) for base in baselines}
+    head += [f"Trust minus {base}'s" for base in baselines]
+    lines = []
+    for name in dict.fromkeys(name for methods in rows.values() for name in methods):
+        cells = [" / ".join(one.text for one in methods[name].values()) for methods in rows.values()]
+        lines.append([name, *cells, *(_overall(found[base], name) for base in baselines)])
+    return markdown_table(head, lines)
+
+
+def _overall(found: Sequence[Difference], method: str) -> str:
+    """A method's difference in the mean over test sets, or on the only one."""
+    of = [one for one in found if one.method == method]
+    if not of:
+        return ""
+    one = of[-1]  # the mean, where there are several
+    return f"{100 * one.mean.estimate:+.1f} ({100 * one.mean.low:+.1f} to {100 * one.mean.high:+.1f})"
+
+
+def settings_block() -> str:
+    """Returns the settings nearest to the paper's baselines."""
+    done = choose_settings.kept_cells()
+    return choose_settings.table(done, choose_settings.ranked(done)[:6])
 
 
 def real_block(results: Results) -> str:
@@ -159,6 +275,47 @@ def real_block(results: Results) -> str:
         "(two choices that read the same, or no answer); the run's `results.json` lists them by id."
     )
     return f"{table.of_intervals(results['intervals']).markdown()}\n\n{notes}"
+
+
+def _kept(group: str, block: Callable[[Sequence[Results]], str], least: int = 2) -> Callable[[], str]:
+    """A block of a group's kept results; empty while fewer than two cells are kept."""
+
+    def make() -> str:
+        runs = study.kept(group)
+        return block(runs) if len(runs) >= least else ""
+
+    return make
+
+
+def _beyond(out: bool) -> Callable[[], str]:
+    """The block of methods beyond the paper, on the main task or out of domain."""
+
+    def make() -> str:
+        runs = [run for run in study.kept("beyond") if ("-out-" in run["name"]) == out]
+        return variants_block(runs) if len(runs) > 1 else ""
+
+    return make
+
+
+def _real() -> str:
+    file = KEPT / "real-small-seed-0.json"
+    return real_block(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ""
+
+
+BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
+    (README, "results"): ("make seeds", _kept("seeds", results_block)),
+    (README, "findings"): ("make seeds", _kept("seeds", sentences_block)),
+    (FINDINGS, "claims"): ("make seeds", _kept("seeds", lambda runs: claims_block(runs))),
+    (FINDINGS, "differences"): ("make seeds", _kept("seeds", differences_block)),
+    (FINDINGS, "mechanism"): ("make seeds", _kept("seeds", mechanism_block)),
+    (FINDINGS, "truth"): ("make seeds", _kept("seeds", truth_block)),
+    (FINDINGS, "cost"): ("make seeds", _kept("seeds", cost_block)),
+    (FINDINGS, "spread"): ("make seeds", _kept("spread", spread_block, least=4)),
+    (FINDINGS, "variants"): ("make beyond", _beyond(out=False)),
+    (FINDINGS, "variants out of domain"): ("make beyond", _beyond(out=True)),
+    (FINDINGS, "real data"): ("make real", _real),
+    (PROTOCOL, "settings"): ("make choose-settings", settings_block),
+}
 
 
 if __name__ == "__main__":

@@ -39,9 +39,15 @@ def _help(context: typer.Context) -> None:
 
 
 @app.command()
-def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set: Set = None) -> None:  # noqa: A002
+def run(
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    runs: Runs = "runs",
+    set: Set = None,  # noqa: A002
+    beyond: Annotated[bool, typer.Option("--beyond", help="also run notebook 07, on the study over seeds")] = False,
+) -> None:
     """Run the numbered notebooks in order; those that would not change are skipped."""
-    plan = Plan(preset, seed, runs, tuple(set or ()))
+    plan = Plan(preset, seed, runs, tuple(set or ()), beyond)
     executed = run_notebooks(plan, console)
     from firstlib.results.table import of_rows  # here: seconds, which a mistake in the settings need not cost
 

@@ -31,6 +31,7 @@ from firstlib.settings.loading import load_preset
 
 NOTEBOOKS = PROJECT / "notebooks"
 OWN_PARAMETERS = {"preset": "microworld", "seed": 0, "run_folder": "runs", "overrides": []}
+BEYOND = "07_beyond_the_paper"  # shows the kept study; recomputes a cell of it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -40,12 +41,13 @@ class NotebookError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """A run of the notebooks: preset, seed, folder and overrides."""
+    """A run of the notebooks: preset, seed, folder, overrides, and whether the notebook on the study is among them."""
 
     preset: str
     seed: int
     runs: str
     overrides: tuple[str, ...] = ()
+    beyond: bool = False
 
     @property
     def folder(self) -> Path:
@@ -68,7 +70,7 @@ def run(plan: Plan, console: Console) -> list[Path]:
         NotebookError: A cell failed; earlier notebooks are kept, and the next run resumes.
     """
     load_preset(plan.preset, plan.overrides)
-    notebooks = numbered_notebooks()
+    notebooks = [path for path in numbered_notebooks() if plan.beyond or path.stem != BEYOND]
     target = plan.folder / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     todo = [path for path in notebooks if not is_current(path, plan)]

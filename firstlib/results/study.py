@@ -147,7 +147,14 @@ def cell_of(name: str) -> Cell:
 
 
 def compute(cell: Cell) -> dict[str, Any]:
-    """Computes a cell and keeps it. Its stages are kept as they are finished, so a killed computation resumes."""
+    """Computes a cell and keeps it."""
+    content = measure(cell)
+    write_json(cell.file, content)
+    return content
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """Computes a cell. Its stages are kept in `runs/study` as they are finished, so a killed computation resumes."""
     experiment = cell.experiment()
     names = _names(experiment, cell)
     run, tasks = experiment.run, experiment.tasks
@@ -163,7 +170,6 @@ def compute(cell: Cell) -> dict[str, Any]:
     }
     if not cell.changes:  # the preset itself: also what its `results.json` holds
         content = {**summary.measured(run, PRESET), **content}
-    write_json(cell.file, content)
     return content
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from firstlib.evaluation.scores import Row
-from firstlib.metrics import Interval
+from firstlib.metrics import Interval, mean_interval
 from firstlib.results.comparison import Compared
 from firstlib.results.paper import paper_rows
 
@@ -115,14 +115,17 @@ def of_rows(rows: Iterable[Row | Mapping[str, Any]]) -> ResultsTable:
 
 
 def of_seeds(runs: Sequence[Mapping[str, Any]], rows: str = "rows") -> ResultsTable:
-    """Returns mean and standard deviation over several runs' `results.json`."""
+    """Returns the mean over several runs' `results.json`, with half the width of its 95 % interval."""
     return _table([row for run in runs for row in run[rows]], spread_entry)
 
 
 def spread_entry(found: Sequence[Mapping[str, Any]], measure: str) -> Entry:
-    """Returns the mean of fractions in percent, and the standard deviation where there are several."""
+    """Returns the mean of fractions in percent, with half the width of its 95 % interval where there are several."""
     values = [row[measure] for row in found]
-    return Entry(100 * mean(values), f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
+    if len(values) < 2:
+        return Entry(100 * mean(values))
+    over_seeds = mean_interval(values)
+    return Entry(100 * over_seeds.estimate, f" ± {100 * (over_seeds.high - over_seeds.estimate):.1f}")
 
 
 def of_comparison(compared: Iterable[Compared]) -> ResultsTable:

@@ -1,4 +1,4 @@
-"""`first run`: six notebooks on the smoke preset, a second run without changes, and a cell that fails."""
+"""`first run`: the numbered notebooks on the smoke preset, a second run without changes, and a cell that fails."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ import shutil
 import nbformat
 import pytest
 from command_line import first
+from rich.console import Console
 
 from firstlib.cli import notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
@@ -14,11 +15,24 @@ from firstlib.cli.notebooks import Plan, numbered_notebooks
 def test_a_run_writes_notebooks_figures_and_results(smoke):
     runs, printed = smoke
     folder = runs / "smoke" / "seed-0"
-    assert len(list((folder / "notebooks").glob("*.ipynb"))) == 6
+    assert {path.stem for path in (folder / "notebooks").glob("*.ipynb")} == default_notebooks()
     assert {"coverage.json", "reliability.html"} <= {path.name for path in (folder / "figures").iterdir()}
     for expected in ("notebooks", "figures", "results", "label-smoothing", "in-domain csqa"):
         assert expected in printed
     assert json.loads((folder / "cost.json").read_text())["peak_memory_bytes"] > 0
+
+
+def default_notebooks():
+    return {path.stem for path in numbered_notebooks()} - {notebooks.BEYOND}
+
+
+def test_the_notebook_on_the_study_runs_only_when_asked_for(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(notebooks, "_execute", lambda path, *_: ran.append(path.stem))
+    notebooks.run(Plan("smoke", 0, str(tmp_path)), Console(quiet=True))
+    assert set(ran) == default_notebooks()
+    notebooks.run(Plan("smoke", 0, str(tmp_path), beyond=True), Console(quiet=True))
+    assert notebooks.BEYOND in ran
 
 
 def test_the_results_hold_every_method_and_column(smoke):
@@ -45,15 +59,16 @@ def test_executed_notebooks_are_small_ordered_and_without_errors(smoke):
 def test_a_second_run_does_nothing_and_a_change_reruns_only_what_changed(smoke, monkeypatch, tmp_path):
     runs, _ = smoke
     again = first("run", "--preset", "smoke", "--runs", str(runs))
-    assert again.stdout.count("nothing new") == 6
+    assert again.stdout.count("nothing new") == len(default_notebooks())
 
     plan = Plan("smoke", 0, str(runs))
     for path in numbered_notebooks():
         (tmp_path / path.name).write_text(path.read_text())
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
-    last = sorted(tmp_path.glob("*.ipynb"))[-1]
+    last = tmp_path / "06_reliability.ipynb"
     last.write_text(last.read_text().replace("Which model can be trusted?", "Whom can one trust?"))
-    assert [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)] == [last]
+    changed = [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)]
+    assert [path for path in changed if path.stem != notebooks.BEYOND] == [last]
 
 
 def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
@@ -65,8 +80,6 @@ def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
 
 
 def test_a_failing_notebook_is_reported_and_finished_ones_are_kept(smoke, monkeypatch, tmp_path, capsys):
-    from rich.console import Console
-
     runs, _ = smoke
     for path in numbered_notebooks():
         (tmp_path / path.name).write_text(path.read_text())

@@ -1,0 +1,106 @@
+"""The tables and figures of notebook 07, from the study's kept cells."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+
+from firstlib.figures import Gain
+from firstlib.results.differences import Difference, differences
+
+Results = Mapping[str, Any]
+TRUTH = ("kl", "excess_nll", "calibration_error", "overconfidence", "aurc")
+STAGES = {
+    "teacher_train": "teacher, training questions",
+    "teacher_validation": "teacher, validation",
+    "targets_train": "targets, training questions",
+    "targets_validation": "targets, validation",
+    "student_train": "student, training questions",
+    "student_test": "student, test",
+}
+
+
+def benefit(runs: Sequence[Results], baseline: str = "fine-tune") -> dict[str, dict[str, list[Gain]]]:
+    """Returns every method's gain in Trust over a baseline at every setting of the map, by test set.
+
+    A setting lies at the teacher's memorisation: its mean confidence on its training questions minus that on validation
+    questions of the same task. Settings with fewer than two seeds are left out.
+    """
+    panels: dict[str, dict[str, list[Gain]]] = {}
+    for name, of_seeds in _by_setting(runs).items():
+        at = mean(memorised(run) for run in of_seeds)
+        for one in differences(of_seeds, baseline):
+            setting, dataset = one.place
+            if one.method != "teacher" and setting != "mean over":
+                gains = panels.setdefault(f"{dataset}, {setting}", {}).setdefault(one.method, [])
+                gains.append(Gain(at, one.mean, name))
+    return panels
+
+
+def _by_setting(runs: Sequence[Results]) -> dict[str, list[Results]]:
+    """Cells of one setting, `map-csqa-8x400`, over seeds; at least two."""
+    found: dict[str, list[Results]] = {}
+    for run in runs:
+        found.setdefault(run["name"].partition("-seed-")[0], []).append(run)
+    return {name: of for name, of in found.items() if len(of) > 1}
+
+
+def memorised(run: Results) -> float:
+    """Returns the teacher's mean confidence on training questions minus that on validation questions; a fraction."""
+    one = next(found for found in run["mechanism"] if found["method"] == "distill")
+    return float(one["teacher_train"]["confidence"] - one["teacher_validation"]["confidence"])
+
+
+def differences_frame(found: Sequence[Difference]) -> pd.DataFrame:
+    """Returns differences in points, a line per method and test set, with interval, p-value and what is detectable."""
+    lines = [
+        {
+            "method": one.method,
+            "test set": " ".join(one.place),
+            "difference": round(100 * one.mean.estimate, 1),
+            "from": round(100 * one.mean.low, 1),
+            "to": round(100 * one.mean.high, 1),
+            "p": round(one.p, 4),
+            "detectable": round(100 * one.detectable, 1),
+        }
+        for one in found
+    ]
+    return pd.DataFrame(lines).set_index(["method", "test set"])
+
+
+def mechanism_frame(runs: Sequence[Results]) -> pd.DataFrame:
+    """Returns mean confidence and accuracy in percent, from teacher to student: a line per method, mean over seeds."""
+    lines = {}
+    for method in [one["method"] for one in runs[0]["mechanism"]]:
+        found = [one for run in runs for one in run["mechanism"] if one["method"] == method]
+        line: dict[tuple[str, str], float] = {("", "coefficient"): round(mean(one["coefficient"] for one in found), 2)}
+        for stage, title in STAGES.items():
+            for key in ("confidence", "accuracy"):
+                line[title, key] = round(100 * mean(one[stage][key] for one in found), 1)
+        lines[method] = line
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def truth_frame(runs: Sequence[Results], setting: str, dataset: str) -> pd.DataFrame:
+    """Returns the distances from the exact posterior on one test set: a line per method, mean over seeds."""
+    rows = [row for run in runs for row in run["rows"] if (row["setting"], row["dataset"]) == (setting, dataset)]
+    methods = dict.fromkeys(row["method"] for row in rows)
+    lines = {
+        method: {key: round(mean(row[key] for row in rows if row["method"] == method), 4) for key in TRUTH}
+        for method in methods
+    }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def cost_frame(runs: Sequence[Results], task: str) -> pd.DataFrame:
+    """Returns what each method cost on a task: seconds, and 10^12 operations; mean over seeds."""
+    lines = {}
+    for name in runs[0]["cost"]:
+        found = [run["cost"][name][task] for run in runs]
+        lines[name] = {
+            "own training (s)": round(mean(one["seconds"] for one in found), 1),
+            "with all it rests on (s)": round(mean(one["total_seconds"] for one in found), 1),
+            "TFLOP": round(mean(one["flops"] for one in found) / 1e12, 2),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")
