@@ -1,0 +1,22 @@
+"""The map of when a method helps."""
+
+from firstlib import figures
+from firstlib.figures import Gain
+from firstlib.metrics import Interval
+
+
+def test_a_setting_is_a_point_with_its_interval():
+    gains = [Gain(0.5, Interval(0.1, 0.05, 0.2), "late"), Gain(0.2, Interval(-0.1, -0.2, 0.0), "early")]
+    drawn = figures.benefit_map({"csqa, in-domain": {"first": gains}, "obqa": {"first": gains[:1]}}, x="a", y="b")
+    points = drawn.data[0]
+    assert list(points.x) == [0.2, 0.5]
+    assert list(points.y) == [-0.1, 0.1]
+    assert list(points.error_y.array) == [0.1, 0.1]
+    assert [round(value, 9) for value in points.error_y.arrayminus] == [0.1, 0.05]
+    assert list(points.text) == ["early", "late"]
+
+
+def test_a_method_has_one_entry_in_the_legend():
+    gains = [Gain(0.5, Interval(0.1, 0.05, 0.2), "x")]
+    drawn = figures.benefit_map({"one": {"first": gains}, "two": {"first": gains}}, x="a", y="b")
+    assert [trace.showlegend for trace in drawn.data] == [True, False]

@@ -1,0 +1,40 @@
+"""The tables of notebook 07, by hand."""
+
+import pytest
+
+from firstlib.results import beyond
+from firstlib.results.differences import differences
+
+
+def run(name, memorised, fine_tune, first):
+    confidence = {"confidence": 0.5 + memorised, "accuracy": 0.9}
+    stages = {stage: {"confidence": 0.5, "accuracy": 0.4} for stage in beyond.STAGES}
+    place = {"setting": "in-domain", "dataset": "csqa", "kl": 0.1, "excess_nll": 0.2}
+    rest = {"calibration_error": 0.3, "overconfidence": 0.1, "aurc": 0.4}
+    trusts = {"fine-tune": fine_tune, "first": first}
+    return {
+        "name": name,
+        "rows": [{**place, **rest, "method": method, "trust": trust} for method, trust in trusts.items()],
+        "mechanism": [{"method": "distill", "coefficient": 0.0, **stages, "teacher_train": confidence}],
+        "cost": {"first": {"csqa": {"seconds": 2.0, "total_seconds": 9.0, "flops": 3e12}}},
+    }
+
+
+RUNS = [run("map-csqa-8x400-seed-0", 0.2, 0.5, 0.6), run("map-csqa-8x400-seed-1", 0.4, 0.4, 0.7)]
+
+
+def test_a_setting_lies_at_its_teachers_memorisation():
+    lonely = run("map-csqa-1x400-seed-0", 0.1, 0.5, 0.5)
+    panels = beyond.benefit([*RUNS, lonely])
+    [gain] = panels["csqa, in-domain"]["first"]
+    assert gain.at == pytest.approx(0.3)
+    assert gain.gain.estimate == pytest.approx(0.2)
+    assert gain.label == "map-csqa-8x400"
+
+
+def test_frames_are_means_over_seeds():
+    line = beyond.differences_frame(differences(RUNS, "fine-tune")).loc[("first", "in-domain csqa")]
+    assert line["difference"] == 20.0
+    assert beyond.mechanism_frame(RUNS).loc["distill", ("teacher, training questions", "confidence")] == 80.0
+    assert beyond.truth_frame(RUNS, "in-domain", "csqa").loc["first", "kl"] == 0.1
+    assert beyond.cost_frame(RUNS, "csqa").loc["first", "TFLOP"] == 3.0
