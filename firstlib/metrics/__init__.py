@@ -29,7 +29,15 @@ from firstlib.metrics.bins import (
     mce,
     reliability,
 )
-from firstlib.metrics.chance import Interval, NoiseFloor, bootstrap_ece, noise_floor, paired_bootstrap_difference
+from firstlib.metrics.chance import (
+    Interval,
+    NoiseFloor,
+    bootstrap_difference,
+    bootstrap_ece,
+    noise_draws,
+    noise_floor,
+    paired_bootstrap_difference,
+)
 from firstlib.metrics.conventions import ece_by_convention
 from firstlib.metrics.proportions import clopper_pearson
 from firstlib.metrics.scores import accuracy, brier, nll, trust
@@ -46,6 +54,7 @@ __all__ = [
     "Selective",
     "Sweep",
     "accuracy",
+    "bootstrap_difference",
     "bootstrap_ece",
     "brier",
     "calibration_refinement",
@@ -56,6 +65,7 @@ __all__ = [
     "ece_by_convention",
     "mce",
     "nll",
+    "noise_draws",
     "noise_floor",
     "paired_bootstrap_difference",
     "reliability",
