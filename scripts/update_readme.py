@@ -7,9 +7,10 @@ from typing import Any
 from firstlib import Experiment
 from firstlib.results import table
 from firstlib.results.comparison import Compared, compare
+from firstlib.results.markup import markdown_table
 from firstlib.results.paper import paper_rows
 from firstlib.results.seeds import KEPT, beyond, kept
-from firstlib.results.table import Entry, ResultsTable, markdown_table
+from firstlib.results.table import Entry, ResultsTable
 from firstlib.runtime.files import write_json, write_text
 from firstlib.runtime.paths import PROJECT
 

@@ -1,4 +1,4 @@
-"""Known vulnerabilities of the pinned packages: what fails it, what it only reports, and what it says if it cannot run."""
+"""Known vulnerabilities of the pinned packages: which fail, which are only reported, and what a failed look-up says."""
 
 import importlib.util
 

@@ -39,7 +39,7 @@ from firstlib.metrics.chance import (
     paired_bootstrap_difference,
 )
 from firstlib.metrics.conventions import ece_by_convention
-from firstlib.metrics.proportions import clopper_pearson
+from firstlib.metrics.proportions import clopper_pearson, share_interval
 from firstlib.metrics.scores import accuracy, brier, nll, trust
 from firstlib.metrics.selective import Selective, selective_accuracy
 from firstlib.metrics.smooth import smooth_ece
@@ -70,6 +70,7 @@ __all__ = [
     "paired_bootstrap_difference",
     "reliability",
     "selective_accuracy",
+    "share_interval",
     "smooth_ece",
     "sweep",
     "sweep_probabilities",

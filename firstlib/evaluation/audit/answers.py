@@ -73,9 +73,15 @@ class Answers:
 
     def take(self, rows: np.ndarray) -> "Answers":
         """Returns the answers of some rows, in their order, without texts."""
-        parts = ("confidence", "correct", "probabilities", "answer", "ids", "groups")
-        chosen = {name: None if (found := getattr(self, name)) is None else found[rows] for name in parts}
-        return replace(self, **chosen, texts=())
+
+        def some(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self, confidence=self.confidence[rows], correct=self.correct[rows], texts=(),
+            probabilities=some(self.probabilities), answer=some(self.answer), ids=some(self.ids),
+            groups=some(self.groups),
+        )  # fmt: skip
 
     def named(self, name: str) -> "Answers":
         """Returns the answers under another name."""

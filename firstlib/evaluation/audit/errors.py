@@ -32,6 +32,13 @@ class CalibrationErrors:
     conventions: dict[str, float]
 
 
+@dataclass(frozen=True)
+class OtherMeasures(CalibrationErrors):
+    """What an audit measures too, and the mean ECE of the probabilities for each candidate."""
+
+    classwise_ece: float
+
+
 def calibration_errors(confidence: np.ndarray, correct: np.ndarray, bins: int) -> CalibrationErrors:
     """Returns every measure of confidences `(N,)` and correctness `(N,)`.
 

@@ -18,6 +18,7 @@ from firstlib.metrics import (
     noise_floor,
     reliability,
     selective_accuracy,
+    share_interval,
 )
 
 WANTED = 0.9  # share of right answers for which a confidence is named
@@ -118,12 +119,6 @@ def measure(answers: Answers, bins: int = 10) -> Measured:
         tempered=cross_fitted(answers, bins),
         subjects=by_subject(answers, bins),
     )  # fmt: skip
-
-
-def share_interval(right: int, n: int) -> Interval:
-    """Returns a share with its exact 95 % interval (Clopper and Pearson)."""
-    low, high = clopper_pearson([right], [n])
-    return Interval(right / n, float(low[0]), float(high[0]))
 
 
 def _loss(answers: Answers) -> Loss:

@@ -1,11 +1,11 @@
 """Accuracy and calibration by subject or task, with a correction for looking at many of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from firstlib.evaluation.audit.answers import Answers
-from firstlib.metrics import Interval, accuracy, clopper_pearson, ece, noise_draws, noise_floor
+from firstlib.metrics import Interval, ece, noise_draws, share_interval
 from firstlib.runtime.errors import UserError
 
 LEVEL = 0.05  # chance of calling any calibrated subject miscalibrated
@@ -83,15 +83,11 @@ def p_value(error: float, draws: np.ndarray) -> float:
 
 def _measured(name: str, part: Answers, bins: int, draws: int) -> tuple[Subject, float]:
     n, right = len(part), int(part.correct.sum())
-    low, high = clopper_pearson([right], [n])
-    error = ece(part.confidence, part.correct, bins)
-    share = accuracy(part.correct)
-    subject = Subject(
-        name, n, Interval(share, float(low[0]), float(high[0])), error,
-        noise_floor(part.confidence, bins).percentile_95, 1.0, float(part.confidence.mean()) - share,
-    )  # fmt: skip
-    return subject, p_value(error, noise_draws(part.confidence, bins, draws))
+    share, error = share_interval(right, n), ece(part.confidence, part.correct, bins)
+    chance = noise_draws(part.confidence, bins, draws)
+    floor, gap = float(np.quantile(chance, 0.95)), float(part.confidence.mean()) - share.estimate
+    return Subject(name, n, share, error, floor, 1.0, gap), p_value(error, chance)
 
 
 def _with(subject: Subject, p: float) -> Subject:
-    return Subject(**{**vars(subject), "p_value": p})
+    return replace(subject, p_value=p)
