@@ -1,4 +1,4 @@
-"""Reads what lm-evaluation-harness logs with `--log_samples`: one JSON line for each question of a multiple-choice task.
+"""Reads what lm-evaluation-harness logs with `--log_samples`: one JSON line a question of a multiple-choice task.
 
 A line holds the log-probability of every choice, summed over the choice's tokens, so choices may have any number of
 tokens. Confidence is the chosen one's share among the choices, `softmax(log-probabilities)`: the harness's `acc` takes

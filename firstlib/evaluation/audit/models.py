@@ -47,11 +47,6 @@ def read(what: str, options: Options) -> Answers:
     )  # fmt: skip
 
 
-def is_model(folder: Path) -> bool:
-    """Whether a folder holds a model or an adapter."""
-    return any((folder / name).is_file() for name in ("config.json", ADAPTER))
-
-
 def _settings(what: str, asked: Asked) -> tuple[Model, Path | None]:
     """Returns the base model's settings, and the folder of its adapter where there is one."""
     folder = Path(what).expanduser()

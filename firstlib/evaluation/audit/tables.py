@@ -3,7 +3,7 @@
 | what a table holds | columns |
 |---|---|
 | confidences | `confidence`, from 0 to 1, and `correct`: true or false, 1 or 0 |
-| probabilities | one column of lists (`probabilities`), or one column for each choice (`p_a`, `p_b`, ...), and `answer` |
+| probabilities | a column of lists (`probabilities`), or one column for each choice (`p_a`, `p_b`, ...), and `answer` |
 
 `answer` is the index of the right choice from 0, a letter, or the name of its column without the prefix. Columns `id`
 and `subject` are read where they are there.
@@ -182,7 +182,7 @@ class _Table:
         if len(found) < 2:
             raise UserError(
                 f"{self.name}: has neither `confidence` and `correct` nor `probabilities` and `answer`; it has "
-                f"{', '.join(map(repr, self.table.column_names[:8])):.160}; name yours with --confidence and --correct, "
+                f"{', '.join(map(repr, self.table.column_names[:8])):.160}; name yours: --confidence and --correct, "
                 "or --probabilities and --answer"
             )
         return found

@@ -40,8 +40,8 @@ def cross_fitted(answers: Answers, bins: int, folds: int = FOLDS, seed: int = 0)
     """Returns what one temperature would do; None where it cannot be told.
 
     The answers are dealt into folds at random. Each fold is measured with the temperature that is fitted on the other
-    folds (Guo et al. 2017, by negative log-likelihood), so no answer is measured with a temperature it helped to choose.
-    A temperature needs the whole distribution over choices: with confidences alone it is one on the odds of being right.
+    folds (Guo et al. 2017, by negative log-likelihood), so no answer is measured with a temperature that it
+    helped to choose. With confidences alone, the temperature is one on the odds of being right.
     """
     if answers.reading == "vocabulary" or len(answers) < FEWEST:
         return None
