@@ -120,7 +120,7 @@ def _column(values: list[Any]) -> pa.Array:
 
 def _from_csv(source: Any, delimiter: str = ",") -> pa.Table:
     convert = pa.csv.ConvertOptions(strings_can_be_null=True, null_values=[""])
-    return pa.csv.read_csv(source, parse_options=pa.csv.ParseOptions(delimiter), convert_options=convert)
+    return pa.csv.read_csv(source, parse_options=pa.csv.ParseOptions(delimiter=delimiter), convert_options=convert)
 
 
 _FORMATS: dict[str, Callable[[Any], pa.Table]] = {
@@ -369,5 +369,5 @@ def _answers(
     kept = whole if len(good) == len(whole) else whole.take(good)
     if kept.ids is not None and len(np.unique(kept.ids)) < len(kept):
         values, counts = np.unique(kept.ids, return_counts=True)
-        raise UserError(f"{found.name}: the id {values[counts > 1][0]!r:.60} is there twice; make ids unique")
+        raise UserError(f"{found.name}: the id {str(values[counts > 1][0])!r:.60} is there twice; make ids unique")
     return kept

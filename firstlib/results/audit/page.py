@@ -22,7 +22,7 @@ _SUBJECTS = 200
 _LONGEST = 600  # characters of a question on a page
 _INTERVALS = (
     "Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a bootstrap interval "
-    "for ECE. <i>By chance</i> is the ECE that a calibrated model with these confidences would not exceed in 95 % of cases."
+    "for ECE. <i>By chance</i> is the ECE that a calibrated model with these confidences exceeds in 5 % of cases."
 )
 _SUBJECTS_TOLD = (
     "The largest ECE first. <i>p</i> is the chance that a calibrated model has so large an ECE, corrected by Holm's "
