@@ -1,4 +1,4 @@
-"""`first run`: six notebooks on the smoke preset, a second run without changes, and a cell that fails."""
+"""`first run`: all notebooks on the smoke preset, a second run without changes, and a cell that fails."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from firstlib.cli.notebooks import Plan, numbered_notebooks
 def test_a_run_writes_notebooks_figures_and_results(smoke):
     runs, printed = smoke
     folder = runs / "smoke" / "seed-0"
-    assert len(list((folder / "notebooks").glob("*.ipynb"))) == 6
+    assert len(list((folder / "notebooks").glob("*.ipynb"))) == len(numbered_notebooks())
     assert {"coverage.json", "reliability.html"} <= {path.name for path in (folder / "figures").iterdir()}
     for expected in ("notebooks", "figures", "results", "label-smoothing", "in-domain csqa"):
         assert expected in printed
@@ -45,15 +45,15 @@ def test_executed_notebooks_are_small_ordered_and_without_errors(smoke):
 def test_a_second_run_does_nothing_and_a_change_reruns_only_what_changed(smoke, monkeypatch, tmp_path):
     runs, _ = smoke
     again = first("run", "--preset", "smoke", "--runs", str(runs))
-    assert again.stdout.count("nothing new") == 6
+    assert again.stdout.count("nothing new") == len(numbered_notebooks())
 
     plan = Plan("smoke", 0, str(runs))
     for path in numbered_notebooks():
         (tmp_path / path.name).write_text(path.read_text())
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
-    last = sorted(tmp_path.glob("*.ipynb"))[-1]
-    last.write_text(last.read_text().replace("Which model can be trusted?", "Whom can one trust?"))
-    assert [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)] == [last]
+    changed = tmp_path / "06_reliability.ipynb"
+    changed.write_text(changed.read_text().replace("Which model can be trusted?", "Whom can one trust?"))
+    assert [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)] == [changed]
 
 
 def test_a_damaged_notebook_is_run_again(smoke, tmp_path):

@@ -21,7 +21,9 @@ from firstlib.results.audit import page, terminal, words
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json, write_text
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # the second imports torch
+    import plotly.graph_objects as go
+
     from firstlib.experiment import Experiment
 
 JSON, PAGE = "audit.json", "audit.html"
@@ -75,9 +77,16 @@ class Audit:
         """The main finding about the first input, in one sentence."""
         return words.verdict(self.first)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Returns a line for each input and a column for each measure; fractions, nats for `nll`."""
-        return words.frame(list(self.inputs))
+    def to_frame(self, subjects: bool = False) -> pd.DataFrame:
+        """Returns a line for each input and a column for each measure; fractions, nats for `nll`.
+
+        With `subjects`, a line for each subject of each input.
+        """
+        return words.subject_frame(self.inputs) if subjects else words.frame(self.inputs)
+
+    def reliability(self) -> "go.Figure":
+        """Returns the reliability diagrams of all inputs, with each bin's interval and number of answers."""
+        return page.figures_of(self.inputs)["reliability"].wide
 
     def as_json(self) -> dict[str, Any]:
         """Returns everything as plain numbers and texts, as `audit.json` holds it."""

@@ -1,6 +1,7 @@
 """An audit's findings in words and in plain numbers: what tables, pages and `audit.json` say, once."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -159,7 +160,7 @@ def difference_json(one: Difference) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def frame(found: list[Measured]) -> pd.DataFrame:
+def frame(found: Sequence[Measured]) -> pd.DataFrame:
     """Returns a line for each input and a column for each measure; intervals as two columns."""
     lines = {}
     for one in found:
@@ -172,6 +173,18 @@ def frame(found: list[Measured]) -> pd.DataFrame:
                 flat[name] = value
         lines[one.name] = flat
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("input")
+
+
+def subject_frame(found: Sequence[Measured]) -> pd.DataFrame:
+    """Returns a line for each subject of each input, the largest ECE first."""
+    lines = [
+        {"input": one.name, "subject": subject.name, "n": subject.n, "accuracy": subject.accuracy.estimate,
+         "ece": subject.ece, "noise_floor_95": subject.floor, "over_confidence": subject.gap,
+         "p_value": subject.p_value, "miscalibrated": subject.miscalibrated}
+        for one in found for subject in one.subjects
+    ]  # fmt: skip
+    names = ["input", "subject"]
+    return pd.DataFrame(lines, columns=None if lines else names).set_index(names)
 
 
 def _ends(found: Interval) -> list[float]:

@@ -78,7 +78,8 @@ def test_one_class_and_one_row_are_measured():
 def test_holm_finds_the_one_miscalibrated_subject():
     calibrated, bad = made(1500), made(300, sharp=4, seed=1)
     both = Answers(
-        "", "", "candidates", np.append(calibrated.confidence, bad.confidence), np.append(calibrated.correct, bad.correct),
+        "", "", "candidates", np.append(calibrated.confidence, bad.confidence),
+        np.append(calibrated.correct, bad.correct),
         groups=np.array([f"s{number % 5}" for number in range(1500)] + ["bad"] * 300),
     )  # fmt: skip
     found = by_subject(both, 10)
