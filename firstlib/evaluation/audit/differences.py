@@ -41,8 +41,7 @@ class Difference:
 def difference(new: Answers, old: Answers, bins: int = 10) -> Difference:
     """Returns the measures of one input minus another's.
 
-    Where questions share ids, only these are compared, each with itself. Otherwise each input is resampled alone, and
-    the interval is wider.
+    Where questions share ids, only these are compared, each with itself. Otherwise each input is resampled alone.
     """
     a, b = shared(new, old)
     paired = len(a) > 0

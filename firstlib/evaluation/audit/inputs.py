@@ -63,7 +63,7 @@ def distinct(found: Sequence[Answers]) -> list[Answers]:
     >>> [each.name for each in distinct([one, one.named("old/log.jsonl")])]
     ['new/log', 'old/log']
     """
-    parts = [Path(one.name).with_suffix("").parts if "/" in one.name else (_stem(one.name),) for one in found]
+    parts = [Path(_stem(one.name)).parts for one in found]
     depth = 1
     while depth < max(map(len, parts), default=1) and _twice(["/".join(part[-depth:]) for part in parts]):
         depth += 1
@@ -77,7 +77,9 @@ def distinct(found: Sequence[Answers]) -> list[Answers]:
 
 
 def _stem(name: str) -> str:
-    return Path(name).stem if Path(name).suffix in (*_TABLES, ".jsonl", ".json", ".eval", ".gguf") else name
+    """Returns a path without the suffix of a file; a model's name may have dots."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix in (*_TABLES, ".jsonl", ".json", ".eval", ".gguf") else name
 
 
 def _twice(names: Sequence[str]) -> bool:
@@ -88,10 +90,10 @@ def _twice(names: Sequence[str]) -> bool:
 
 
 def _folder(folder: Path, options: Options, read_run: Reader) -> list[Answers]:
-    if (folder / "results.json").is_file():
-        return read_run(folder, options)
     if any((folder / name).is_file() for name in _MODEL):
         return [_asked(str(folder), options)]
+    if (folder / "results.json").is_file():
+        return read_run(folder, options)
     if any(folder.rglob("samples_*.jsonl")):
         return lm_eval.read_folder(folder, options)
     if found := sorted(folder.glob("*.eval")):

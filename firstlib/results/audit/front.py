@@ -1,7 +1,7 @@
 """`audit`: one call from a path, a model or arrays to everything an audit measures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,8 +187,7 @@ def audit(
         if against is not None:
             raise UserError("against: arrays cannot be compared with a file; write them to a table, and give both")
         return Audit((measure(_of_arrays(given, options), bins),))
-    options = Options(**{**vars(options), "columns": _columns(given)})
-    return of_inputs(what, against, options)
+    return of_inputs(what, against, replace(options, columns=_columns(given)))
 
 
 def of_inputs(what: Sequence[Any], against: Any, options: Options) -> Audit:
