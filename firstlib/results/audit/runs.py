@@ -11,6 +11,7 @@ from firstlib.evaluation.audit.options import Options
 from firstlib.experiment import Experiment
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.paths import preset_name
+from firstlib.settings.loading import preset_names
 
 KIND = "a run of this library"
 
@@ -26,14 +27,21 @@ def read_run(folder: Path, options: Options) -> list[Answers]:
         preset, seed = str(known["preset"]), int(known["seed"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: results.json is not that of a run ({first_line(error)}); run again") from error
-    runs = folder.resolve().parents[1]
-    experiment = Experiment(preset, seed, str(runs))
-    if experiment.folder.resolve() != folder.resolve():
+    experiment = _opened(preset, seed, folder.resolve())
+    if experiment is None:
         raise UserError(
-            f"{folder}: ran with overrides, which its folder does not tell; audit it from Python, with "
-            "`audit(Experiment(preset, seed, runs, overrides))`"
+            f"{folder}: ran with a preset of its own or with overrides, which its folder does not tell; audit it from "
+            "Python, with `audit(Experiment(preset, seed, runs, overrides))`"
         )
     return of_experiment(experiment, options)
+
+
+def _opened(preset: str, seed: int, folder: Path) -> Experiment | None:
+    """Returns the experiment of a run's folder; None where the folder belongs to another preset or has overrides."""
+    if preset not in preset_names():
+        return None
+    experiment = Experiment(preset, seed, str(folder.parents[1]))
+    return experiment if experiment.folder.resolve() == folder else None
 
 
 def of_experiment(experiment: Experiment, options: Options) -> list[Answers]:

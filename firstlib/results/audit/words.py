@@ -49,7 +49,9 @@ def verdict(found: Measured) -> str:
 def sure(found: Measured) -> str:
     """Returns from which confidence 90 % of the answers are right."""
     if math.isnan(found.sure):
-        return f"No confidence is high enough that {percent(WANTED, 0)} of the answers with at least that much are right."
+        return (
+            f"No confidence is high enough that {percent(WANTED, 0)} of the answers with at least that much are right."
+        )
     return (
         f"From a confidence of {percent(found.sure)} on, {percent(WANTED, 0)} of its answers are right; "
         f"it answers {percent(found.answered)} of the questions with at least that much."
