@@ -7,7 +7,7 @@ of a large set has too little weight for the difference to matter.
 
 import numpy as np
 
-MANY_ROWS = 50_000  # below this, rows are drawn one by one
+MANY_ROWS = 12_000  # below this, rows are drawn one by one
 
 
 def bootstrap_sums(
