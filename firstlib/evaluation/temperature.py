@@ -28,7 +28,7 @@ def fit_temperature(shares: np.ndarray, answer: np.ndarray) -> float:
     if not possible.any():
         raise ValueError("no right answer has any probability, so no temperature can be fitted")
     with np.errstate(divide="ignore"):
-        logits = np.log(shares[possible])
+        logits = np.ascontiguousarray(np.log(shares[possible]).T)  # so that sums over few choices add long rows
     right = answer[possible]
     ratio = (np.sqrt(5) - 1) / 2
     low, high = np.log(_LOWEST), np.log(_HIGHEST)
@@ -42,8 +42,9 @@ def fit_temperature(shares: np.ndarray, answer: np.ndarray) -> float:
 
 
 def _nll(logits: np.ndarray, right: np.ndarray, inverse: float) -> float:
+    """Returns the mean loss of logits `(C, N)`."""
     with np.errstate(invalid="ignore"):
         scaled = np.where(np.isneginf(logits), -np.inf, logits * inverse)
-    highest = scaled.max(axis=1, keepdims=True)
-    normaliser = np.log(np.exp(scaled - highest).sum(axis=1)) + highest[:, 0]
-    return float((normaliser - scaled[np.arange(len(right)), right]).mean())
+    highest = scaled.max(axis=0)
+    normaliser = np.log(np.exp(scaled - highest).sum(axis=0)) + highest
+    return float((normaliser - scaled[right, np.arange(len(right))]).mean())

@@ -267,7 +267,7 @@ def _of_probabilities(found: _Table, options: Options) -> Answers:
     ]
     if options.reading is None:
         sums = np.abs(total - 1) <= SUM_TOLERANCE
-        remedy = "give --reading candidates to divide by the sum, or --reading vocabulary to take them as they are"
+        remedy = "--reading candidates divides by the sum, --reading vocabulary does not"
         checks.append((sums, lambda row: f"its probabilities sum to {total[row]:.6g}; {remedy}"))
     checks.append((total > 0, lambda row: "its probabilities are all 0"))
     checks.append((total <= 1 + SUM_TOLERANCE if options.reading == "vocabulary" else total >= 0,

@@ -53,7 +53,7 @@ def sure(found: Measured) -> str:
             f"No confidence is high enough that {percent(WANTED, 0)} of the answers with at least that much are right."
         )
     return (
-        f"From a confidence of {percent(found.sure)} on, {percent(WANTED, 0)} of its answers are right; "
+        f"From a confidence of {percent(found.sure)} on, at least {percent(WANTED, 0)} of its answers are right; "
         f"it answers {percent(found.answered)} of the questions with at least that much."
     )
 

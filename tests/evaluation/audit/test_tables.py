@@ -79,7 +79,7 @@ def test_columns_may_have_other_names(tmp_path):
 
 def test_sums_other_than_one_need_a_reading(tmp_path):
     path = write(tmp_path / "t.jsonl", {"probabilities": [[0.4, 0.1]] * 3, "answer": [0, 0, 1]})
-    with pytest.raises(UserError, match=r"row 1: its probabilities sum to 0\.5; give --reading candidates"):
+    with pytest.raises(UserError, match=r"row 1: its probabilities sum to 0\.5; --reading candidates"):
         read(path)
     assert read(path, reading="candidates").confidence.tolist() == [0.8] * 3
     assert read(path, reading="vocabulary").confidence.tolist() == [0.4] * 3
