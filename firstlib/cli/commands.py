@@ -217,8 +217,9 @@ def main() -> None:
         status, told = _explained(error)
     if status == STOPPED:
         told = "stopped; finished stages are kept, and the same command resumes"
-    if status:
+    if told:
         Console(stderr=True).print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if status:
         sys.exit(status)
 
 
