@@ -25,7 +25,9 @@ def report(found: dict[str, Any]) -> Report:
     packages = found["dependencies"]
     known = [package for package in packages if "skip_reason" not in package]
     if not known:
-        return Report([f"vulnerabilities: none of {len(packages)} packages is known to the list of advisories here"], False)
+        return Report(
+            [f"vulnerabilities: none of {len(packages)} packages is known to the list of advisories here"], False
+        )
     faults = [(package, fault) for package in known for fault in package["vulns"]]
     lines = [
         f"{package['name']} {package['version']}: {fault['id']}, "
