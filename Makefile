@@ -7,10 +7,10 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick lab plan app audit fuzz lint bench notebooks settings-docs choose-settings seeds beyond map real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app vulnerabilities fuzz lint bench notebooks settings-docs choose-settings seeds beyond map real base-models real-base-models constraints clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/installed ## run FIRST end to end (PRESET=microworld SEED=0)
 	@$(FIRST) run --preset $(PRESET) --seed $(SEED)
@@ -35,8 +35,8 @@ app: .venv/installed-app ## serve notebook 04 as an app without its code, on thi
 	@JUPYTER_PATH=firstlib/explorer $(BIN)/voila notebooks/04_temperature.ipynb \
 		--Voila.ip=127.0.0.1 --template=local --strip_sources=True
 
-audit: .venv/installed-audit ## check the pinned packages for known vulnerabilities (needs a reachable list of advisories)
-	@$(BIN)/python .ci/audit.py constraints.txt
+vulnerabilities: .venv/installed-vulnerabilities ## look up the pinned packages in a list of known vulnerabilities (needs a reachable list)
+	@$(BIN)/python .ci/vulnerabilities.py constraints.txt
 
 film: .venv/installed-test ## record the README's animation from a finished run (REPORT=runs/microworld/seed-0/report.html)
 	@PYTHONPATH=tests $(BIN)/python -m browser.film $(REPORT)
@@ -96,8 +96,8 @@ clean: ## delete runs; keep the environment and the models
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-.venv/installed-audit: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+.venv/installed-vulnerabilities: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[vulnerabilities]'
 	@touch $@
 
 .venv/installed-app: .venv/installed

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 HERE = Path(__file__).parent
-MODULES = ("loss", "extraction", "store", "calibration", "answering", "step")
+MODULES = ("loss", "extraction", "store", "calibration", "audit", "answering", "step")
 ROUNDS = {"calibration": 3}  # the others run two rounds, because one takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)

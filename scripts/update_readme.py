@@ -16,9 +16,10 @@ from firstlib.results import study, table
 from firstlib.results.beyond import STAGES
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
+from firstlib.results.markup import markdown_table
 from firstlib.results.paper import paper_rows
 from firstlib.results.study import KEPT
-from firstlib.results.table import Entry, ResultsTable, markdown_table
+from firstlib.results.table import Entry, ResultsTable
 from firstlib.runtime.files import write_json, write_text
 from firstlib.runtime.paths import PROJECT
 from scripts import choose_settings

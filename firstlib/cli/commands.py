@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from firstlib.cli import audit as audits
 from firstlib.cli.notebooks import NOTEBOOKS, NotebookError, Plan
 from firstlib.cli.notebooks import run as run_notebooks
 from firstlib.runtime import distributed
-from firstlib.runtime.errors import UserError
+from firstlib.runtime.errors import UserError, on_one_line
 from firstlib.runtime.files import disk_is_full
 from firstlib.settings.schema import LARGEST_SEED
 
@@ -151,6 +152,9 @@ def verify(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", s
     console.print(f"verified   {count} values of results.json, and every file of the run", highlight=False)
 
 
+app.command("audit", help=audits.HELP)(audits.audit)
+
+
 @app.command("import-logprobs")
 def import_logprobs(
     file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one JSON object per line")],
@@ -191,15 +195,6 @@ def _one_line(error: TyperException) -> str:
     return f"{' '.join(message.split())} See `first --help`."
 
 
-def _on_one_line(text: str) -> str:
-    r"""Escapes whatever would break the line, or that a terminal would obey.
-
-    >>> print(_on_one_line("a\nb"))
-    a\nb
-    """
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
 def _explained(error: Exception) -> tuple[int, str]:
     """Returns exit status and message of an error that a user can fix.
 
@@ -211,12 +206,12 @@ def _explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, TyperException):
         return 2, _one_line(error)
     if isinstance(error, UserError):
-        return 2, _on_one_line(str(error))
+        return 2, on_one_line(str(error))
     if disk_is_full(error):
         return 2, "no space left on the disk; free some, and run the same command again: it resumes"
     if isinstance(error, OSError) and error.filename is not None:
         told = f"{error.filename}: {error.strerror}; give another place, or change who may write there"
-        return 2, _on_one_line(told)
+        return 2, on_one_line(told)
     raise error
 
 
@@ -228,8 +223,9 @@ def main() -> None:
         status, told = _explained(error)
     if status == STOPPED:
         told = "stopped; finished stages are kept, and the same command resumes"
-    if status:
+    if told:
         Console(stderr=True).print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if status:
         sys.exit(status)
 
 

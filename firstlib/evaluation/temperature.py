@@ -48,7 +48,8 @@ def fit_temperature_to(shares: np.ndarray, targets: np.ndarray) -> float:
 
 def _fit(shares: np.ndarray, targets: np.ndarray) -> float:
     with np.errstate(divide="ignore"):
-        logits = np.log(shares)
+        logits = np.ascontiguousarray(np.log(shares).T)  # so that sums over few choices add long rows
+    targets = np.ascontiguousarray(targets.T)
     ratio = (np.sqrt(5) - 1) / 2
     low, high = np.log(_LOWEST), np.log(_HIGHEST)
     for _ in range(_STEPS):
@@ -61,9 +62,10 @@ def _fit(shares: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _cross_entropy(logits: np.ndarray, targets: np.ndarray, inverse: float) -> float:
+    """Returns the mean cross-entropy of logits `(C, N)` to targets `(C, N)`."""
     with np.errstate(invalid="ignore"):
         scaled = np.where(np.isneginf(logits), -np.inf, logits * inverse)
-    highest = scaled.max(axis=1, keepdims=True)
-    normaliser = np.log(np.exp(scaled - highest).sum(axis=1)) + highest[:, 0]
-    weighed = np.where(targets > 0, targets * np.where(np.isneginf(scaled), 0, scaled), 0).sum(axis=1)
-    return float((targets.sum(axis=1) * normaliser - weighed).mean())
+    highest = scaled.max(axis=0)
+    normaliser = np.log(np.exp(scaled - highest).sum(axis=0)) + highest
+    weighed = (targets * np.where(np.isneginf(scaled), 0, scaled)).sum(axis=0)
+    return float((targets.sum(axis=0) * normaliser - weighed).mean())

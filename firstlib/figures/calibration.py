@@ -13,7 +13,12 @@ from firstlib.metrics import Reliability
 SHARES = 0.22  # height, on the axis of accuracy, of the largest bar of answers below a reliability diagram
 
 
-def reliability_diagrams(panels: Mapping[str, Reliability], most: int = 3) -> go.Figure:
+Ends = tuple[np.ndarray, np.ndarray]  # low and high of each bin, `(B,)`
+
+
+def reliability_diagrams(
+    panels: Mapping[str, Reliability], most: int = 3, intervals: Mapping[str, Ends] | None = None
+) -> go.Figure:
     """Figure 5 of the paper: accuracy by confidence, and the gaps between them that make up the ECE.
 
     Bars below each diagram show the bins' shares of the answers, relative to the largest share.
@@ -21,12 +26,26 @@ def reliability_diagrams(panels: Mapping[str, Reliability], most: int = 3) -> go
     Args:
         panels: A reliability diagram for each method.
         most: Panels side by side, at most.
+        intervals: The ends of each bin's interval of accuracy, by panel.
     """
     titles = parts.panel_titles(panels)
     figure, cells = parts.panels(titles, 240, x="confidence", y="accuracy", most=most, shared_yaxes="all")
-    for cell, found in zip(cells, panels.values(), strict=True):
+    for cell, (name, found) in zip(cells, panels.items(), strict=True):
         add_reliability(figure, cell, found)
+        if intervals:
+            parts.add(figure, cell, _whiskers(found, *intervals[name]))
     return figure.update_layout(barmode="overlay", hovermode="x")
+
+
+def _whiskers(found: Reliability, low: np.ndarray, high: np.ndarray) -> go.Scatter:
+    """Returns the intervals of the bins that hold answers."""
+    filled = found.count > 0
+    middle, accuracy = ((found.edges[:-1] + found.edges[1:]) / 2)[filled], found.accuracy[filled]
+    ends = {"array": parts.numbers(high[filled] - accuracy), "arrayminus": parts.numbers(accuracy - low[filled])}
+    return go.Scatter(
+        x=parts.numbers(middle), y=parts.numbers(accuracy), name="95 % interval", mode="markers", hoverinfo="skip",
+        marker={"size": 3, "color": BLACK}, error_y={"color": BLACK, "thickness": 1, "width": 3, **ends},
+    )  # fmt: skip
 
 
 def add_reliability(figure: go.Figure, cell: tuple[int, int], found: Reliability) -> None:

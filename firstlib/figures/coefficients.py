@@ -1,19 +1,21 @@
 """ECE by coefficient: the search on validation questions, and the effect on test questions."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from firstlib.distillation.search import Search
 from firstlib.figures import parts
 from firstlib.figures.style import GREY, Look, looks, name_of
+
+if TYPE_CHECKING:  # it imports torch, and figures of an audit need none
+    from firstlib.distillation.search import Search
 
 _PLAIN = Look(GREY, "solid", "circle", "")  # of markers that the legend explains
 
 
-def coefficient_search(searches: Mapping[str, Search]) -> go.Figure:
+def coefficient_search(searches: "Mapping[str, Search]") -> go.Figure:
     """Figure 6 of the paper, left: validation ECE by coefficient, on the coarse and the fine grid.
 
     Args:

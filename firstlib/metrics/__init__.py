@@ -29,10 +29,18 @@ from firstlib.metrics.bins import (
     mce,
     reliability,
 )
-from firstlib.metrics.chance import Interval, NoiseFloor, bootstrap_ece, noise_floor, paired_bootstrap_difference
+from firstlib.metrics.chance import (
+    Interval,
+    NoiseFloor,
+    bootstrap_difference,
+    bootstrap_ece,
+    noise_draws,
+    noise_floor,
+    paired_bootstrap_difference,
+)
 from firstlib.metrics.conventions import ece_by_convention
 from firstlib.metrics.paired import detectable_difference, holm, mean_interval, sign_flip_p
-from firstlib.metrics.proportions import clopper_pearson
+from firstlib.metrics.proportions import clopper_pearson, share_interval
 from firstlib.metrics.scores import accuracy, brier, nll, trust
 from firstlib.metrics.selective import Selective, selective_accuracy
 from firstlib.metrics.smooth import smooth_ece
@@ -47,6 +55,7 @@ __all__ = [
     "Selective",
     "Sweep",
     "accuracy",
+    "bootstrap_difference",
     "bootstrap_ece",
     "brier",
     "calibration_refinement",
@@ -60,10 +69,12 @@ __all__ = [
     "mce",
     "mean_interval",
     "nll",
+    "noise_draws",
     "noise_floor",
     "paired_bootstrap_difference",
     "reliability",
     "selective_accuracy",
+    "share_interval",
     "sign_flip_p",
     "smooth_ece",
     "sweep",

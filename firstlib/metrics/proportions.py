@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from firstlib.metrics.chance import Interval
 from firstlib.metrics.checks import check_level
 
 # A few units in the last place of a float64: the continued fraction cannot get closer.
@@ -36,6 +37,16 @@ def clopper_pearson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> 
     right, total = _check_counts(successes, n)
     tail = (1 - level) / 2
     return _lower_end(right, total, tail), 1 - _lower_end(total - right, total, tail)
+
+
+def share_interval(right: int, n: int, level: float = 0.95) -> Interval:
+    """Returns the share of right answers with its exact interval, by `clopper_pearson`, whose errors it raises.
+
+    >>> share_interval(9, 10).estimate
+    0.9
+    """
+    low, high = clopper_pearson([right], [n], level)
+    return Interval(right / n, float(low[0]), float(high[0]))
 
 
 def _check_counts(successes: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import Experiment
-from firstlib.metrics import Interval, bootstrap_ece, clopper_pearson, paired_bootstrap_difference
+from firstlib.metrics import Interval, bootstrap_ece, paired_bootstrap_difference, share_interval
 from firstlib.results.paper import paper_numbers
 from firstlib.settings.schema import Measures
 
@@ -77,9 +77,3 @@ def _difference(found: Predictions, baseline: Predictions | None, measures: Meas
         return None
     pairs = [(one.confidence(measures.confidence), one.correct()) for one in (found, baseline)]
     return paired_bootstrap_difference(*pairs[0], *pairs[1], bins=measures.bins)
-
-
-def share_interval(right: int, n: int) -> Interval:
-    """Returns a share with its exact 95 % interval (Clopper and Pearson)."""
-    low, high = clopper_pearson([right], [n])
-    return Interval(right / n, float(low[0]), float(high[0]))

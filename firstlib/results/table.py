@@ -12,6 +12,7 @@ from rich.table import Table
 from firstlib.evaluation.scores import Row
 from firstlib.metrics import Interval, mean_interval
 from firstlib.results.comparison import Compared
+from firstlib.results.markup import html_table, markdown_table
 from firstlib.results.paper import paper_rows
 
 MEASURES = {"accuracy": "accuracy", "ece": "ECE", "trust": "Trust"}
@@ -181,35 +182,6 @@ def _table(rows: Sequence[Mapping[str, Any]], entry: Any) -> ResultsTable:
             values = {heading: entry(found, measure) for measure, heading in MEASURES.items()}
             entries.setdefault(place, {})[name] = values
     return ResultsTable(entries, sizes, {})
-
-
-# -- plain tables ------------------------------------------------------------------------------------------------
-
-
-def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table of cells that need no escaping.
-
-    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    | --- | --- |
-    | 1 | 2 |
-    """
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def html_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", text: Sequence[int] = (0,)
-) -> str:
-    """Returns an HTML table of cells that are HTML already; `text` lists the columns that hold words."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        marks = (' class="text"' if place in text else "" for place in range(len(cells)))
-        return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for c, m in zip(cells, marks, strict=True)) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    title = f"<caption>{caption}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{title}<thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
 def _joined(entry: Mapping[str, Entry] | None) -> str:

@@ -18,6 +18,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def on_one_line(text: str) -> str:
+    r"""Escapes whatever would break the line, or that a terminal would obey.
+
+    >>> print(on_one_line("a\nb"))
+    a\nb
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 class MissingStageError(UserError):
     """A stage that a sealed experiment needs is not there."""
 

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -75,15 +75,41 @@ def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, Pu
         UserError: The data set is not available, a file is not readable, two rows share an id, or too many rows are
             unusable.
     """
-    found = {split: _publish(task, split, rows, fits) for split, rows in _tables(task, place).items()}
+    labelled = _labelled(task, data, _tables(task, place), place, fits)
+    if not labelled.get("train"):
+        raise UserError(f"data set {task}: {place or NAMES[task][0]} has no training rows with answers")
+    return labelled
+
+
+def read_split(task: Task, data: Data, place: Path | None, fits: Fits, split: str) -> tuple[str, PublishedSplit]:
+    """Returns one published split to ask a model, with its name; other splits are not read.
+
+    A data set without a test split with answers is asked its validation split, and one with a single split that one.
+    Takes and raises what `read` does; training rows are not needed.
+    """
+    tables = _tables(task, place)
+    wanted = [split, *(["validation"] if split == "test" else [])] if len(tables) > 1 else list(tables)
+    for name in wanted:
+        found = _labelled(task, data, {name: tables[name]}, place, fits) if name in tables else {}
+        if name in found:
+            return name, found[name]
+    has = f"it has {', '.join(tables)}" if split not in tables else "its rows have no answers"
+    raise UserError(
+        f"data set {task}: {place or NAMES[task][0]} has no {split} rows to ask: {has}; choose another split"
+    )
+
+
+def _labelled(
+    task: Task, data: Data, tables: Mapping[str, Iterable[Row]], place: Path | None, fits: Fits
+) -> dict[str, PublishedSplit]:
+    """Reads splits and returns those that have answers."""
+    found = {split: _publish(task, split, rows, fits) for split, rows in tables.items()}
     labelled = {split: published for split, published in found.items() if not _without_answers(published)}
     for split, published in labelled.items():
         _check_loss(f"{task} {split}", published, data.max_unusable, place or NAMES[task][0])
         if published.unusable:
             rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
             print(f"{task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)
-    if not labelled.get("train"):
-        raise UserError(f"data set {task}: {place or NAMES[task][0]} has no training rows with answers")
     return labelled
 
 

@@ -8,7 +8,7 @@ from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.explorer.measures import MEASURES
 from firstlib.results.report.findings import collect
-from firstlib.results.report.page import contents, filled
+from firstlib.results.report.page import whole
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_other_measures_and_stages_are_listed(opened, experiment):
 def test_a_report_without_a_temperature_has_no_explorer(watched, experiment, tmp_path):
     plain = experiment.change(methods={"fine-tune": {"learns": "answers"}})
     path = tmp_path / "report.html"
-    path.write_text(filled(contents(*collect(plain))), encoding="utf-8")
+    path.write_text(whole(*collect(plain)), encoding="utf-8")
     page = watched(offline=True)
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready=true]")

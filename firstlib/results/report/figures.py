@@ -1,8 +1,6 @@
 """The report's figures, each for a wide screen and, where it has several panels, for a narrow one."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,6 +9,7 @@ from firstlib import figures
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
 from firstlib.metrics import selective_accuracy
+from firstlib.results.report.drawn import ReportFigure
 from firstlib.results.report.findings import Findings
 from firstlib.settings.schema import Reading
 
@@ -26,16 +25,6 @@ RANKS = {
     "vocabulary": "For the model's tokens of rank 1 to {k} in the vocabulary: the mean probability, and how often the "
     "token is the right answer.",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class ReportFigure:
-    """A figure with its words; without `narrow`, the wide one is shown on narrow screens too."""
-
-    title: str
-    caption: str
-    wide: go.Figure
-    narrow: go.Figure | None = None
 
 
 def report_figures(found: Findings) -> dict[str, ReportFigure]:
@@ -146,13 +135,3 @@ def _plane(found: Findings) -> ReportFigure:
         lambda most: figures.trust_plane(found.rows, most),
         most=2,
     )
-
-
-def figures_json(drawn: Mapping[str, ReportFigure]) -> dict[str, dict[str, object]]:
-    """Returns the figures as the page's script reads them: by the id of their place."""
-    return {f"figure-{name}": _both_json(one) for name, one in drawn.items()}
-
-
-def _both_json(one: ReportFigure) -> dict[str, object]:
-    shapes = {"wide": one.wide, "narrow": one.narrow}
-    return {shape: json.loads(figure.to_json()) for shape, figure in shapes.items() if figure is not None}

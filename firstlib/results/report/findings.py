@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from firstlib.distillation.search import Search
+from firstlib.evaluation.audit.errors import OtherMeasures
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import Row
 from firstlib.experiment import Experiment, students
@@ -16,7 +17,7 @@ from firstlib.results import study
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.provenance import Manifest, Recorder, StageLine, stage_lines, targets_in_words
 from firstlib.results.report import grid
-from firstlib.results.report.other_measures import OtherMeasures, other_measures
+from firstlib.results.report.other_measures import other_measures
 from firstlib.runtime.paths import preset_name
 from firstlib.settings.schema import Settings, Task
 

@@ -1,19 +1,14 @@
 """The run's report: one HTML file that needs neither a kernel nor a network."""
 
-import base64
-import gzip
-import json
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import plotly.offline
 
 from firstlib.experiment import Experiment
 from firstlib.results.report import sections
-from firstlib.results.report.figures import case_figure, figures_json, report_figures
+from firstlib.results.report.drawn import figure, figures_json
+from firstlib.results.report.figures import case_figure, report_figures
 from firstlib.results.report.findings import Findings, Provenance, collect
+from firstlib.results.report.shell import filled, packed, part
 from firstlib.runtime.files import write_text
 
 REPORT = "report.html"
@@ -31,7 +26,12 @@ def write_report(experiment: Experiment) -> Path:
         UserError: The experiment is sealed, and a stage is missing.
     """
     found, provenance = collect(experiment)
-    return write_text(experiment.folder / REPORT, filled(contents(found, provenance)))
+    return write_text(experiment.folder / REPORT, whole(found, provenance))
+
+
+def whole(found: Findings, provenance: Provenance) -> str:
+    """Returns the whole page."""
+    return filled("page.html", contents(found, provenance), SCRIPTS)
 
 
 def contents(found: Findings, provenance: Provenance) -> dict[str, str]:
@@ -43,30 +43,12 @@ def contents(found: Findings, provenance: Provenance) -> dict[str, str]:
         "title": escape(f"FIRST: the run {found.preset}, seed {found.seed}"),
         "lead": escape(found.settings.description),
         "results": sections.results(found),
-        "explorer": sections.WITHOUT_EXPLORER if found.explorer is None else _own("explorer.html"),
+        "explorer": sections.WITHOUT_EXPLORER if found.explorer is None else part("explorer.html"),
         "others": sections.others(found.others, found.settings),
-        "figures": "".join(sections.figure(name, one) for name, one in drawn.items()),
+        "figures": "".join(figure(name, one) for name, one in drawn.items()),
         "case": sections.case(found.case, case),
         "pipeline": sections.pipeline(provenance.stages),
         "settings": sections.settings(own, provenance.versions),
         "footer": "Written by firstlib; this file needs no network. The paper: arXiv 2408.12168.",
         "data": packed(data),
     }
-
-
-def packed(data: Any) -> str:
-    """Returns JSON as gzip in base64, a quarter of its size and safe inside HTML; equal data give equal text."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
-
-
-def filled(content: dict[str, str]) -> str:
-    """Returns the page with every `{{name}}` replaced; braces inside the contents stay as they are."""
-    own = {"style": _own("style.css"), "script": "\n".join(map(_own, SCRIPTS)), "plotly": plotly.offline.get_plotlyjs()}
-    parts = content | own
-    pieces = _own("page.html").split("{{")
-    return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
-
-
-def _own(name: str) -> str:
-    return files("firstlib.results.report").joinpath(name).read_text(encoding="utf-8")

@@ -5,15 +5,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from firstlib.evaluation.audit.errors import OtherMeasures
 from firstlib.explorer.questions import Case
 from firstlib.figures.style import name_of
 from firstlib.metrics import Interval
 from firstlib.results.comparison import Compared
+from firstlib.results.markup import html_table
 from firstlib.results.provenance import StageLine
-from firstlib.results.report.figures import ReportFigure
+from firstlib.results.report.drawn import ReportFigure, figure
 from firstlib.results.report.findings import Findings
-from firstlib.results.report.other_measures import OtherMeasures
-from firstlib.results.table import html_table, of_comparison
+from firstlib.results.report.measures import (
+    BRIER,
+    CLASSWISE,
+    CONVENTIONS,
+    MEASURES,
+    conventions_table,
+    measures_table,
+)
+from firstlib.results.table import of_comparison
 from firstlib.settings.schema import Measures, Settings, Task
 
 READINGS = {
@@ -28,18 +37,6 @@ INTERVALS = (
 SMALL = (
     " Those models are thousands of times larger than a microworld's and answer real questions: compare the pattern, "
     "not the numbers."
-)
-OTHERS = (
-    "<i>Equal mass</i>: bins that hold equally many answers. <i>Debiased</i>: root mean square over such bins, "
-    "corrected for chance (Kumar et al. 2019). <i>Smooth</i>: a Gaussian kernel instead of bins (Blasiok and Nakkiran "
-    "2023). <i>Maximum</i>: the largest gap of any bin. <i>Class-wise</i>: mean ECE of the probabilities for the "
-    "first, the second, ... candidate (Kull et al. 2019). The Brier score of the predicted answer is the sum of "
-    "<i>calibration</i>, which recalibration can remove, <i>refinement</i>, which it cannot, and a <i>remainder</i> "
-    "from within the bins."
-)
-CONVENTIONS = (
-    "In percent. Libraries differ in which bin holds a confidence on an edge. The numbers agree unless a confidence "
-    "lies on an edge, or within a rounding error of it."
 )
 WITHOUT_EXPLORER = "<p>No method of this run recalibrates with a temperature, so there is nothing to explore.</p>"
 WITHOUT_CASE = "<p>The main task's answers are free text, so there is no question with choices to show.</p>"
@@ -101,38 +98,12 @@ def others(found: Mapping[str, OtherMeasures], settings: Settings) -> str:
     """Returns other measures of calibration on the main task, and ECE as other libraries compute it."""
     return (
         f"<p>Answers to the test questions of {name_of(settings.columns[0].train)}, in percent but for the Brier "
-        f"score. {confidence(settings.measures)} {OTHERS}</p>{_measures_table(found)}"
-        f"<h3>ECE by other libraries' conventions</h3><p>{CONVENTIONS}</p>{_conventions_table(found)}"
+        f"score. {confidence(settings.measures)} {MEASURES} {CLASSWISE} {BRIER}</p>{measures_table(found, 'method')}"
+        f"<h3>ECE by other libraries' conventions</h3><p>{CONVENTIONS}</p>{conventions_table(found, 'method')}"
     )
 
 
-def _measures_table(found: Mapping[str, OtherMeasures]) -> str:
-    head = ("method", "ECE", "equal mass", "debiased", "smooth", "maximum", "class-wise",
-            "Brier", "calibration", "refinement", "remainder")  # fmt: skip
-    return html_table(head, [[name_of(name), *_measures_row(one)] for name, one in found.items()])
-
-
-def _measures_row(one: OtherMeasures) -> list[str]:
-    errors = (one.ece, one.equal_mass_ece, one.debiased_ece, one.smooth_ece, one.mce, one.classwise_ece)
-    brier = one.brier
-    parts = (brier.total, brier.calibration, brier.refinement, brier.remainder)
-    return [*(f"{100 * error:.1f}" for error in errors), *(f"{part + 0.0:.4f}" for part in parts)]
-
-
-def _conventions_table(found: Mapping[str, OtherMeasures]) -> str:
-    libraries = list(next(iter(found.values())).conventions)
-    rows = [[name_of(name), *(f"{100 * one.conventions[library]:.2f}" for library in libraries)]
-            for name, one in found.items()]  # fmt: skip
-    return html_table(["method", *libraries], rows)
-
-
 # -- figures -----------------------------------------------------------------------------------------------------
-
-
-def figure(name: str, one: ReportFigure) -> str:
-    """Returns the place of a figure, into which the page's script draws it."""
-    place = f'<div class="plot" id="figure-{name}"></div>'
-    return f"<figure><h3>{one.title}</h3>{place}<figcaption>{one.caption}</figcaption></figure>"
 
 
 def case(found: Case | None, drawn: ReportFigure | None) -> str:

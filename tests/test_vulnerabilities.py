@@ -1,4 +1,4 @@
-"""The audit of the pinned packages: what fails it, what it only reports, and what it says if it cannot run."""
+"""Known vulnerabilities of the pinned packages: which fail, which are only reported, and what a failed look-up says."""
 
 import importlib.util
 
@@ -6,9 +6,9 @@ import pytest
 
 from firstlib.runtime.paths import PROJECT
 
-spec = importlib.util.spec_from_file_location("audit", PROJECT / ".ci" / "audit.py")
-audit = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(audit)
+spec = importlib.util.spec_from_file_location("vulnerabilities", PROJECT / ".ci" / "vulnerabilities.py")
+vulnerabilities = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(vulnerabilities)
 
 
 def package(*faults, **fields):
@@ -32,7 +32,7 @@ UNKNOWN = {"name": "own", "skip_reason": "not found"}
     ],
 )
 def test_only_fixable_vulnerabilities_fail(packages, mendable, expected):
-    found = audit.audit({"dependencies": packages})
+    found = vulnerabilities.report({"dependencies": packages})
     assert found.mendable == mendable
     assert expected in "\n".join(found.lines)
 
@@ -44,10 +44,10 @@ def test_only_fixable_vulnerabilities_fail(packages, mendable, expected):
         ("", 0, "no list of advisories could be reached (no route to host)"),
     ],
 )
-def test_an_audit_that_cannot_run_says_why(monkeypatch, capsys, output, status, expected):
+def test_a_look_up_that_cannot_run_says_why(monkeypatch, capsys, output, status, expected):
     class Done:
         stdout, stderr = output, "Traceback\nno route to host"
 
-    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: Done)
-    assert audit.main("constraints.txt") == status
+    monkeypatch.setattr(vulnerabilities.subprocess, "run", lambda *_, **__: Done)
+    assert vulnerabilities.main("constraints.txt") == status
     assert expected in capsys.readouterr().out

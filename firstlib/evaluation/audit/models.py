@@ -1,0 +1,102 @@
+"""Asks a model of the reader's own: a folder, a hub name or an adapter, with any task that the lab can read."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from firstlib.evaluation.asking import Asking, ask
+from firstlib.evaluation.audit.answers import Answers, Reading, Shown, of_probabilities
+from firstlib.evaluation.audit.options import Asked, Options
+from firstlib.models import loading
+from firstlib.runtime.errors import UserError, first_line
+from firstlib.settings.schema import Data, Model, Task
+from firstlib.tasks import hub, microworld
+from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
+from firstlib.tasks.question import Question
+
+KIND = "a model"
+MICROWORLD = "microworld"  # as --data: the synthetic questions
+ADAPTER = "adapter_config.json"
+_INVENTED = 2000  # questions of the microworld, unless there is a limit
+_CHECKED = 100  # questions whose candidates are checked: a task's prompts share one format
+
+
+def read(what: str, options: Options) -> Answers:
+    """Returns a model's answers to the questions of a task.
+
+    Raises:
+        UserError: The model or the data cannot be loaded, or the task has no questions with choices.
+    """
+    if options.reading == "acc_norm":
+        raise UserError("reading acc_norm: only logs of lm-evaluation-harness have it; use candidates or vocabulary")
+    base, adapter = _settings(what, options.asked)
+    tokenizer = loading.load_tokenizer(base)
+    asked = _questions(tokenizer, base, options)
+    check_taught(tokenizer, asked[:_CHECKED])
+    model = loading.load_trained(base, adapter) if adapter else loading.load_base(base).eval()
+    vocabulary = min(len(tokenizer), loading.vocabulary_size(base))
+    found = ask(model, tokenizer, asked, Asking(batch_size=options.asked.batch_size, vocabulary=vocabulary))
+    reading: Reading = options.reading or "candidates"
+    rows = found.shares() if reading == "candidates" else found.probabilities
+    task = options.asked.task
+    return Answers(
+        what, f"{KIND}, asked {task}", reading, *of_probabilities(rows, found.answer), rows, found.answer,
+        ids=found.question_id, texts=[Shown(question.prompt, question.choices) for question in asked],
+    )  # fmt: skip
+
+
+def _settings(what: str, asked: Asked) -> tuple[Model, Path | None]:
+    """Returns the base model's settings, and the folder of its adapter where there is one."""
+    folder = Path(what).expanduser()
+    if folder.suffix == ".gguf" and not hasattr(loading, "load_gguf"):  # the one place that GGUF support goes into
+        raise UserError(f"{what}: GGUF files cannot be read yet; give the model's folder of safetensors")
+    if not folder.exists():
+        return Model(base=what, dtype=asked.dtype), None  # type: ignore[arg-type]
+    if not (folder / ADAPTER).is_file():
+        return Model(base=str(folder.resolve()), dtype=asked.dtype), None  # type: ignore[arg-type]
+    try:
+        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / ADAPTER}: names no base model ({first_line(error)}); correct it") from error
+    beside = (folder / str(base)).resolve()
+    place = beside if beside.is_dir() else Path(str(base)).expanduser()
+    return Model(base=str(place.resolve()) if place.is_dir() else str(base), dtype=asked.dtype), folder  # type: ignore[arg-type]
+
+
+def _questions(tokenizer: object, base: Model, options: Options) -> list[Question]:
+    asked = options.asked
+    if asked.task not in get_args(Task):
+        raise UserError(f"task: a model needs --task, one of {', '.join(get_args(Task))}; not {asked.task!r}")
+    items = _invented(asked) if asked.data == MICROWORLD else _published(tokenizer, base, options)
+    found = [item for item in items if isinstance(item, Question)]
+    if not found:
+        raise UserError(f"task {asked.task}: its answers are free text, so it has no choices; choose another")
+    return [in_chat(tokenizer, item) for item in found] if asked.chat else found  # type: ignore[arg-type, misc]
+
+
+def _invented(asked: Asked) -> list[Question]:
+    if asked.task not in microworld.TASKS:
+        raise UserError(f"task {asked.task}: the microworld has {', '.join(microworld.TASKS)}; choose one")
+    return list(microworld.ask(microworld.make_world(), asked.task, asked.split, asked.limit or _INVENTED, 0))
+
+
+def _published(tokenizer: object, base: Model, options: Options) -> list[object]:
+    asked = options.asked
+    data = Data(source="hub", max_unusable=options.max_unusable)
+    longest = min(data.max_length, loading.context_length(base) or data.max_length)
+    fits = lambda items: reasons_not_to_fit(tokenizer, items, longest)  # type: ignore[arg-type]  # noqa: E731
+    task: Task = asked.task  # type: ignore[assignment]
+    _, split = hub.read_split(task, data, _place(task, asked.data), fits, asked.split)
+    chosen = hub.ranked(split.items, 0)
+    return [chosen[place] for place in np.arange(len(chosen))[: asked.limit]]
+
+
+def _place(task: Task, data: str | None) -> Path | None:
+    """Returns where a task's questions are: a file, its own folder, or its folder inside one of several data sets."""
+    if data is None:
+        return None
+    place = Path(data).expanduser().resolve()
+    inner = place / hub.NAMES[task][0].split("/")[1] if task in hub.NAMES else place
+    return inner if inner.is_dir() else place

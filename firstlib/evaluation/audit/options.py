@@ -1,0 +1,65 @@
+"""How an audit reads its inputs and measures them."""
+
+from dataclasses import dataclass
+
+from firstlib.evaluation.audit.answers import Reading
+from firstlib.evaluation.audit.unusable import MOST_UNUSABLE
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns; None: the usual names are looked for.
+
+    Attributes:
+        probabilities: One column of lists, or one column for each choice.
+        by: The column, or a log's field, that holds each question's subject.
+    """
+
+    confidence: str | None = None
+    correct: str | None = None
+    probabilities: tuple[str, ...] = ()
+    answer: str | None = None
+    id: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is asked, where a model is audited.
+
+    Attributes:
+        task: A task of the lab.
+        data: The file or folder of its questions; None: the hub's, or the microworld's where there is none.
+        split: The split that is asked.
+        limit: Questions at most; None: all.
+        batch_size: Questions in one forward pass.
+        dtype: Number format of the weights.
+        chat: Ask in the model's own chat format.
+    """
+
+    task: str | None = None
+    data: str | None = None
+    split: str = "test"
+    limit: int | None = None
+    batch_size: int = 16
+    dtype: str = "float32"
+    chat: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that an audit can be told.
+
+    Attributes:
+        bins: Of the ECE, of equal width.
+        reading: Of confidence. None: `candidates` for logs, models and runs; a table's probabilities as they are.
+        filter: The filter of a log of lm-evaluation-harness that has several.
+        max_unusable: Share of an input's rows that may be left out.
+    """
+
+    bins: int = 10
+    reading: Reading | None = None
+    columns: Columns = Columns()
+    asked: Asked = Asked()
+    filter: str | None = None
+    max_unusable: float = MOST_UNUSABLE

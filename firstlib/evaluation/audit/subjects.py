@@ -1,0 +1,93 @@
+"""Accuracy and calibration by subject or task, with a correction for looking at many of them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firstlib.evaluation.audit.answers import Answers
+from firstlib.metrics import Interval, ece, noise_draws, share_interval
+from firstlib.runtime.errors import UserError
+
+LEVEL = 0.05  # chance of calling any calibrated subject miscalibrated
+MOST_SUBJECTS = 1000
+_FEWEST_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One subject or task; fractions.
+
+    Attributes:
+        floor: 95th percentile of the ECE of a calibrated model by chance.
+        p_value: How often chance gives a calibrated model an ECE as large, corrected for all subjects by Holm's method.
+        gap: Mean confidence minus accuracy.
+    """
+
+    name: str
+    n: int
+    accuracy: Interval
+    ece: float
+    floor: float
+    p_value: float
+    gap: float
+
+    @property
+    def miscalibrated(self) -> bool:
+        """Whether its ECE is more than chance."""
+        return self.p_value < LEVEL
+
+
+def by_subject(answers: Answers, bins: int) -> tuple[Subject, ...]:
+    """Returns each subject's measures, the largest ECE first; nothing where there are fewer than two subjects.
+
+    Raises:
+        UserError: There are too many subjects to be any.
+    """
+    if answers.groups is None:
+        return ()
+    names, place = np.unique(answers.groups, return_inverse=True)
+    if len(names) < 2:
+        return ()
+    if len(names) > MOST_SUBJECTS:
+        raise UserError(
+            f"{answers.name}: has {len(names)} subjects, more than {MOST_SUBJECTS}; name a column of fewer with --by"
+        )
+    draws = max(_FEWEST_DRAWS, int(2 * len(names) / LEVEL))  # enough that the smallest p-value survives the correction
+    order = np.argsort(place, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(place))[:-1])
+    found = [_measured(str(name), answers.take(rows), bins, draws) for name, rows in zip(names, parts, strict=True)]
+    corrected = holm(np.array([p for _, p in found]))
+    whole = [_with(one, float(p)) for (one, _), p in zip(found, corrected, strict=True)]
+    return tuple(sorted(whole, key=lambda one: -one.ece))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Returns p-values `(M,)` corrected by Holm's step-down method (Holm 1979, Scand. J. Stat. 6).
+
+    The smallest is multiplied by M, the next by M - 1, and so on; none may fall below the one before it.
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3)
+    array([0.03, 0.06, 0.06])
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)), 1.0)
+    found = np.empty(len(p_values))
+    found[order] = steps
+    return found
+
+
+def p_value(error: float, draws: np.ndarray) -> float:
+    """Returns how often chance reaches an error, from its draws: (1 + draws as large) / (1 + draws)."""
+    return float((1 + np.count_nonzero(draws >= error)) / (1 + len(draws)))
+
+
+def _measured(name: str, part: Answers, bins: int, draws: int) -> tuple[Subject, float]:
+    n, right = len(part), int(part.correct.sum())
+    share, error = share_interval(right, n), ece(part.confidence, part.correct, bins)
+    chance = noise_draws(part.confidence, bins, draws)
+    floor, gap = float(np.quantile(chance, 0.95)), float(part.confidence.mean()) - share.estimate
+    return Subject(name, n, share, error, floor, 1.0, gap), p_value(error, chance)
+
+
+def _with(subject: Subject, p: float) -> Subject:
+    return replace(subject, p_value=p)
