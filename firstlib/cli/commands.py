@@ -105,7 +105,7 @@ def export(
     from firstlib.experiment import Experiment
     from firstlib.results.export import export_student
 
-    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)  # type: ignore[arg-type]
+    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)
     console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
 
 
@@ -170,7 +170,7 @@ def import_logprobs(
     rules = Rules(
         k or experiment.settings.knowledge.k, max_lost_mass=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
     )
-    report = import_knowledge(experiment.run, file, task, split, to, rules)  # type: ignore[arg-type]
+    report = import_knowledge(experiment.run, file, task, split, to, rules)
     console.print(str(report), highlight=False)
     console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
 

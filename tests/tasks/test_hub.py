@@ -15,7 +15,7 @@ from firstlib import Experiment
 from firstlib.experiment.coefficients import target_ece
 from firstlib.runtime.errors import UserError
 from firstlib.settings.loading import load_preset
-from firstlib.settings.schema import Data
+from firstlib.settings.data import Data
 from firstlib.tasks import hub, prompts
 from firstlib.tasks.question import Example, Question
 from firstlib.tasks.rows import UnusableRow, read_row
