@@ -25,6 +25,7 @@ _LETTER = re.compile(
     re.IGNORECASE,
 )
 _LETTER_AND_TEXT = re.compile(r"[(\[]?([a-z])\s*[)\].:]\s*(.+)", re.IGNORECASE | re.DOTALL)
+_DIGIT = re.compile(r"\d")
 _YES, _NO = ("yes", "true", "1", "1.0", "y", "t"), ("no", "false", "0", "0.0", "n", "f")
 IN_WORDS: Mapping[str, str] = {
     "label": "as the choices are labelled",
@@ -85,14 +86,16 @@ def by_text(value: Any, choices: Choices) -> int | None:
     """Returns the place of the choice with this text; without case, outer spaces and a number's zeros if need be."""
     if isinstance(value, list | dict):
         return None
-    exact = [place for place, each in enumerate(choices.values) if type(each) is type(value) and each == value]
-    exact = exact or [place for place, text in enumerate(choices.texts) if text == _text(value)]
-    for same in (_loose, _number):
-        wanted = same(_text(value))
-        exact = exact or [
-            place for place, text in enumerate(choices.texts) if wanted is not None and same(text) == wanted
-        ]
-    return exact[0] if len(exact) == 1 else None
+    text, number = _text(value), _number(_text(value))
+    for found in (
+        [place for place, each in enumerate(choices.values) if type(each) is type(value) and each == value],
+        [place for place, each in enumerate(choices.texts) if each == text],
+        [place for place, each in enumerate(choices.texts) if _loose(each) == _loose(text)],
+        [] if number is None else [place for place, each in enumerate(choices.texts) if _number(each) == number],
+    ):
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def from_0(value: Any, choices: Choices) -> int | None:
@@ -121,6 +124,15 @@ def mixed(value: Any, choices: Choices) -> int | None:
 
 
 Way = Callable[[Any, Choices], int | None]
+
+
+def contradicts(way: str, value: Any, choices: Choices) -> bool:
+    """Whether an answer is one choice by its letter, and another by its text."""
+    names = {"letter": by_text, "text": by_letter}
+    rival = names[way](value, choices) if way in names else None
+    return rival is not None and rival != WAYS[way](value, choices)
+
+
 WAYS: Mapping[str, Way] = {
     "label": by_label,
     "one-hot": one_hot,
@@ -159,6 +171,8 @@ def _loose(text: str) -> str:
 
 
 def _number(text: str) -> float | None:
+    if not _DIGIT.search(text[:1000]):
+        return None
     try:
         found = float(text.strip().replace("\u2212", "-"))
     except ValueError:
@@ -241,9 +255,9 @@ class Column:
         return found
 
     def _ambiguous(self, task: str, first: str, rival: str) -> str:
-        count = self.differ[frozenset((first, rival))]
+        one, other = (f"{IN_WORDS[way]} (fits {self.fits[way]:,} of {self.rows:,} rows)" for way in (first, rival))
+        count, key = self.differ[frozenset((first, rival))], f"tasks.{task}.answers"
         return (
-            f"data set {task}: its answers may be {IN_WORDS[first]} (fits {self.fits[first]:,} of {self.rows:,} rows) or "
-            f"{IN_WORDS[rival]} (fits {self.fits[rival]:,}), which differ in {count:,}; say which with tasks.{task}.answers={first} or "
-            f"tasks.{task}.answers={rival}"
+            f"data set {task}: its answers may be {one} or {other}, which differ in {count:,} rows; say which with "
+            f"{key}={first} or {key}={rival}"
         )

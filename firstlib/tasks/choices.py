@@ -10,7 +10,6 @@ from firstlib.tasks.literals import value_of
 _TEXT = ("text", "atext", "content", "choice", "option", "value", "texts", "choices", "options")
 _LABEL = ("label", "labels", "key", "letter", "aid", "id", "para")
 _MARKED = re.compile(r"\s*[(\[]?([A-Za-z])\s*[)\].:]\s*(.+)", re.DOTALL)
-WANTED = '["tea", "the sea"]'  # for messages
 
 
 class NoChoicesError(ValueError):
@@ -48,7 +47,7 @@ def choices_of(values: Sequence[Any]) -> Choices:
         try:
             value = value_of(value)
         except ValueError as error:
-            raise NoChoicesError(f"the choices are {error}; write a list such as {WANTED}") from error
+            raise NoChoicesError(f"the choices are {error}") from error
     texts, labels = _parts(value)
     while texts and (texts[-1] is None or texts[-1] == ""):
         texts, labels = texts[:-1], labels[:-1]  # questions with fewer choices than columns
@@ -62,7 +61,9 @@ def _parts(value: Any) -> tuple[list[Any], list[Any]]:
     if isinstance(value, Mapping):
         return _of_object(value)
     if not isinstance(value, Sequence):
-        raise NoChoicesError("no choices" if value is None else f"the choices are no list, but {type(value).__name__}")
+        raise NoChoicesError(
+            "no choices" if value is None else f"the choices are not a list, but {type(value).__name__}"
+        )
     if value and all(isinstance(each, Mapping) for each in value):
         text, label = (next((k for k in names if k in value[0]), None) for names in (_TEXT, _LABEL))
         if text is None:

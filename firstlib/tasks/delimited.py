@@ -68,6 +68,9 @@ def rows_of(file: Path, encoding: str | None = None) -> Iterator[dict[str, str |
 
 def _rows(lines: "csv._reader") -> Iterator[dict[str, str | None]]:  # type: ignore[name-defined]
     heading = [name.strip() for name in next(lines, [])]
+    if names := _names_of_mmlu(heading):
+        yield dict(zip(names, heading, strict=True))
+        heading = names
     named = [name for name in heading if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise ValueError(f"two columns are called {twice[0][:40]!r}; name each column once, in the first line")
@@ -81,6 +84,21 @@ def _rows(lines: "csv._reader") -> Iterator[dict[str, str | None]]:  # type: ign
             )
         padded = cells + [""] * (len(heading) - len(cells))
         yield {name: cell or None for name, cell in zip(heading, padded, strict=False) if name}
+
+
+def _names_of_mmlu(first: list[str]) -> list[str]:
+    """Returns the names of columns that MMLU's own files leave out: question, choices, letter; empty: not needed."""
+    count = len(first) - 2
+    letters = list("ABCDEFGHIJ"[:count])
+    if (
+        count < 2
+        or first[-1] not in letters
+        or any(len(cell) < 2 for cell in first[:1])
+        or any(cell in letters for cell in first[:-1])
+        or "question" in map(str.lower, first)
+    ):
+        return []
+    return ["question", *letters, "answer"]
 
 
 def _announced(text: IO[str]) -> str | None:

@@ -176,7 +176,7 @@ def _configured(place: Path, search: Search) -> Path:
         if search.own:
             inside = ", ".join(sorted(path.name for path in place.iterdir() if path.is_dir())[:_SHOWN]) or "none"
             raise UserError(
-                f"tasks.{search.task}.config: {_tail(place)} has no folder {search.config[:60]!r}; its folders: {inside}"
+                f"tasks.{search.task}.config: {_tail(place)} has no folder {search.config[:60]!r}; it has {inside}"
             )
     return place
 

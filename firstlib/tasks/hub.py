@@ -5,8 +5,8 @@ or else the published validation split; splits that are then missing are taken f
 and limited in the order of a hash of seed and id, which depends on nothing else.
 """
 
+import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -43,7 +43,8 @@ _KINDS: Mapping[str, Kind] = {"boolq": "yes-no", "alpaca": "free-text"}
 _SPLIT_FIELDS = ("split", "partition")
 _PEEKED = 1000  # rows of each file in which fields are looked for
 _SHOWN = 3  # reasons, and ids per reason, listed in a message
-_LONGEST_REASON, _LONGEST_ID = 80, 20  # characters of them
+_LONGEST_REASON, _LONGEST_ID = 80, 12  # characters of them
+_VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\d+")  # a value in a reason
 
 datasets.disable_progress_bars()
 
@@ -152,7 +153,9 @@ def _source(task: Task, place: Path | None, own: TaskData | None) -> _Source:
     columns, counts = _surveyed(task, tables, roles, split_field)
     whole = sum(columns.values(), Column())
     way = whole.decide(task, told.answers, roles.layout.answers) if columns else "mixed"
-    return _Source(task, tables, Reading(roles, way, upper=task == "obqa"), columns, counts, split_field)
+    return _Source(
+        task, tables, Reading(roles, way, told.answers is not None, upper=task == "obqa"), columns, counts, split_field
+    )
 
 
 def _asked(task: Task, own: TaskData | None) -> tuple[TaskData, str, str | None]:
@@ -256,22 +259,28 @@ def ranked(items: Sequence[Item], seed: int) -> LazySequence[Item]:
 
 
 def summary(unusable: dict[str, str]) -> str:
-    """Counts unusable rows by reason, for a message: the three most frequent with three ids each.
+    """Counts unusable rows by reason, for a message: the three most frequent, with three ids each.
+
+    Reasons that differ only in a value are one, and shown with the first.
 
     >>> summary({"q1": "no answer", "q2": "too long", "q3": "no answer"})
     'no answer: 2 (q1, q3); too long: 1 (q2)'
+    >>> summary({"q1": "the answer 'x' is no letter", "q2": "the answer 'y' is no letter"})
+    "the answer 'x' is no letter, and the like: 2 (q1, q2)"
     """
-    counts = Counter(unusable.values())
-    ids: dict[str, list[str]] = {reason: [] for reason, _ in counts.most_common(_SHOWN)}
-    for name, why in unusable.items():
-        if len(ids.get(why, [""] * _SHOWN)) < _SHOWN:
-            ids[why].append(name[:_LONGEST_ID])
-    told = [
-        f"{reason[:_LONGEST_REASON]}: {counts[reason]} ({', '.join(names)}{', ...' * (counts[reason] > len(names))})"
-        for reason, names in ids.items()
-    ]
-    others = sum(counts.values()) - sum(counts[reason] for reason in ids)
-    return "; ".join(told + [f"and {others} for {len(counts) - len(ids)} other reasons"] * (others > 0))
+    alike: dict[str, dict[str, str]] = {}
+    for name, reason in unusable.items():
+        alike.setdefault(_VALUE.sub("", reason), {})[name] = reason
+    ranked = sorted(alike.values(), key=len, reverse=True)
+    others = sum(map(len, ranked[_SHOWN:]))
+    return "; ".join([*map(_reason, ranked[:_SHOWN]), *[f"and {others} more for other reasons"] * (others > 0)])
+
+
+def _reason(rows: Mapping[str, str]) -> str:
+    first = next(iter(rows.values()))
+    like = ", and the like" if len(set(rows.values())) > 1 else ""
+    ids = ", ".join(name[:_LONGEST_ID] for name in list(rows)[:_SHOWN]) + ", ..." * (len(rows) > _SHOWN)
+    return f"{first[:_LONGEST_REASON]}{like}: {len(rows)} ({ids})"
 
 
 def _publish(source: _Source, split: str, fits: Fits) -> PublishedSplit:

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,11 @@ def _from_lines(file: Path) -> Iterator[tuple[str | None, Row]]:
     """Yields a row a line; where the first line is not a whole object, or holds all rows, reads the file as one."""
     with opened(file) as stream:
         lines = ((number, line) for number, line in enumerate(stream, 1) if line.strip(b" \t\r\n\xef\xbb\xbf"))
-        number, first = next(lines, (0, b""))
-        second = next(lines, None)
-        if first and (_is_cut(first) if second else _holds_rows(_from_line(first, number))):
+        first, second = next(lines, None), next(lines, None)
+        if first and (_is_cut(first[1]) if second else _holds_rows(_from_line(first[1], first[0]))):
             yield from _from_whole(file, "utf-8-sig")
             return
-        for number, line in ([(number, first)] if first else []) + ([second] if second else []):
-            yield None, _as_row(_from_line(line, number), f"line {number}")
-        for number, line in lines:
+        for number, line in chain(filter(None, (first, second)), lines):
             yield None, _as_row(_from_line(line, number), f"line {number}")
 
 

@@ -112,6 +112,9 @@ OF_KIND: Mapping[Kind, Layout] = {
 }  # fmt: skip
 
 
+_SINGLE = ("distractor", "incorrectanswer")  # one wrong choice is enough
+
+
 @dataclass(frozen=True)
 class Roles:
     """The fields of a data set's rows, by the part that they hold.
@@ -246,12 +249,12 @@ def _choices(layout: Layout, by_name: Mapping[str, str], taken: Collection[str |
 
 
 def _series(beginning: str, by_name: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns the fields whose names are a beginning and A, B, ... or 1, 2, ... or 0, 1, ..."""
-    for ends in ("abcdefghijklmnopqrstuvwxyz", range(1, 27), range(26)):
-        names = [f"{beginning}{end}" for end in ends]
-        count = next((i for i, name in enumerate(names) if name not in by_name), len(names))
-        if count >= 2 or (count == 1 and beginning in ("distractor", "incorrectanswer")):
-            return tuple(by_name[name] for name in names[:count])
+    """Returns the fields whose names are a beginning and A, B, ... or 0, 1, ... or 1, 2, ...; none with a gap."""
+    for ends in ("abcdefghijklmnopqrstuvwxyz", range(26), range(1, 27)):
+        found = [f"{beginning}{end}" in by_name for end in ends]
+        count = sum(found)
+        if all(found[:count]) and count >= (1 if beginning in _SINGLE else 2):
+            return tuple(by_name[f"{beginning}{end}"] for end in list(ends)[:count])
     return ()
 
 
@@ -261,18 +264,14 @@ def _not_recognised(task: str, fields: Collection[str], mapped: Fields, kind: Ki
     if kind in ("yes-no", "free-text"):
         del parts["choices"]
     missing = [
-        f"{part} ({', '.join(names[:4])}, ...)"
+        f"{part} ({', '.join(names[:3])}, ...)"
         for part, names in parts.items()
         if part not in given and not by_name & set(names)
     ]
-    free = (
-        ""
-        if kind or missing[:1] != [f"choices ({', '.join(LISTS[:4])}, ...)"]
-        else (f", or for free text set tasks.{task}.kind: free-text")
-    )
+    other = f"; without choices set tasks.{task}.kind to free-text or yes-no" if len(missing) < 2 and not kind else ""
     return (
         f"data set {task}: {_listed(fields)}; not found: {', '.join(missing) or 'the choices'}; name them in "
-        f"tasks.{task}.fields, for example tasks.{task}.fields.question=NAME{free}"
+        f"tasks.{task}.fields, for example tasks.{task}.fields.question=NAME{other}"
     )
 
 

@@ -26,19 +26,19 @@ def value_of(text: str) -> Any:
     except (ValueError, RecursionError):
         found = _python(text)
     if not isinstance(found, list | dict):
-        raise ValueError(f"not a list: {_short(text)}")
+        raise ValueError(f'not a list such as ["tea", "the sea"]: {_short(text)}')
     return found
 
 
 def _python(text: str) -> Any:
     stripped = text.strip()
     if len(stripped) > LONGEST or stripped[:1] not in ("[", "{", "("):
-        raise ValueError(f"not a list: {_short(text)}")
+        raise ValueError(f'not a list such as ["tea", "the sea"]: {_short(text)}')
     try:
         numpy = _numpy_texts(stripped)
         return numpy if numpy is not None else _literal(ast.parse(stripped, mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise ValueError(f"not a list: {_short(text)}") from error
+        raise ValueError(f'not a list such as ["tea", "the sea"]: {_short(text)}') from error
 
 
 def _numpy_texts(text: str) -> list[str] | None:
@@ -72,4 +72,4 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    return repr(text if len(text) <= 24 else f"{text[:21]}...")

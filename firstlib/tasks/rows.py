@@ -7,7 +7,7 @@ from typing import Any
 
 from firstlib.runtime.hashing import number_from
 from firstlib.tasks import prompts
-from firstlib.tasks.answers import WAYS, is_hidden, plain_value, yes_or_no
+from firstlib.tasks.answers import WAYS, contradicts, is_hidden, plain_value, yes_or_no
 from firstlib.tasks.choices import Choices, NoChoicesError, choices_of
 from firstlib.tasks.layouts import Roles, flattened
 from firstlib.tasks.question import Example, Item, Question, as_example
@@ -25,11 +25,13 @@ class Reading:
     Attributes:
         roles: Which field holds which part.
         way: How the answers are written, one of `answers.WAYS`.
+        given: Whether the preset says so; else an answer that is written so and otherwise too is not used.
         upper: Whether letters are capitals, as in OpenBookQA's prompt.
     """
 
     roles: Roles
     way: str = "mixed"
+    given: bool = False
     upper: bool = False
 
 
@@ -82,7 +84,7 @@ def _lettered(reading: Reading, row: Row, name: str) -> Item:
     if value is None or value == "":
         raise UnusableRow(NO_ANSWER)
     place = WAYS[reading.way](value, choices)
-    if place is None:
+    if place is None or (not reading.given and contradicts(reading.way, value, choices)):
         raise UnusableRow(_unread(reading, value, choices))
     texts, answer = choices.texts, place
     if not reading.roles.layout.ordered:
@@ -93,15 +95,16 @@ def _lettered(reading: Reading, row: Row, name: str) -> Item:
 def _unread(reading: Reading, value: Any, choices: Choices) -> str:
     if is_hidden(value):
         return NO_ANSWER
-    if reading.way == "mixed" and len({way(value, choices) for way in WAYS.values()} - {None}) > 1:
+    named = {WAYS[way](value, choices) for way in ("label", "letter", "text")} - {None}
+    if reading.way in ("mixed", "letter", "text") and len(named) > 1:
         return f"{UNREAD_ANSWER} {_short(value)} is both a choice and the letter of another choice"
     if isinstance(value, list):
         return f"{UNREAD_ANSWER} is a list of {len(value)}; leave one"
     wanted = {
-        "mixed": "neither a choice nor a letter, nor a number that all rows agree on",
-        "label": "not the label of a choice",
-        "letter": "not the letter of a choice",
-        "text": "not the text of a choice",
+        "mixed": "neither a choice nor a letter",
+        "label": "neither a choice nor a letter" if not choices.labels else "not one of the choices",
+        "letter": "neither a choice nor a letter",
+        "text": "neither a choice nor a letter",
         "from-0": f"not a number from 0 to {len(choices.texts) - 1}",
         "from-1": f"not a number from 1 to {len(choices.texts)}",
         "one-hot": "not a mark for each choice",
