@@ -16,6 +16,7 @@ from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import disk_is_full
 from firstlib.settings.schema import LARGEST_SEED
+from firstlib.tasks.splits import told_files
 
 STOPPED = 130  # typer's exit status after Ctrl-C
 
@@ -46,7 +47,10 @@ def run(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", set:
     from firstlib.results.table import of_rows  # here: seconds, which a mistake in the settings need not cost
 
     results = plan.folder / "results.json"
-    console.print(of_rows(json.loads(results.read_text(encoding="utf-8"))["rows"]).terminal())
+    content = json.loads(results.read_text(encoding="utf-8"))
+    console.print(of_rows(content["rows"]).terminal())
+    for line in told_files(content.get("files", {})):
+        console.print(f"data       {line}", soft_wrap=True, highlight=False, markup=False)
     for name, path in (
         ("notebooks", executed[0].parent),
         ("figures", plan.folder / "figures"),

@@ -192,7 +192,7 @@ class Settings(Part):
     def _check_known(self, task: Task) -> None:
         known = (*PUBLISHED, *self.tasks)
         if task == OWN and task not in known:
-            raise ValueError("columns: the task `own` needs data.own, a file or folder of your questions")
+            raise ValueError("columns: the task `own` needs data.own, the file or folder of your questions")
         if task not in known:
             near = difflib.get_close_matches(task[:40], known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""

@@ -5,7 +5,7 @@ one of the words below; a name that tells none, or two, is never guessed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 WORDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn"),
@@ -60,3 +60,17 @@ def split_of_value(value: object) -> str | None:
     """
     found = splits_in(value) if isinstance(value, str) else set()
     return found.pop() if len(found) == 1 else None
+
+
+def told_files(files: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """Returns a line for each file of a run's data sets: task, file, split and number of rows.
+
+    >>> told_files({"own": {"eval.jsonl": {"validation": 20}}})
+    ['own: eval.jsonl -> validation, 20 rows']
+    """
+    return [
+        f"{task}: {name} -> {split}, {count} rows"
+        for task, named in files.items()
+        for name, splits in named.items()
+        for split, count in splits.items()
+    ]
