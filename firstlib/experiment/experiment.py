@@ -240,10 +240,9 @@ def _plain_text(name: str, value: Any) -> str:
 
 def _whole_number(name: str, value: Any) -> int:
     """Returns a whole number, NumPy's among them; a truth value is none."""
-    try:
-        return index(value if not isinstance(value, bool | np.bool_) else str(value))
-    except TypeError as error:
-        raise UserError(f"{name}: must be a whole number, not {value!r}") from error
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+        raise UserError(f"{name}: must be a whole number, not {value!r}")
+    return index(value)
 
 
 def _texts(overrides: Any) -> tuple[str, ...]:

@@ -331,7 +331,7 @@ ROWS = {
         "the answer 'a' is both a choice and the letter of another choice",
     ),
     "no choices": ({"choices": None}, "no choices"),
-    "choices that are one text": ({"choices": '"tea"'}, "the choices are not a list such as .*: '\\"tea\\"'"),
+    "choices that are one text": ({"choices": '"tea"'}, "the choices are not a list such as .*tea"),
     "choices that are one number": ({"choices": 3}, "the choices are not a list, but int"),
     "choices without an end": ({"choices": "[" * 100_000}, r"the choices are not a list such as .*\.\.\..*"),
     "one choice": ({"choices": ["tea"]}, "1 choices; must be 2 to 26"),
@@ -365,7 +365,11 @@ def empty(path):
 
 FILES = {
     "no file": ("mine.jsonl", None, r"there is no .*mine\.jsonl; check data.folder or data.own"),
-    "a file of another kind": ("mine.txt", b"hello", r"mine\.txt: not one of \.json, \.jsonl, .*; save it as CSV or JSONL"),
+    "a file of another kind": (
+        "mine.txt",
+        b"hello",
+        r"mine\.txt: not one of \.json, \.jsonl, .*; save it as CSV or JSONL",
+    ),
     "an empty file": ("mine.jsonl", b"", r"mine\.jsonl: has no rows"),
     "JSON broken on line 7": (
         "mine.jsonl",
@@ -391,8 +395,16 @@ FILES = {
         b"question,answer\na,b\n",
         r"its rows have the fields question, answer; not found: choices \(choices, options, .*tasks\.own\.fields",
     ),
-    "a CSV with a field too many": ("mine.csv", b"question,answer\na,b\nc,d,e\n", r"mine\.csv: .*line 3: 3 cells, but 2 columns have names"),
-    "a CSV in no encoding": ("mine.csv", b"question,answer\n\x81\xff,b\n", "neither UTF-8 nor Windows' cp1252; save it"),
+    "a CSV with a field too many": (
+        "mine.csv",
+        b"question,answer\na,b\nc,d,e\n",
+        r"mine\.csv: .*line 3: 3 cells, but 2 columns have names",
+    ),
+    "a CSV in no encoding": (
+        "mine.csv",
+        b"question,answer\n\x81\xff,b\n",
+        "neither UTF-8 nor Windows' cp1252; save it",
+    ),
     "a broken Parquet": ("mine.parquet", b"PAR1nothingPAR1", r"mine\.parquet: not readable as parquet"),
     "a Parquet without rows": ("mine.parquet", empty, r"mine\.parquet: has no rows"),
     "fewer rows than are cut off": ("mine.jsonl", lines(rows(10)), "no rows are left for the train split; lower sizes"),

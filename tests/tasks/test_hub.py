@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 from firstlib import Experiment
 from firstlib.experiment.coefficients import target_ece
 from firstlib.runtime.errors import UserError
-from firstlib.settings.loading import load_preset
 from firstlib.settings.data import Data
+from firstlib.settings.loading import load_preset
 from firstlib.tasks import hub, prompts
 from firstlib.tasks.question import Example, Question
 
