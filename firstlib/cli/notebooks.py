@@ -133,7 +133,7 @@ def _escaped(path: Path) -> str:
 
 @contextmanager
 def _this_python() -> Iterator[None]:
-    """Lets the kernel `python3` be this Python: a user's Jupyter may have another one by that name, which comes first."""
+    """Lets the kernel `python3` be this Python: a user's Jupyter may have another one by that name."""
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="first-jupyter-") as folder:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"

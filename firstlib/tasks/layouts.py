@@ -71,7 +71,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("TruthfulQA", ("question",), right=("bestanswer",), wrong=("incorrectanswers",)),
     Layout("MedMCQA", ("question",), series=("op",), answer=("cop",)),
     Layout("MedQA", ("question",), ("options",), answer=("answeridx", "correctoption")),
-    Layout("RACE", ("question",), ("options",), answer=("answer",), context=("article",)),
+    Layout("RACE", ("question",), ("options",), answer=("answer",), context=("article",), required=("article",)),
     Layout("HellaSwag", ("ctx",), ("endings",), answer=("label",), answers="from-0"),
     Layout("SWAG", ("startphrase",), series=("ending",), answer=("label",), answers="from-0"),
     Layout("PIQA", ("goal",), series=("sol",), answer=("label",), answers="from-0"),

@@ -13,6 +13,8 @@ from transformers import AutoTokenizer
 
 from firstlib import Experiment
 from firstlib.experiment.coefficients import target_ece
+from firstlib.planning import plan_task
+from firstlib.results.verify import verify
 from firstlib.runtime.errors import UserError
 from firstlib.settings.data import Data
 from firstlib.settings.loading import load_preset
@@ -285,6 +287,34 @@ def test_an_experiment_runs_on_files(real_preset, tmp_path):
     assert [row["n"] for row in results["rows"]] == [8] * 10
     assert results["unusable"] == {"csqa": {"train": {}}, "alpaca": {"train": {}}}
     assert set(results["coefficients"]) == {"csqa", "alpaca"}
+
+
+def test_several_tasks_of_ones_own_run_beside_one_another(real_preset, bytes_folder, tmp_path, capsys):
+    texts = ["tea", "milk", "wine"]
+    law = [{"query": f"What is law? {i}", "options": texts, "gold": i % 3} for i in range(40)]
+    talk = [{"prompt": f"Say it. {i}", "completion": texts[i % 3]} for i in range(40)]
+    columns = "columns=[{setting: in-domain, train: law, test: [law]}, {setting: out-of-domain, train: talk, test: [law, csqa]}]"
+    overrides = (
+        f"tasks.law.file={lines(tmp_path / 'law.jsonl', law)}",
+        f"tasks.talk.file={lines(tmp_path / 'talk.jsonl', talk)}", columns,
+    )  # fmt: skip
+    experiment = Experiment(real_preset, run_folder=tmp_path / "runs", overrides=overrides)
+    results = experiment.results()
+    assert {row["dataset"] for row in results["rows"]} == {"law", "csqa"}
+    assert results["files"] == {
+        "law": {"law.jsonl": {"train": 40}}, "talk": {"talk.jsonl": {"train": 40}}, "csqa": {"train.jsonl": {"train": 60}},
+    }  # fmt: skip
+    assert set(results["coefficients"]) == {"law", "talk"}
+    assert verify(experiment) > 100
+    assert "law: law.jsonl -> train, 40 rows" in capsys.readouterr().err
+    assert {task: plan_task(experiment.settings, task).examples for task in ("law", "talk")} == {"law": 16, "talk": 16}
+
+
+def test_a_task_that_proves_to_be_free_text_cannot_be_tested_on(real_preset, tmp_path):
+    place = lines(tmp_path / "talk.jsonl", [{"prompt": f"Say {i}.", "completion": "tea"} for i in range(40)])
+    overrides = (f"tasks.talk.file={place}", "columns=[{setting: in-domain, train: csqa, test: [talk]}]")
+    with pytest.raises(UserError, match="columns: talk has free answers and cannot be a test set"):
+        Experiment(real_preset, run_folder=tmp_path / "runs", overrides=overrides).questions("talk")
 
 
 def test_rows_longer_than_the_models_context_are_left_out(real_preset, tmp_path):
