@@ -34,13 +34,13 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 def encoding_of(beginning: bytes) -> str | None:
     """Returns the encoding that a file's mark or its zero bytes tell; None: neither is there.
 
-    >>> encoding_of("id".encode("utf-16")), encoding_of("id".encode("utf-16-le")), encoding_of(b"id")
+    >>> encoding_of("id".encode("utf-16")), encoding_of("id: a".encode("utf-16-le")), encoding_of(b"id")
     ('utf-16', 'utf-16-le', None)
     """
     marked = next((name for mark, name in _MARKS.items() if beginning.startswith(mark)), None)
-    if marked or b"\0" not in beginning[:200]:
-        return marked
-    return "utf-16-le" if beginning[1:2] == b"\0" else "utf-16-be"
+    even, odd = beginning[:200:2].count(0), beginning[1:200:2].count(0)
+    half = len(beginning[:200]) // 4
+    return marked or ("utf-16-le" if odd >= half > even else "utf-16-be" if even >= half > odd else None)
 
 
 def rows_of(file: Path, encoding: str | None = None) -> Iterator[dict[str, str | None]]:

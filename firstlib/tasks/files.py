@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from firstlib.runtime.errors import UserError, first_line
+from firstlib.settings.data import OWN
 from firstlib.tasks import delimited, json_files
 from firstlib.tasks.json_files import Row
 from firstlib.tasks.splits import KNOWN, split_of, splits_in
@@ -76,7 +77,8 @@ def tables_in(place: Path, search: Search) -> list[Table]:
         UserError: There is no such place, nothing in it is read, or a split cannot be told.
     """
     if not place.exists():
-        raise UserError(f"data set {search.task}: there is no {_tail(place)}; check data.folder, data.own or tasks")
+        setting = f"tasks.{search.task}" if search.own and search.task != OWN else "data.folder or data.own"
+        raise UserError(f"data set {search.task}: there is no {_tail(place)}; check {setting}")
     folder = _configured(place, search)
     found = _saved(folder, folder) or ([] if folder.is_dir() else [_from_file(folder, folder.parent, search.encoding)])
     found = found or list(_walk(folder, folder, search.encoding))

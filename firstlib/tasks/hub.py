@@ -35,7 +35,7 @@ from firstlib.tasks.rows import (
     read_row,
     row_id,
 )
-from firstlib.tasks.splits import split_of_value
+from firstlib.tasks.splits import split_of_value, told_files
 
 Fits = Callable[[Sequence[Item]], Sequence[str | None]]
 
@@ -329,16 +329,16 @@ def _check_loss(source: _Source, split: str, published: PublishedSplit, allowed:
 
 
 def _say(source: _Source, found: Mapping[str, PublishedSplit], labelled: Mapping[str, PublishedSplit]) -> None:
-    """Prints how a data set was read, which file is which split, and what is lost."""
+    """Prints how a data set was read and which file is which split, and as an error what is lost."""
     if distributed.rank():
         return
     written = f", {IN_WORDS[source.reading.way]}" if source.columns else ""
-    lines = [f"{source.task}: read as {source.reading.roles.told()}{written}"] * (source.task not in PUBLISHED)
+    if source.task not in PUBLISHED:
+        print(f"{source.task}: read as {source.reading.roles.told()}{written}")
     for split, published in found.items():
-        files = ", ".join(f"{name} -> {split}, {count} rows" for name, count in published.files.items())
         hidden = "" if split in labelled else "; its answers are hidden, so it is not used"
-        lines.append(f"{source.task}: {files}{hidden}")
+        files = {name: {split: count} for name, count in published.files.items()}
+        print("\n".join(f"{line}{hidden}" for line in told_files({source.task: files})))
         if published.unusable and not hidden:
             rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
-            lines.append(f"{source.task} {split}: {rows} cannot be used: {summary(published.unusable)}")
-    print("\n".join(lines), file=sys.stderr)
+            print(f"{source.task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)

@@ -198,7 +198,7 @@ def _context(roles: Roles, row: Row) -> str:
 def _text(row: Row, field: str) -> str:
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise UnusableRow(f"no {field}" if value is None or value == "" else f"`{field}` is not text")
+        raise UnusableRow(f"no {field}" if value is None or isinstance(value, str) else f"`{field}` is not text")
     return value
 
 

@@ -331,7 +331,7 @@ ROWS = {
         "the answer 'a' is both a choice and the letter of another choice",
     ),
     "no choices": ({"choices": None}, "no choices"),
-    "choices that are one text": ({"choices": '"tea"'}, "the choices are not a list such as .*tea"),
+    "choices that are one text": ({"choices": '"tea"'}, "the choices are not a list such as .*tea.*"),
     "choices that are one number": ({"choices": 3}, "the choices are not a list, but int"),
     "choices without an end": ({"choices": "[" * 100_000}, r"the choices are not a list such as .*\.\.\..*"),
     "one choice": ({"choices": ["tea"]}, "1 choices; must be 2 to 26"),

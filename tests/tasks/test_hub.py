@@ -293,7 +293,7 @@ def test_several_tasks_of_ones_own_run_beside_one_another(real_preset, bytes_fol
     texts = ["tea", "milk", "wine"]
     law = [{"query": f"What is law? {i}", "options": texts, "gold": i % 3} for i in range(40)]
     talk = [{"prompt": f"Say it. {i}", "completion": texts[i % 3]} for i in range(40)]
-    columns = "columns=[{setting: in-domain, train: law, test: [law]}, {setting: out-of-domain, train: talk, test: [law, csqa]}]"
+    columns = "columns=[{setting: in-domain, train: law, test: [law]}, {setting: out-of-domain, train: talk, test: [law, csqa]}]"  # noqa: E501
     overrides = (
         f"tasks.law.file={lines(tmp_path / 'law.jsonl', law)}",
         f"tasks.talk.file={lines(tmp_path / 'talk.jsonl', talk)}", columns,
@@ -302,11 +302,11 @@ def test_several_tasks_of_ones_own_run_beside_one_another(real_preset, bytes_fol
     results = experiment.results()
     assert {row["dataset"] for row in results["rows"]} == {"law", "csqa"}
     assert results["files"] == {
-        "law": {"law.jsonl": {"train": 40}}, "talk": {"talk.jsonl": {"train": 40}}, "csqa": {"train.jsonl": {"train": 60}},
+        "law": {"law.jsonl": {"train": 40}}, "talk": {"talk.jsonl": {"train": 40}}, "csqa": {"train.jsonl": {"train": 60}},  # noqa: E501
     }  # fmt: skip
     assert set(results["coefficients"]) == {"law", "talk"}
     assert verify(experiment) > 100
-    assert "law: law.jsonl -> train, 40 rows" in capsys.readouterr().err
+    assert "law: law.jsonl -> train, 40 rows" in capsys.readouterr().out
     assert {task: plan_task(experiment.settings, task).examples for task in ("law", "talk")} == {"law": 16, "talk": 16}
 
 

@@ -55,7 +55,7 @@ LAYOUTS = {
                               "answer_idx": LETTERS[a]},
     "HellaSwag": lambda q, c, a: {"ind": 3, "ctx": q, "endings": c, "label": str(a), "split_type": "indomain"},
     "SWAG": lambda q, c, a: {"startphrase": q, **named(c, [f"ending{i}" for i in range(4)]), "label": a},
-    "CosmosQA": lambda q, c, a: {"context": "C.", "question": q, **named(c, [f"answer{i}" for i in range(4)]), "label": a},
+    "CosmosQA": lambda q, c, a: {"context": "C.", "question": q, **named(c, [f"answer{i}" for i in range(4)]), "label": a},  # noqa: E501
     "Belebele": lambda q, c, a: {"flores_passage": "P.", "question": q,
                                  **named(c, [f"mc_answer{i}" for i in range(1, 5)]), "correct_answer_num": str(a + 1)},
     "LogiQA": lambda q, c, a: {"context": "C.", "query": q, "options": c, "correct_option": a},
@@ -69,20 +69,20 @@ LAYOUTS = {
 }  # fmt: skip
 FORMS = {
     "a KMMLU row": lambda q, c, a: {"question": q, "answer": a + 1, **named(c, "ABCD"), "Category": "x"},
-    "lettered options": lambda q, c, a: {"question": q, **named(c, [f"Option {x}" for x in "ABCD"]), "Answer": LETTERS[a]},
+    "lettered options": lambda q, c, a: {"question": q, **named(c, [f"Option {x}" for x in "ABCD"]), "Answer": LETTERS[a]},  # noqa: E501
     "AQuA's marks": lambda q, c, a: {"question": q, "options": [f"{x}){t}" for x, t in zip("ABCD", c, strict=True)],
                                      "correct": LETTERS[a]},
     "AGIEval": lambda q, c, a: {"passage": None, "question": q, "label": LETTERS[a], "answer": None,
                                 "options": [f"({x}){t}" for x, t in zip("ABCD", c, strict=True)]},
     "BIG-bench": lambda q, c, a: {"inputs": q, "multiple_choice_targets": c,
                                   "multiple_choice_scores": [int(i == a) for i in range(4)]},
-    "HeadQA": lambda q, c, a: {"qtext": q, "answers": [{"aid": i + 1, "atext": t} for i, t in enumerate(c)], "ra": a + 1},
+    "HeadQA": lambda q, c, a: {"qtext": q, "answers": [{"aid": i + 1, "atext": t} for i, t in enumerate(c)], "ra": a + 1},  # noqa: E501
     "a row in `data`": lambda q, c, a: {"id": None, "data": {
         "Question": q, "Options": named(c, "ABCD"), "Correct Option": LETTERS[a]}},
     "label and text": lambda q, c, a: {"question": q, "answer": LETTERS[a].lower(), "choices": [
         {"label": x, "text": t} for x, t in zip("ABCD", c, strict=True)]},
     "letters as people write them": lambda q, c, a: {"question": q, "choices": c, "answer": [
-        LETTERS[a], f"({LETTERS[a]})", f"{LETTERS[a].lower()})", f"Answer: {LETTERS[a]}", f"{LETTERS[a]}. {c[a]}"][len(q) % 5]},
+        LETTERS[a], f"({LETTERS[a]})", f"{LETTERS[a].lower()})", f"Answer: {LETTERS[a]}", f"{LETTERS[a]}. {c[a]}"][len(q) % 5]},  # noqa: E501
     "letters and texts": lambda q, c, a: {"question": q, "choices": c, "answer": [c[a], LETTERS[a]][len(c[0]) % 2]},
     "a text in another case": lambda q, c, a: {"question": q, "choices": c, "answer": f" {c[a].upper()} "},
     "a list of one": lambda q, c, a: {"question": q, "choices": c, "answer": [a]},
@@ -96,7 +96,7 @@ FORMS = {
 def test_a_published_layout_is_recognised_and_said(tmp_path, capsys, name):
     found = read(write(tmp_path, "mine.jsonl", rows_of(LAYOUTS[name])))["train"]
     assert (answered(found), found.unusable) == (RIGHT, {})
-    assert f"own: read as {name} (" in capsys.readouterr().err
+    assert f"own: read as {name} (" in capsys.readouterr().out
     assert len({question.answer for question in found.items}) == 4  # where the right one stood first, it was moved
 
 
@@ -122,7 +122,7 @@ def test_two_and_three_choices_are_counted_as_their_data_sets_do(tmp_path):
 
 @pytest.mark.parametrize(("key", "right"), [("answer", True), ("label", 1), ("label", "1"), ("answer", "TRUE")])
 def test_boolq_is_asked_yes_or_no(tmp_path, key, right):
-    wrong = {True: False, 1: 0, "1": "0", "TRUE": "FALSE"}[right]
+    wrong = {"1": "0", "TRUE": "FALSE"}.get(right, type(right)(0))
     rows = [{"question": f"is it {i}", "passage": "P.", key: right if i % 3 else wrong} for i in range(9)]
     found = read(write(tmp_path, "mine.jsonl", rows))["train"].items
     assert [question.response for question in found] == ["No", "Yes", "Yes"] * 3
@@ -336,7 +336,7 @@ def parts(folder, *names):
 @pytest.mark.parametrize(
     ("held", "split"),
     [
-        ("eval.jsonl", "validation"), ("eval_datasets.json", "validation"), ("default/validation/0000.jsonl", "validation"),
+        ("eval.jsonl", "validation"), ("eval_datasets.json", "validation"), ("default/validation/0000.jsonl", "validation"),  # noqa: E501
         ("testing.jsonl", "test"), ("heldout.jsonl", "test"), ("hold-out.jsonl", "test"), ("test1.jsonl", "test"),
         ("csqaTestSet.jsonl", "test"), ("test/part.jsonl", "test"), ("evaluation/a.jsonl", "validation"),
     ],
@@ -344,7 +344,7 @@ def parts(folder, *names):
 def test_held_out_files_are_not_trained_on(tmp_path, capsys, held, split):
     found = read(parts(tmp_path, "train.jsonl", held))
     assert {name: dict(part.files) for name, part in found.items()} == {"train": {"train.jsonl": 40}, split: {held: 40}}
-    assert f"own: {held} -> {split}, 40 rows" in capsys.readouterr().err
+    assert f"own: {held} -> {split}, 40 rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_hidden_answers_are_no_answers(tmp_path, capsys, hidden):
     write(tmp_path, "train.jsonl", RECORDS)
     write(tmp_path, "test.jsonl", [{**row, "answer": hidden} for row in RECORDS])
     assert list(read(tmp_path)) == ["train"]
-    assert "test.jsonl -> test, 40 rows; its answers are hidden" in capsys.readouterr().err
+    assert "test.jsonl -> test, 40 rows; its answers are hidden" in capsys.readouterr().out
 
 
 def test_a_split_that_is_written_in_another_way_is_not_hidden(tmp_path):
