@@ -183,7 +183,7 @@ def test_data_own_is_short_for_a_task():
         (["tasks.a-b.file=x"], "'a-b' cannot be a task's name"),
         (["tasks.csqa.file=x"], "'csqa' cannot be a task's name"),
         (["tasks={law: {file: x}, Law: {file: y}}"], "'Law' cannot be a task's name"),
-        (["tasks.law.fiel=x"], r"unknown key 'tasks\.law\.fiel'; did you mean 'file'"),
+        (["tasks.law.fiel=x"], r"unknown key 'tasks\.law\.fiel'; did you mean 'fields'"),
         (["tasks.law={file: x, encoding: cp99}"], "Python knows no 'cp99'"),
         (["tasks.law={file: x, kind: free-text}", ON_LAW], "law has free answers and cannot be a test set"),
         (["data.own=x", "tasks.own.file=y"], r"data\.own and tasks\.own: both name a place"),
