@@ -16,9 +16,9 @@ from typing import Any
 
 from firstlib import Experiment
 from firstlib.evaluation.scores import evaluate
+from firstlib.results.markup import markdown_table
 from firstlib.results.paper import paper_rows
 from firstlib.results.study import KEPT
-from firstlib.results.markup import markdown_table
 from firstlib.runtime.files import write_json
 from firstlib.runtime.progress import steps
 

@@ -13,6 +13,7 @@ import yaml
 from firstlib.runtime.files import write_json
 from firstlib.runtime.paths import PROJECT
 from firstlib.settings.base import LARGEST_COUNT
+from firstlib.settings.data import PUBLISHED, TASK_NAME
 from firstlib.settings.loading import PRESETS
 from firstlib.settings.methods import NAME, RESERVED
 from firstlib.settings.schema import Settings
@@ -59,6 +60,7 @@ def schema() -> Json:
     made["title"] = "A preset of FIRST"
     for name in ("methods", "beyond"):
         made["properties"][name]["propertyNames"] = {"pattern": rf"^(?!({'|'.join(RESERVED)})$){NAME.pattern}$"}
+    made["properties"]["tasks"]["propertyNames"] = {"pattern": rf"^(?!({'|'.join(PUBLISHED)})$){TASK_NAME.pattern}$"}
     for group in made["$defs"].values():
         group["description"] = group["description"].partition("\n")[0]  # without the examples for developers
     return made

@@ -112,7 +112,7 @@ def smoke(request):
     home = request.config.cache.mkdir("smoke")
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        runs, printed = home / key, home / f"{key}.txt"
+        runs, printed = home / f"{key} {{v1}}", home / f"{key}.txt"  # papermill fills in names in braces
         if not printed.is_file():
             for old in home.iterdir():
                 shutil.rmtree(old) if old.is_dir() else None

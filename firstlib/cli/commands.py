@@ -16,7 +16,8 @@ from firstlib.cli.notebooks import run as run_notebooks
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError, on_one_line
 from firstlib.runtime.files import disk_is_full
-from firstlib.settings.schema import LARGEST_SEED
+from firstlib.settings.base import LARGEST_SEED
+from firstlib.tasks.splits import told_files
 
 STOPPED = 130  # typer's exit status after Ctrl-C
 
@@ -53,7 +54,10 @@ def run(
     from firstlib.results.table import of_rows  # here: seconds, which a mistake in the settings need not cost
 
     results = plan.folder / "results.json"
-    console.print(of_rows(json.loads(results.read_text(encoding="utf-8"))["rows"]).terminal())
+    content = json.loads(results.read_text(encoding="utf-8"))
+    console.print(of_rows(content["rows"]).terminal())
+    for line in told_files(content.get("files", {})):
+        console.print(f"data       {line}", soft_wrap=True, highlight=False, markup=False)
     for name, path in (
         ("notebooks", executed[0].parent),
         ("figures", plan.folder / "figures"),
@@ -112,7 +116,7 @@ def export(
     from firstlib.experiment import Experiment
     from firstlib.results.export import export_student
 
-    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)  # type: ignore[arg-type]
+    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)
     console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
 
 
@@ -180,7 +184,7 @@ def import_logprobs(
     rules = Rules(
         k or experiment.settings.knowledge.k, max_lost_mass=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
     )
-    report = import_knowledge(experiment.run, file, task, split, to, rules)  # type: ignore[arg-type]
+    report = import_knowledge(experiment.run, file, task, split, to, rules)
     console.print(str(report), highlight=False)
     console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
 

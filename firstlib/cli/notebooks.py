@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -48,6 +49,11 @@ class Plan:
     runs: str
     overrides: tuple[str, ...] = ()
     beyond: bool = False
+
+    def __post_init__(self) -> None:
+        """Takes paths and NumPy's numbers, too: papermill writes them into notebooks as plain text and numbers."""
+        for name, plain in (("preset", str), ("seed", int), ("runs", str)):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     @property
     def folder(self) -> Path:
@@ -103,10 +109,10 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
     partial = final.with_suffix(".partial.ipynb")
     started, key = time.monotonic(), _key(path, plan)  # the library may change while a notebook runs
     try:
-        with _Memory() as memory:
+        with _this_python(), _Memory() as memory:
             papermill.execute_notebook(
-                path, partial, plan.parameters, progress_bar=False, cwd=NOTEBOOKS, kernel_name="python3",
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                _escaped(path), _escaped(partial), plan.parameters, progress_bar=False, cwd=_escaped(NOTEBOOKS),
+                kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )  # fmt: skip
     except papermill.exceptions.PapermillExecutionError as error:
         final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
@@ -120,6 +126,28 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
     _finish(partial, final, key)
     _record_cost(plan, path.stem, seconds, memory.peak)
     console.print(f"{path.stem}: {seconds:.0f} s", highlight=False)
+
+
+def _escaped(path: Path) -> str:
+    """Returns a path for papermill, which fills in a parameter for each name in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+@contextmanager
+def _this_python() -> Iterator[None]:
+    """Lets the kernel `python3` be this Python: a user's Jupyter may have another one by that name."""
+    before = os.environ.get("JUPYTER_PATH")
+    with tempfile.TemporaryDirectory(prefix="first-jupyter-") as folder:
+        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        write_json(spec, {"argv": argv, "display_name": "Python 3", "language": "python"})
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            yield
+        finally:
+            del os.environ["JUPYTER_PATH"]
+            os.environ.update({"JUPYTER_PATH": before} if before is not None else {})
 
 
 def _finish(partial: Path, final: Path, key: str) -> None:

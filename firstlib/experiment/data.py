@@ -148,4 +148,5 @@ class RunData:
 def _reads(settings: Settings) -> tuple[Any, ...]:
     """The settings that decide what is read."""
     models = [(model.base, model.revision, model.trust_remote_code) for model in (settings.teacher, settings.student)]
-    return (settings.data, settings.sizes, settings.columns, settings.knowledge.imported, *models)
+    tasks = tuple(settings.tasks.items())
+    return (settings.data, tasks, settings.sizes, settings.columns, settings.knowledge.imported, *models)

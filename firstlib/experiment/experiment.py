@@ -4,11 +4,13 @@ Each stage is computed when it is first asked for, and kept under the hash of ev
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -26,8 +28,9 @@ from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.paths import preset_name, run_folder
+from firstlib.settings.base import LARGEST_SEED
 from firstlib.settings.loading import change_settings, load_preset
-from firstlib.settings.schema import LARGEST_SEED, Reading, Role, Settings, Task
+from firstlib.settings.schema import Reading, Role, Settings, Task
 from firstlib.tasks.encoding import encode_questions
 from firstlib.tasks.question import Question
 
@@ -36,14 +39,19 @@ class Experiment:
     """A preset under one seed. `results()` computes the paper's table; everything else can be asked for by name."""
 
     def __init__(
-        self, preset: str = "microworld", seed: int = 0, run_folder: str = "runs", overrides: Iterable[str] = ()
+        self,
+        preset: str | os.PathLike[str] = "microworld",
+        seed: SupportsIndex = 0,
+        run_folder: str | os.PathLike[str] = "runs",
+        overrides: Iterable[str] = (),
     ) -> None:
         """Opens an experiment; computes nothing yet.
 
         Raises:
             UserError: A parameter has the wrong type, or a preset, a setting or a logger is wrong.
         """
-        _check_types(preset=(preset, str), seed=(seed, int), run_folder=(run_folder, str))
+        preset, run_folder = _plain_text("preset", preset), _plain_text("run_folder", run_folder)
+        seed = _whole_number("seed", seed)
         if not 0 <= seed <= LARGEST_SEED:
             raise UserError(f"seed: must be from 0 to {LARGEST_SEED}, not {seed}")
         texts = _texts(overrides)
@@ -222,13 +230,20 @@ class Experiment:
 
 
 _folder = run_folder  # a parameter of `Experiment` has its name
-_KINDS = {str: "text", int: "a whole number"}
 
 
-def _check_types(**parameters: tuple[Any, type]) -> None:
-    for name, (value, kind) in parameters.items():
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"{name}: must be {_KINDS[kind]}, not {value!r}")
+def _plain_text(name: str, value: Any) -> str:
+    """Returns a text, or the text of a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{name}: must be text, not {value!r}")
+    return str(os.fspath(value))
+
+
+def _whole_number(name: str, value: Any) -> int:
+    """Returns a whole number, NumPy's among them; a truth value is none."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+        raise UserError(f"{name}: must be a whole number, not {value!r}")
+    return index(value)
 
 
 def _texts(overrides: Any) -> tuple[str, ...]:

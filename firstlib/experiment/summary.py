@@ -63,7 +63,14 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
         "base": _base_rows(run),
         "coverage": {task: _coverage(run, task) for task in tasks},
         "unusable": {task: run.data.source.unusable(task) for task in all_tasks(run)},
+        **_files(run),
     }
+
+
+def _files(run: Run) -> dict[str, Any]:
+    """File -> split -> number of rows, of every task that is read from files or the hub."""
+    read = [task for task in all_tasks(run) if not run.settings.generates(task)]
+    return {"files": {task: run.data.source.files(task) for task in read}} if read else {}
 
 
 def made(run: Run, name: str) -> dict[str, Any]:

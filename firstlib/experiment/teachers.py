@@ -18,8 +18,9 @@ from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import content_hash, files_hash, number_from
 from firstlib.runtime.paths import project_path
 from firstlib.runtime.sequences import select
+from firstlib.settings.base import LARGEST_SEED
 from firstlib.settings.methods import Method
-from firstlib.settings.schema import LARGEST_SEED, Model, Role, Task
+from firstlib.settings.schema import Model, Role, Task
 from firstlib.tasks.encoding import Encoded
 
 Examples = Callable[[], Sequence[Encoded]]

@@ -59,9 +59,9 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
     Raises:
         UserError: Files are not readable, or the tokenizer for a user's own data is not available.
     """
-    if settings.data.source == "microworld":
+    if settings.generates(task):
         return _sampled(settings, task, split, sample)
-    source = _source(settings) if settings.data.folder or task == "own" else None
+    source = _source(settings) if settings.data.folder or task in settings.tasks else None
     if source is None:
         return _stated(settings, task, split)
     encoded = encode_on_disk(loading.load_tokenizer(settings.student), source.items(task, split))

@@ -30,6 +30,8 @@ RENAMED = {
     "knowledge.batch": "knowledge.batch_size",
     "data.longest": "data.max_length",
     "data.unusable": "data.max_unusable",
+    "data.answers": "tasks.own.answers",
+    "data.fields": "tasks.own.fields",
     "columns.at_most": "columns.max_train_examples",
     "recalibration": "methods.first.map and methods.first.coefficient",
     "recalibration.first_map": "methods.first.map",

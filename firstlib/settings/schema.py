@@ -1,18 +1,19 @@
 """Every number of an experiment, validated. A preset is one `Settings`, written as YAML."""
 
+import difflib
 from collections import Counter
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
 from firstlib.runtime.errors import UserError
 from firstlib.settings.base import LARGEST_COUNT, Count, Part
+from firstlib.settings.data import OWN, PUBLISHED, Data, TaskData, check_task_names
 from firstlib.settings.methods import Method, Tuning, check_names, paper_methods
 
 MOST_THREADS = 4096
-LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
 
-Task = Literal["csqa", "boolq", "obqa", "alpaca", "own"]
+Task = str  # a data set of the paper, or a name under `tasks`
 Role = Literal["teacher", "student"]
 Reading = Literal["candidates", "vocabulary"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -23,7 +24,9 @@ class Column(Part):
     """One training task and the test sets it is measured on."""
 
     setting: Literal["in-domain", "out-of-domain"] = Field(description="where the results table shows the test sets")
-    train: Task = Field(description="the task that models are trained on")
+    train: Task = Field(
+        description="the task that models are trained on: `csqa`, `boolq`, `obqa`, `alpaca`, or one under `tasks`"
+    )
     test: tuple[Task, ...] = Field(min_length=1, description="the tasks they are tested on; each once per setting")
     max_train_examples: Count | None = Field(
         default=None, description="training examples, where fewer than `sizes.train`"
@@ -37,27 +40,6 @@ class Sizes(Part):
     train: Count | None = Field(default=None, description="null: all that the data set has")
     validation: Count = Field(description="validation questions, which choose the coefficients")
     test: Count | None = Field(default=None, description="null: all that the data set has")
-
-
-class Data(Part):
-    """Where questions come from, and which rows are usable."""
-
-    source: Literal["microworld", "hub"] = Field(
-        default="microworld", description="synthetic questions, or real data sets from the hub or from files"
-    )
-    folder: str | None = Field(
-        default=None,
-        description="files instead of the hub: one folder per data set, in the hub's or the original layout",
-    )
-    own: str | None = Field(default=None, description="the task `own`: a user's file or folder of multiple choice")
-    chat_template: bool = Field(default=False, description="ask in the model's own chat format")
-    max_length: Count = Field(
-        default=1024, description="tokens of prompt and response together; longer rows are left out"
-    )
-    seed: int | None = Field(
-        default=None, ge=0, le=LARGEST_SEED, description="draws the questions; null: the run's seed, which trains too"
-    )
-    max_unusable: float = Field(default=0.01, ge=0, le=1, description="share of a split that may be unusable")
 
 
 class Lora(Part):
@@ -156,6 +138,9 @@ class Settings(Part):
 
     description: str = Field(default="", description="one sentence on the experiment")
     data: Data = Data()
+    tasks: dict[str, TaskData] = Field(
+        default_factory=dict, description="data sets of one's own, by the name that columns use"
+    )
     columns: tuple[Column, ...] = Field(min_length=1)
     sizes: Sizes
     teacher: Model
@@ -176,17 +161,45 @@ class Settings(Part):
         description="CPU threads of each process; sums depend on their number. null: torch's choice",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_is_a_task(cls, content: Any) -> Any:
+        """`data.own` is short for `tasks.own.file`."""
+        data, tasks = (content.get(key) for key in ("data", "tasks")) if isinstance(content, dict) else (None, None)
+        if not isinstance(data, dict) or not isinstance(data.get("own"), str) or not isinstance(tasks or {}, dict):
+            return content
+        given = (tasks or {}).get(OWN) or {}
+        if not isinstance(given, dict):
+            return content
+        if {given.get("file"), given.get("hub")} - {None, data["own"]}:
+            raise ValueError("data.own and tasks.own: both name a place; leave one out")
+        return {**content, "tasks": {**(tasks or {}), OWN: {**given, "file": data["own"]}}}
+
     @model_validator(mode="after")
     def _fits_its_data(self) -> Self:
-        tests = {test for column in self.columns for test in column.test}
-        invented = self.data.source == "microworld"
-        if invented and (self.sizes.train is None or self.sizes.test is None):
+        check_task_names(self.tasks)
+        for column in self.columns:
+            for task in (column.train, *column.test):
+                self._check_known(task)
+        if self.uses_microworld and (self.sizes.train is None or self.sizes.test is None):
             raise ValueError("sizes.train and sizes.test: the microworld has no end, so give numbers")
-        if not invented and "alpaca" in tests:
-            raise ValueError("columns: alpaca has free answers and cannot be a test set")
-        if self.uses("own") and (invented or not self.data.own):
-            raise ValueError("columns: the task `own` needs data.source: hub, and data.own")
+        for test in (test for column in self.columns for test in column.test):
+            free = test == "alpaca" and not self.generates(test)
+            if free or (test in self.tasks and self.tasks[test].kind == "free-text"):
+                raise ValueError(f"columns: {test} has free answers and cannot be a test set")
         return self
+
+    def _check_known(self, task: Task) -> None:
+        known = (*PUBLISHED, *self.tasks)
+        if task == OWN and task not in known:
+            raise ValueError("columns: the task `own` needs data.own, the file or folder of your questions")
+        if task not in known:
+            near = difflib.get_close_matches(task[:40], known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"columns: there is no task {task[:40]!r}; {hint}The tasks are {', '.join(known)[:200]}; "
+                f"add your own under tasks, for example tasks.mine.file"
+            )
 
     @model_validator(mode="after")
     def _says_each_thing_once(self) -> Self:
@@ -270,9 +283,14 @@ class Settings(Part):
         tempered = [name for name, method in self.methods.items() if method.map.endswith("temperature")]
         return "first" if "first" in tempered else next(iter(tempered), None)
 
-    def uses(self, task: Task) -> bool:
-        """Whether a column trains or tests on the task."""
-        return any(task == column.train or task in column.test for column in self.columns)
+    def generates(self, task: Task) -> bool:
+        """Whether a task's questions come from the microworld; a task of one's own never does."""
+        return self.data.source == "microworld" and task not in self.tasks
+
+    @property
+    def uses_microworld(self) -> bool:
+        """Whether a column trains or tests on generated questions."""
+        return any(self.generates(task) for column in self.columns for task in (column.train, *column.test))
 
     def count(self, task: Task, split: str) -> int | None:
         """How many questions a task's split holds at most: `train`, `validation` or `test`; None: all there are."""

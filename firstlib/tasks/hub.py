@@ -1,45 +1,50 @@
-"""Real data sets: from the hub through `datasets`, or from files in the hub's or the original layout.
+"""Real data sets: from the hub through `datasets`, or from files.
 
 Our splits follow one rule. Published splits without answers are ignored. Our test split is the published test split,
 or else the published validation split; splits that are then missing are taken from the training rows. Rows are taken
 and limited in the order of a hash of seed and id, which depends on nothing else.
 """
 
-import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 
-from firstlib.runtime.errors import UserError, first_line
+from firstlib.runtime import distributed
+from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import number_from
 from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk, select
-from firstlib.settings.schema import Data, Task
+from firstlib.settings.data import PUBLISHED, Data, Kind, TaskData
+from firstlib.settings.schema import Task
+from firstlib.tasks.answers import IN_WORDS, Column, plain_value
+from firstlib.tasks.files import Search, Table, from_hub, tables_in
+from firstlib.tasks.layouts import Roles, fields_of, flattened, plain, recognise
 from firstlib.tasks.question import Item, characters, from_json
-from firstlib.tasks.rows import NO_ANSWER, Row, UnusableRow, read_row, row_id
+from firstlib.tasks.rows import (
+    NO_ANSWER,
+    UNREAD_ANSWER,
+    Reading,
+    Row,
+    UnusableRow,
+    choices_in,
+    read_row,
+    row_id,
+)
+from firstlib.tasks.splits import split_of_value, told_files
 
-NAMES: dict[Task, tuple[str, str | None]] = {
-    "csqa": ("tau/commonsense_qa", None),
-    "boolq": ("google/boolq", None),
-    "obqa": ("allenai/openbookqa", "main"),
-    "alpaca": ("tatsu-lab/alpaca", None),
-}
 Fits = Callable[[Sequence[Item]], Sequence[str | None]]
 
-_KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
-_SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(?=[-_.]|$)")
-_SHOWN = 3  # ids listed per reason in a message
-PEEK_BYTES = 2**12  # bytes of a JSON file read to see whether it is a list
-BATCH_ROWS = 2**9  # rows of a Parquet file in memory at once
+_KINDS: Mapping[str, Kind] = {"boolq": "yes-no", "alpaca": "free-text"}
+_SPLIT_FIELDS = ("split", "partition")
+_PEEKED = 1000  # rows of each file in which fields are looked for
+_SHOWN = 3  # reasons, and ids per reason, listed in a message
+_LONGEST_REASON, _LONGEST_ID = 80, 12  # characters of them
+_VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\d+")  # a value in a reason
 
 datasets.disable_progress_bars()
 
@@ -51,10 +56,12 @@ class PublishedSplit:
     Attributes:
         items: The usable rows.
         unusable: For each other row, by id, why it is unusable.
+        files: The number of rows of each file.
     """
 
     items: Sequence[Item]
     unusable: dict[str, str]
+    files: dict[str, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> float:
@@ -62,55 +69,184 @@ class PublishedSplit:
         return len(self.unusable) / max(1, len(self.items) + len(self.unusable))
 
 
-def read(task: Task, data: Data, place: Path | None, fits: Fits) -> dict[str, PublishedSplit]:
+def read(
+    task: Task, data: Data, place: Path | None, fits: Fits, own: TaskData | None = None
+) -> dict[str, PublishedSplit]:
     """Reads every published split of a data set that has answers; usable rows are stored on disk, not in memory.
+
+    Says in a line how the rows were read, and which file became which split.
 
     Args:
         task: The data set.
         data: Settings, with the share of rows that may be unusable.
         place: The file or folder that holds the data set; None: the hub.
         fits: Returns, for each item, None, or why it is unusable with the tokenizer.
+        own: What the preset says of a data set of one's own; None: the data set is one of the paper's.
 
     Raises:
-        UserError: The data set is not available, a file is not readable, two rows share an id, or too many rows are
-            unusable.
+        UserError: The data set is not available, a file is not readable or its split cannot be told, the layout of
+            the rows or the way of their answers cannot be told, two rows share an id, or too many rows are unusable.
     """
-    labelled = _labelled(task, data, _tables(task, place), place, fits)
+    source, where = _source(task, place, own), _named(task, place, own)
+    found, labelled = _labelled(source, list(source.counts), data, where, fits)
+    _say(source, found, labelled)
     if not labelled.get("train"):
-        raise UserError(f"data set {task}: {place or NAMES[task][0]} has no training rows with answers")
+        told = "; ".join(f"{name}: {split}" for split, part in found.items() for name in list(part.files)[:_SHOWN])
+        raise UserError(f"data set {task}: {where} has no training rows with answers ({told[:200]})")
     return labelled
 
 
-def read_split(task: Task, data: Data, place: Path | None, fits: Fits, split: str) -> tuple[str, PublishedSplit]:
-    """Returns one published split to ask a model, with its name; other splits are not read.
+def read_split(
+    task: Task, data: Data, place: Path | None, fits: Fits, split: str, own: TaskData | None = None
+) -> tuple[str, PublishedSplit]:
+    """Returns one published split to ask a model, with its name; other splits are not read whole.
 
     A data set without a test split with answers is asked its validation split, and one with a single split that one.
     Takes and raises what `read` does; training rows are not needed.
     """
-    tables = _tables(task, place)
-    wanted = [split, *(["validation"] if split == "test" else [])] if len(tables) > 1 else list(tables)
-    for name in wanted:
-        found = _labelled(task, data, {name: tables[name]}, place, fits) if name in tables else {}
-        if name in found:
-            return name, found[name]
-    has = f"it has {', '.join(tables)}" if split not in tables else "its rows have no answers"
-    raise UserError(
-        f"data set {task}: {place or NAMES[task][0]} has no {split} rows to ask: {has}; choose another split"
-    )
+    source, where = _source(task, place, own), _named(task, place, own)
+    wanted = [split, *(["validation"] if split == "test" else [])] if len(source.counts) > 1 else list(source.counts)
+    for name in (each for each in wanted if each in source.counts):
+        found, labelled = _labelled(source, [name], data, where, fits)
+        if name in labelled:
+            _say(source, found, labelled)
+            return name, labelled[name]
+    has = f"it has {', '.join(source.counts)}" if split not in source.counts else "its rows have no answers"
+    raise UserError(f"data set {task}: {where} has no {split} rows to ask: {has}; choose another split")
 
 
 def _labelled(
-    task: Task, data: Data, tables: Mapping[str, Iterable[Row]], place: Path | None, fits: Fits
-) -> dict[str, PublishedSplit]:
-    """Reads splits and returns those that have answers."""
-    found = {split: _publish(task, split, rows, fits) for split, rows in tables.items()}
-    labelled = {split: published for split, published in found.items() if not _without_answers(published)}
+    source: "_Source", splits: Sequence[str], data: Data, where: str, fits: Fits
+) -> tuple[dict[str, PublishedSplit], dict[str, PublishedSplit]]:
+    """Reads splits; returns all of them, and those that have answers."""
+    found = {split: _publish(source, split, fits) for split in splits}
+    labelled = {split: published for split, published in found.items() if not source.hides(split, published)}
     for split, published in labelled.items():
-        _check_loss(f"{task} {split}", published, data.max_unusable, place or NAMES[task][0])
-        if published.unusable:
-            rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
-            print(f"{task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)
-    return labelled
+        _check_loss(source, split, published, data.max_unusable, where)
+    return found, labelled
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A data set whose layout is known.
+
+    Attributes:
+        tables: Its files, or the hub's splits.
+        reading: How its rows are read.
+        columns: Split -> what is known of its answers; empty for answers without choices.
+        counts: Split -> file -> number of rows.
+        split_field: The rows' own field that names their split, if they have one.
+        first_lost: Split -> the fields of the first row that cannot be used, for a message.
+    """
+
+    task: Task
+    tables: Sequence[Table]
+    reading: Reading
+    columns: dict[str, Column]
+    counts: dict[str, dict[str, int]]
+    split_field: str | None
+    first_lost: dict[str, list[str]] = field(default_factory=dict)
+
+    def rows(self, split: str) -> Iterator[Row]:
+        """Yields a split's rows, file by file."""
+        tables = (table for table in self.tables if table.name in self.counts[split])
+        placed = chain.from_iterable(_placed(self.task, table, self.split_field) for table in tables)
+        return (row for told, row in placed if told == split)
+
+    def hides(self, split: str, published: PublishedSplit) -> bool:
+        """Whether a split is published without its answers: none can be read, whatever stands there."""
+        reasons = set(published.unusable.values())
+        if published.items or not reasons:
+            return False
+        if split in self.columns and self.columns[split].rows:
+            return False  # written in another way than in the other splits, not hidden
+        beside = any(column.rows for name, column in self.columns.items() if name != split) or not self.columns
+        return reasons <= {NO_ANSWER} or (
+            beside and split != "train" and all(r == NO_ANSWER or r.startswith(UNREAD_ANSWER) for r in reasons)
+        )
+
+
+def _source(task: Task, place: Path | None, own: TaskData | None) -> _Source:
+    """Finds the files of a data set, recognises its layout, and decides how its answers are written."""
+    told, name, config = _asked(task, own)
+    search = Search(task, told.splits.patterns(), config, told.encoding, own=task not in PUBLISHED)
+    tables = tables_in(place, search) if place else from_hub(name, told.revision, search)
+    peeked = list(chain.from_iterable(islice((row for _, row in table.rows()), _PEEKED) for table in tables))
+    fields = fields_of(peeked)
+    kind = told.kind or (None if task not in PUBLISHED else _KINDS.get(task, "multiple-choice"))
+    roles = recognise(task, fields, told.fields, kind)
+    split_field = _split_field(peeked, fields) if search.own and not search.patterns else None
+    columns, counts = _surveyed(task, tables, roles, split_field)
+    whole = sum(columns.values(), Column())
+    way = whole.decide(task, told.answers, roles.layout.answers) if columns else "mixed"
+    return _Source(
+        task, tables, Reading(roles, way, told.answers is not None, upper=task == "obqa"), columns, counts, split_field
+    )
+
+
+def _asked(task: Task, own: TaskData | None) -> tuple[TaskData, str, str | None]:
+    """Returns what is said of a data set, its name on the hub and its configuration."""
+    if task in PUBLISHED:
+        name, config = PUBLISHED[task]
+        return TaskData(hub=name, config=config), name, config
+    told = own or TaskData()
+    return told, told.hub or "", told.config
+
+
+def _named(task: Task, place: Path | None, own: TaskData | None) -> str:
+    name = str(place or _asked(task, own)[1])
+    return name if len(name) <= 100 else f"...{name[-97:]}"
+
+
+def _split_field(rows: Sequence[Row], fields: Sequence[str]) -> str | None:
+    """Returns the field in which rows name their split themselves, if all that they say is a split."""
+    for name in fields:
+        values = [row[name] for row in rows if row.get(name)] if plain(name) in _SPLIT_FIELDS else []
+        if values and all(split_of_value(value) for value in values):
+            return name
+    return None
+
+
+def _placed(task: Task, table: Table, split_field: str | None) -> Iterator[tuple[str, Row]]:
+    """Yields a table's rows with their split: the row's own, its key's, or the file's.
+
+    Raises:
+        UserError: Row and file name different splits, or a row names one that is not known.
+    """
+    for number, (key, row) in enumerate(table.rows(), 1):
+        said = row.get(split_field) if split_field else None
+        own = split_of_value(said) or split_of_value(key)
+        if (said and not own) or (own and table.split and own != table.split):
+            raise UserError(
+                f"data set {task}: row {number} of {table.name[-60:]} says split {str(said or key)[:20]!r}, the file's "
+                f"name {table.split}; mend it, or list the files under tasks.{task}.splits to go by files alone"
+            )
+        yield own or table.split or "train", row
+
+
+def _surveyed(
+    task: Task, tables: Sequence[Table], roles: Roles, split_field: str | None
+) -> tuple[dict[str, Column], dict[str, dict[str, int]]]:
+    """Reads all rows once: what is known of each split's answers, and how many rows it has in each file."""
+    columns: dict[str, Column] = {}
+    counts: dict[str, dict[str, int]] = {}
+    for table in tables:
+        for split, row in _placed(task, table, split_field):
+            files = counts.setdefault(split, {})
+            files[table.name] = files.get(table.name, 0) + 1
+            if roles.choices:
+                _add(columns.setdefault(split, Column()), roles, flattened(row))
+    return columns, counts
+
+
+def _add(column: Column, roles: Roles, row: Row) -> None:
+    value = plain_value(row.get(roles.answer))
+    if value is None or value == "":
+        return
+    try:
+        column.add(value, choices_in(roles, row))
+    except UnusableRow:
+        return  # counted when it is read
 
 
 def choose(
@@ -149,21 +285,34 @@ def ranked(items: Sequence[Item], seed: int) -> LazySequence[Item]:
 
 
 def summary(unusable: dict[str, str]) -> str:
-    """Counts unusable rows by reason, for a message.
+    """Counts unusable rows by reason, for a message: the three most frequent, with three ids each.
+
+    Reasons that differ only in a value are one, and shown with the first.
 
     >>> summary({"q1": "no answer", "q2": "too long", "q3": "no answer"})
     'no answer: 2 (q1, q3); too long: 1 (q2)'
+    >>> summary({"q1": "the answer 'x' is no letter", "q2": "the answer 'y' is no letter"})
+    "the answer 'x' is no letter, and the like: 2 (q1, q2)"
     """
-    counts = Counter(unusable.values())
-    ids = {reason: [name for name, why in unusable.items() if why == reason] for reason in counts}
-    shown = {reason: ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN) for reason, names in ids.items()}
-    return "; ".join(f"{reason}: {count} ({shown[reason]})" for reason, count in counts.most_common())
+    alike: dict[str, dict[str, str]] = {}
+    for name, reason in unusable.items():
+        alike.setdefault(_VALUE.sub("", reason), {})[name] = reason
+    ranked = sorted(alike.values(), key=len, reverse=True)
+    others = sum(map(len, ranked[_SHOWN:]))
+    return "; ".join([*map(_reason, ranked[:_SHOWN]), *[f"and {others} more for other reasons"] * (others > 0)])
 
 
-def _publish(task: Task, split: str, rows: Iterable[Row], fits: Fits) -> PublishedSplit:
+def _reason(rows: Mapping[str, str]) -> str:
+    first = next(iter(rows.values()))
+    like = ", and the like" if len(set(rows.values())) > 1 else ""
+    ids = ", ".join(name[:_LONGEST_ID] for name in list(rows)[:_SHOWN]) + ", ..." * (len(rows) > _SHOWN)
+    return f"{first[:_LONGEST_REASON]}{like}: {len(rows)} ({ids})"
+
+
+def _publish(source: _Source, split: str, fits: Fits) -> PublishedSplit:
     unusable: dict[str, str] = {}
-    usable = _fitting(_read(task, split, rows, unusable), fits, unusable)
-    return PublishedSplit(on_disk(usable, vars, from_json), unusable)
+    usable = _fitting(_read(source, split, unusable), fits, unusable)
+    return PublishedSplit(on_disk(usable, vars, from_json), unusable, source.counts[split])
 
 
 def _fitting(items: Iterable[Item], fits: Fits, unusable: dict[str, str]) -> Iterator[Item]:
@@ -175,127 +324,47 @@ def _fitting(items: Iterable[Item], fits: Fits, unusable: dict[str, str]) -> Ite
                 unusable[item.id] = reason
 
 
-def _read(task: Task, split: str, rows: Iterable[Row], unusable: dict[str, str]) -> Iterator[Item]:
+def _read(source: _Source, split: str, unusable: dict[str, str]) -> Iterator[Item]:
     """Yields the items of all usable rows; records the reason for each other row in `unusable`."""
     seen: set[str] = set()
-    for index, row in enumerate(rows):
-        name = row_id(task, split, row, index)
+    for index, row in enumerate(source.rows(split)):
+        name = row_id(source.task, split, row, index, source.reading.roles.id)
         if not name.isprintable():
             raise UserError(
-                f"data set {task} {split}: row {index + 1} has the id {name!r}; remove its unprintable characters"
+                f"data set {source.task} {split}: row {index + 1} has the id {name[:60]!r}; remove its unprintable "
+                "characters"
             )
         if name in seen:
-            raise UserError(f"data set {task} {split}: two rows have the id {name!r}; make ids unique")
+            raise UserError(f"data set {source.task} {split}: two rows have the id {name[:60]!r}; make ids unique")
         seen.add(name)
         try:
-            yield read_row(task, row, name)
+            yield read_row(source.reading, row, name)
         except UnusableRow as error:
             unusable[name] = str(error)
+            source.first_lost.setdefault(split, list(row))
 
 
-def _without_answers(published: PublishedSplit) -> bool:
-    return not published.items and set(published.unusable.values()) <= {NO_ANSWER}
-
-
-def _check_loss(name: str, published: PublishedSplit, allowed: float, place: Path | str) -> None:
+def _check_loss(source: _Source, split: str, published: PublishedSplit, allowed: float, where: str) -> None:
     if published.lost > allowed:
+        fields = ", ".join(name[:20] for name in source.first_lost.get(split, [])[:6])
+        looked = f" (fields of the first: {fields}; read as {source.reading.roles.layout.name})" if fields else ""
         raise UserError(
-            f"data set {name}: {len(published.unusable)} rows ({published.lost:.1%}) cannot be used: "
-            f"{summary(published.unusable)}; fix them in {place}, or raise data.max_unusable"
+            f"data set {source.task} {split}: {len(published.unusable)} rows ({published.lost:.1%}) cannot be used: "
+            f"{summary(published.unusable)}; fix them in {where}{looked}, or raise data.max_unusable"
         )
 
 
-def _tables(task: Task, place: Path | None) -> dict[str, Iterable[Row]]:
-    if place is None:
-        return {("validation" if s not in ("train", "test") else s): rows for s, rows in _from_hub(task).items()}
-    if not place.exists():
-        raise UserError(f"data set {task}: there is no {place}; check data.folder or data.own")
-    folder = place / config if (config := NAMES.get(task, ("", None))[1]) and (place / config).is_dir() else place
-    files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    by_split: dict[str, list[Path]] = {}
-    for file in files:
-        if file.suffix in _KINDS and file.is_file():
-            by_split.setdefault(split_of(file.stem), []).append(file)
-    if not by_split:
-        raise UserError(f"data set {task}: {place} holds no {', '.join(_KINDS)} file")
-    return {split: chain.from_iterable(map(_from_file, files)) for split, files in by_split.items()}
-
-
-def split_of(stem: str) -> str:
-    """Returns the split that a file's name indicates.
-
-    >>> [split_of(stem) for stem in ("dev_rand_split", "train-00000-of-00001", "test", "questions")]
-    ['validation', 'train', 'test', 'train']
-    """
-    found = _SPLIT.search(stem.lower())
-    name = found.group(1) if found else "train"
-    return name if name in ("train", "test") else "validation"
-
-
-def _from_hub(task: Task) -> dict[str, Any]:
-    if task not in NAMES:
-        raise UserError(f"data set {task}: set data.own to your file or folder")
-    name, config = NAMES[task]
-    try:
-        return dict(datasets.load_dataset(name, config))
-    except Exception as error:  # datasets raises errors of several libraries
-        raise UserError(
-            f"data set {name}: neither cached nor available from the hub ({first_line(error)}); "
-            "check the connection, or set data.folder to a folder that holds it"
-        ) from error
-
-
-def _from_file(file: Path) -> Iterator[Row]:
-    kind, number = _KINDS[file.suffix], 0
-    try:
-        for number, row in enumerate(_FORMATS[kind](file), 1):  # noqa: B007 used after the loop
-            yield row
-    except (OSError, ValueError, RecursionError) as error:  # includes those of pandas and pyarrow
-        raise UserError(f"data file {file}: not readable as {kind}: {first_line(error)}") from error
-    if not number:
-        raise UserError(f"data file {file}: has no rows; add some, or delete the file")
-
-
-def _from_json(file: Path) -> Iterator[Row]:
-    """Yields the rows of a JSON Lines file one at a time, or of a JSON list, which is read as a whole."""
-    with file.open("rb") as lines:
-        if lines.read(PEEK_BYTES).lstrip().startswith(b"["):
-            yield from (_as_row(row, f"row {n}") for n, row in enumerate(json.loads(file.read_bytes()), 1))
-            return
-        lines.seek(0)
-        yield from (_as_row(_from_line(line, n), f"line {n}") for n, line in enumerate(lines, 1) if line.strip())
-
-
-def _from_line(line: bytes, number: int) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"line {number}: {error.msg} (column {error.colno})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"line {number}: {error}") from error
-
-
-def _as_row(row: Any, where: str) -> Row:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: must be an object with fields, not {type(row).__name__}")
-    return row
-
-
-def _from_csv(file: Path) -> list[Row]:
-    """Returns all rows; only empty fields are missing: `None` and `NA` may be answers.
-
-    The file is read as a whole, because a column's type depends on all its rows.
-    """
-    table = pd.read_csv(file, keep_default_na=False, na_values=[""]).astype(object)
-    return [
-        {str(key): value for key, value in row.items()} for row in table.where(table.notna(), None).to_dict("records")
-    ]
-
-
-def _from_parquet(file: Path) -> Iterator[Row]:
-    with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(BATCH_ROWS):
-            yield from batch.to_pylist()
-
-
-_FORMATS: dict[str, Callable[[Path], Iterable[Row]]] = {"json": _from_json, "csv": _from_csv, "parquet": _from_parquet}
+def _say(source: _Source, found: Mapping[str, PublishedSplit], labelled: Mapping[str, PublishedSplit]) -> None:
+    """Prints how a data set was read and which file is which split, and as an error what is lost."""
+    if distributed.rank():
+        return
+    written = f", {IN_WORDS[source.reading.way]}" if source.columns else ""
+    if source.task not in PUBLISHED:
+        print(f"{source.task}: read as {source.reading.roles.told()}{written}")
+    for split, published in found.items():
+        hidden = "" if split in labelled else "; its answers are hidden, so it is not used"
+        files = {name: {split: count} for name, count in published.files.items()}
+        print("\n".join(f"{line}{hidden}" for line in told_files({source.task: files})))
+        if published.unusable and not hidden:
+            rows = f"{len(published.unusable)} of {len(published.unusable) + len(published.items)} rows"
+            print(f"{source.task} {split}: {rows} cannot be used: {summary(published.unusable)}", file=sys.stderr)

@@ -1,37 +1,51 @@
-"""Converts a row of a data set to a question, from the hub's layout, the original layout, or a user's own data.
+"""Converts a row of a data set to a question, or to an example of free text, once its layout is known."""
 
-| task | fields of a row |
-|---|---|
-| `csqa`, `obqa` | `question` (or `question_stem`), `choices: {label: [...], text: [...]}`, `answerKey`; or nested as `question: {stem, choices: [{label, text}, ...]}` |
-| `boolq` | `question`, `passage`, `answer`: true or false |
-| `alpaca` | `instruction`, `input` (may be empty), `output` |
-| `own` | `question`, `choices`: a list (in CSV a JSON list), `answer`: a letter or the text of a choice; optionally `id` |
-"""  # noqa: E501
-
-import json
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from firstlib.runtime.hashing import number_from
 from firstlib.tasks import prompts
+from firstlib.tasks.answers import WAYS, contradicts, is_hidden, plain_value, yes_or_no
+from firstlib.tasks.choices import Choices, NoChoicesError, choices_of
+from firstlib.tasks.layouts import Roles, flattened
 from firstlib.tasks.question import Example, Item, Question, as_example
 
 Row = Mapping[str, Any]
 NO_ANSWER = "no answer"
-_short = reprlib.repr  # answers may have any length
+UNREAD_ANSWER = "the answer"  # how each reason starts that is about an answer which is there
+_LONGEST_VALUE = 40  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a data set are read.
+
+    Attributes:
+        roles: Which field holds which part.
+        way: How the answers are written, one of `answers.WAYS`.
+        given: Whether the preset says so; else an answer that is written so and otherwise too is not used.
+        upper: Whether letters are capitals, as in OpenBookQA's prompt.
+    """
+
+    roles: Roles
+    way: str = "mixed"
+    given: bool = False
+    upper: bool = False
 
 
 class UnusableRow(Exception):  # noqa: N818
     """A row cannot be converted to a question; the message is the reason."""
 
 
-def read_row(task: str, row: Row, name: str) -> Item:
+def read_row(reading: Reading, row: Row, name: str) -> Item:
     """Converts a row to a question, or to an example if answers are free text.
 
     Raises:
         UnusableRow: The row has no answer or two identical choices, or a field is missing or has the wrong type.
     """
-    item = _READERS[task](row, name)
+    item = _READERS[reading.roles.layout.kind](reading, flattened(row), name)
     try:
         "".join(vars(as_example(item)).values()).encode()
     except UnicodeEncodeError as error:
@@ -39,76 +53,110 @@ def read_row(task: str, row: Row, name: str) -> Item:
     return item
 
 
-def row_id(task: str, split: str, row: Row, index: int) -> str:
-    """Returns the row's `id` field, or else an id made from task, split and index.
+def row_id(task: str, split: str, row: Row, index: int, field: str = "id") -> str:
+    """Returns the row's id, or else an id made from task, split and index.
 
     >>> row_id("boolq", "train", {"question": "is it"}, 7)
     'boolq-train-7'
     """
-    own = row.get("id")
-    return f"{task}-{split}-{index}" if own is None or own == "" else str(own)
+    own = row.get(field)
+    return f"{task}-{split}-{index}" if own is None or own == "" or isinstance(own, dict | list) else str(own)
 
 
-def _letters(upper: bool) -> Callable[[Row, str], Item]:
-    def read(row: Row, name: str) -> Item:
-        stem, labels, texts = _choices(row)
-        answer = row.get("answerKey")
-        if not answer:
-            raise UnusableRow(NO_ANSWER)
-        if answer not in labels:
-            raise UnusableRow(f"the answer {_short(answer)} is not one of the choices")
-        return _multiple_choice(name, stem, texts, labels.index(answer), upper)
+def choices_in(roles: Roles, row: Row) -> Choices:
+    """Returns the choices of a row.
 
-    return read
+    Raises:
+        UnusableRow: They cannot be read.
+    """
+    try:
+        return choices_of([row.get(name) for name in roles.choices])
+    except NoChoicesError as error:
+        raise UnusableRow(str(error)) from error
 
 
-def _own(row: Row, name: str) -> Item:
-    texts, answer = _own_choices(row.get("choices")), row.get("answer")
-    if answer is None or answer == "":
+def _lettered(reading: Reading, row: Row, name: str) -> Item:
+    stem = _stem(reading.roles, row)
+    if reading.roles.wrong:
+        texts, answer = _shuffled(name, *_right_and_wrong(reading.roles, row))
+        return _multiple_choice(name, stem, texts, answer, reading.upper)
+    choices, value = choices_in(reading.roles, row), plain_value(row.get(reading.roles.answer))
+    if value is None or value == "":
         raise UnusableRow(NO_ANSWER)
-    labels = prompts.letters(len(texts))
-    letter = str(answer).strip().lower()
-    matches = {options.index(value) for options, value in ((texts, answer), (labels, letter)) if value in options}
-    if not matches:
-        raise UnusableRow(f"the answer {_short(answer)} is neither a choice nor a letter")
-    if len(matches) > 1:
-        raise UnusableRow(f"the answer {answer!r} is both a choice and the letter of another choice")
-    return _multiple_choice(name, _text(row, "question"), texts, matches.pop(), upper=False)
+    place = WAYS[reading.way](value, choices)
+    if place is None or (not reading.given and contradicts(reading.way, value, choices)):
+        raise UnusableRow(_unread(reading, value, choices))
+    texts, answer = choices.texts, place
+    if not reading.roles.layout.ordered:
+        texts, answer = _shuffled(name, texts, answer)
+    return _multiple_choice(name, stem, texts, answer, reading.upper)
 
 
-def _yes_no(row: Row, name: str) -> Item:
-    answer = row.get("answer")
-    if answer is None:
+def _unread(reading: Reading, value: Any, choices: Choices) -> str:
+    if is_hidden(value):
+        return NO_ANSWER
+    named = {WAYS[way](value, choices) for way in ("label", "letter", "text")} - {None}
+    if reading.way in ("mixed", "letter", "text") and len(named) > 1:
+        return f"{UNREAD_ANSWER} {_short(value)} is both a choice and the letter of another choice"
+    if isinstance(value, list):
+        return f"{UNREAD_ANSWER} is a list of {len(value)}; leave one"
+    wanted = {
+        "mixed": "neither a choice nor a letter",
+        "label": "neither a choice nor a letter" if not choices.labels else "not one of the choices",
+        "letter": "neither a choice nor a letter",
+        "text": "neither a choice nor a letter",
+        "from-0": f"not a number from 0 to {len(choices.texts) - 1}",
+        "from-1": f"not a number from 1 to {len(choices.texts)}",
+        "one-hot": "not a mark for each choice",
+    }
+    return f"{UNREAD_ANSWER} {_short(value)} is {wanted[reading.way]}"
+
+
+def _right_and_wrong(roles: Roles, row: Row) -> tuple[tuple[str, ...], int]:
+    right = row.get(roles.answer)
+    if is_hidden(right):
         raise UnusableRow(NO_ANSWER)
-    if not isinstance(answer, bool):
-        raise UnusableRow(f"the answer {_short(answer)} is neither true nor false")
+    try:
+        return choices_of([[right, *choices_of([row.get(name) for name in roles.wrong]).values]]).texts, 0
+    except NoChoicesError as error:
+        raise UnusableRow(str(error)) from error
+
+
+def _shuffled(name: str, texts: Sequence[str], answer: int) -> tuple[tuple[str, ...], int]:
+    """Returns the choices in an order that follows from the row's id and their texts, and the answer's new place."""
+    order = sorted(range(len(texts)), key=lambda place: number_from(f"{name}:{texts[place]}"))
+    return tuple(texts[place] for place in order), order.index(answer)
+
+
+def _yes_no(reading: Reading, row: Row, name: str) -> Item:
+    roles, value = reading.roles, plain_value(row.get(reading.roles.answer))
+    right = yes_or_no(value)
+    if right is None:
+        told = f"{UNREAD_ANSWER} {_short(value)} is neither true nor false"
+        raise UnusableRow(NO_ANSWER if is_hidden(value) else told)
+    question, passage = _text(row, roles.question).rstrip("?"), _context(roles, row)
+    if roles.context and not passage.strip():
+        raise UnusableRow(f"no {roles.context[0]}")
     return Question(
         id=name,
-        prompt=prompts.yes_no(_text(row, "question").rstrip("?"), _text(row, "passage")),
+        prompt=prompts.yes_no(question, passage),
         lead="",
         candidates=("Yes", "No"),
         closing="",
-        answer=0 if answer else 1,
+        answer=0 if right else 1,
         choices=("Yes", "No"),
     )
 
 
-def _instruction(row: Row, name: str) -> Item:
-    if not row.get("output"):
+def _instruction(reading: Reading, row: Row, name: str) -> Item:
+    roles, answer = reading.roles, row.get(reading.roles.answer)
+    if answer is None or answer == "":
         raise UnusableRow(NO_ANSWER)
-    context = row.get("input") or ""
-    if not isinstance(context, str):
-        raise UnusableRow("`input` is not text")
-    return Example(name, prompts.instruction(_text(row, "instruction"), context), _text(row, "output"))
+    prompt = prompts.instruction(_text(row, roles.question), _context(roles, row))
+    return Example(name, prompt, str(answer) if isinstance(answer, int | float) else _text(row, roles.answer))
 
 
-_READERS: dict[str, Callable[[Row, str], Item]] = {
-    "csqa": _letters(upper=False),
-    "obqa": _letters(upper=True),
-    "boolq": _yes_no,
-    "alpaca": _instruction,
-    "own": _own,
-}
+_READERS = {"multiple-choice": _lettered, "yes-no": _yes_no, "free-text": _instruction}
 
 
 def _multiple_choice(name: str, stem: str, texts: Sequence[str], answer: int, upper: bool) -> Question:
@@ -127,41 +175,32 @@ def _multiple_choice(name: str, stem: str, texts: Sequence[str], answer: int, up
     )
 
 
-def _choices(row: Row) -> tuple[str, list[str], list[str]]:
-    """Returns stem, labels and texts of the choices, from either layout."""
-    question = row.get("question")
-    inner: Row = question if isinstance(question, Mapping) else row
-    stem = next((inner[key] for key in ("stem", "question", "question_stem") if isinstance(inner.get(key), str)), None)
-    if not stem:
-        raise UnusableRow("no question")
-    choices = inner.get("choices")
-    if isinstance(choices, Mapping):
-        labels, texts = _list(choices.get("label")), _list(choices.get("text"))
-    else:
-        pairs = [choice for choice in _list(choices) if isinstance(choice, Mapping)]
-        labels, texts = [pair.get("label") for pair in pairs], [pair.get("text") for pair in pairs]
-    if len(labels) != len(texts) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise UnusableRow("a choice has no text")
-    return stem, labels, texts
+def _stem(roles: Roles, row: Row) -> str:
+    question = _text(row, roles.question)
+    words = roles.layout.words or {}
+    context = _context(roles, row)
+    return "\n".join([*([context] if context.strip() else []), words.get(question.strip().lower(), question)])
 
 
-def _own_choices(value: Any) -> list[str]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise UnusableRow("`choices` is not a JSON list") from error
-    if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
-        raise UnusableRow("`choices` is not a list of texts")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _context(roles: Roles, row: Row) -> str:
+    """Returns the passages of a row; empty if it has none."""
+    found = []
+    for name in roles.context:
+        value = row.get(name)
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            value = "\n".join(value)
+        if not isinstance(value, str | None):
+            raise UnusableRow(f"`{name}` is not text")
+        found += [value] if value else []
+    return "\n\n".join(found)
 
 
 def _text(row: Row, field: str) -> str:
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise UnusableRow(f"no {field}")
+        raise UnusableRow(f"no {field}" if value is None or isinstance(value, str) else f"`{field}` is not text")
     return value
+
+
+def _short(value: Any) -> str:
+    return reprlib.repr(value)[:_LONGEST_VALUE]

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import project_path
 from firstlib.runtime.sequences import LazySequence
+from firstlib.settings.data import PUBLISHED, TaskData
 from firstlib.settings.schema import Settings, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
@@ -42,7 +43,7 @@ class DataSource:
             UserError: A real data set is not available, or too many of its rows are unusable.
         """
         if (task, split) not in self._items:
-            generated = self.settings.data.source == "microworld"
+            generated = self.settings.generates(task)
             self._items[task, split] = self._generate(task, split) if generated else self._load(task, split)
         return self._items[task, split]
 
@@ -50,9 +51,17 @@ class DataSource:
         """Returns, for each published split read so far, the reason by id of each unusable row."""
         return {split: part.unusable for split, part in self._published.get(task, {}).items()}
 
+    def files(self, task: Task) -> dict[str, dict[str, int]]:
+        """Returns, for each file read so far, the splits that its rows are in, with their numbers."""
+        found: dict[str, dict[str, int]] = {}
+        for split, part in self._published.get(task, {}).items():
+            for name, count in part.files.items():
+                found.setdefault(name, {})[split] = count
+        return found
+
     def foreign_choices(self, task: Task, question: Question) -> list[str]:
         """Returns answers to other questions: unrelated values in the microworld, else choices of other questions."""
-        if self.settings.data.source == "microworld":
+        if self.settings.generates(task):
             return microworld.foreign_values(question)
         others = [item for item in self.items(task, "test") if isinstance(item, Question)]
         texts = dict.fromkeys(choice for other in others for choice in other.choices)
@@ -65,8 +74,12 @@ class DataSource:
 
     def _load(self, task: Task, split: str) -> Sequence[Item]:
         if task not in self._published:
-            self._published[task] = hub.read(task, self.settings.data, self._location(task), self._reasons_not_to_fit)
-            self._check_taught(self._published[task])
+            own = self.settings.tasks.get(task)
+            place = self._location(task, own)
+            published = hub.read(task, self.settings.data, place, self._reasons_not_to_fit, own)
+            self._check_asked(task, published)
+            self._check_taught(published)
+            self._published[task] = published
         sizes = self.settings.sizes
         chosen = hub.choose(
             self._published[task], split, seed=self.seed, count=self.settings.count(task, split),
@@ -81,20 +94,35 @@ class DataSource:
         longest = min(self.settings.data.max_length, self._context() or self.settings.data.max_length)
         return reasons_not_to_fit(tokenizer, items, longest)
 
+    def _check_asked(self, task: Task, published: Mapping[str, hub.PublishedSplit]) -> None:
+        tested = any(task in column.test for column in self.settings.columns)
+        if tested and not isinstance(published["train"].items[0], Question):
+            raise UserError(f"columns: {task} has free answers and cannot be a test set")
+
     def _check_taught(self, published: Mapping[str, hub.PublishedSplit]) -> None:
         for part in published.values():
             check_taught(self._tokenizer(), [item for item in part.items[:_CHECKED] if isinstance(item, Question)])
 
-    def _location(self, task: Task) -> Path | None:
+    def _location(self, task: Task, own: TaskData | None) -> Path | None:
         data = self.settings.data
-        if task == "own":
-            return project_path(data.own) if data.own else None
+        if own and own.file:
+            return _set(project_path(own.file), f"tasks.{task}.file", own.file)
         if not data.folder:
             return None
-        folder = project_path(data.folder)
-        if "$" in str(folder):
-            raise UserError(f"data.folder: {data.folder} is not set; set it to the folder of the data sets")
-        return folder / hub.NAMES[task][0].split("/")[1]
+        folder = _set(project_path(data.folder), "data.folder", data.folder)
+        place = folder / str(own.hub if own else PUBLISHED[task][0]).rsplit("/", 1)[-1]
+        return place if place.exists() or not own else None
+
+
+def _set(place: Path, key: str, given: str) -> Path:
+    """Returns the place.
+
+    Raises:
+        UserError: It holds a variable that is not set.
+    """
+    if "$" in str(place):
+        raise UserError(f"{key}: {given[:100]} is not set; set it to the folder of the data sets")
+    return place
 
 
 _CHECKED = 100  # questions whose candidates are checked: a task's prompts share one format

@@ -1,13 +1,18 @@
 """`first run`: the numbered notebooks on the smoke preset, a second run without changes, and a cell that fails."""
 
 import json
+import os
 import shutil
+import sys
 
 import nbformat
+import numpy as np
 import pytest
 from command_line import first
+from jupyter_client.kernelspec import KernelSpecManager
 from rich.console import Console
 
+from firstlib import Experiment
 from firstlib.cli import notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
 
@@ -120,3 +125,22 @@ def test_a_mistake_is_one_line_and_status_2(arguments, expected, tmp_path):
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_kernel_is_this_python_whatever_a_users_jupyter_calls_python3(tmp_path, monkeypatch):
+    foreign = tmp_path / "kernels" / "python3" / "kernel.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "another", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    with notebooks._this_python():
+        assert KernelSpecManager().get_kernel_spec("python3").argv[0] == sys.executable
+    assert os.environ["JUPYTER_PATH"] == str(tmp_path)
+    assert KernelSpecManager().get_kernel_spec("python3").argv == ["/bin/false"]
+
+
+def test_a_plan_takes_paths_and_numpys_numbers(tmp_path):
+    plan = Plan("smoke", np.int64(3), tmp_path)
+    assert plan.parameters == {"preset": "smoke", "seed": 3, "run_folder": str(tmp_path), "overrides": []}
+    assert json.dumps(plan.parameters)
+    experiment = Experiment("smoke", np.uint32(3), tmp_path)
+    assert (experiment.seed, experiment.folder) == (3, plan.folder)

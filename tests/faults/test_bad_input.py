@@ -330,10 +330,10 @@ ROWS = {
         {"choices": ["b", "a"], "answer": "a"},
         "the answer 'a' is both a choice and the letter of another choice",
     ),
-    "no choices": ({"choices": None}, "`choices` is not a list of texts"),
-    "choices that are one text": ({"choices": '"tea"'}, "`choices` is not a list of texts"),
-    "choices that are numbers": ({"choices": [1, 2]}, "`choices` is not a list of texts"),
-    "choices without an end": ({"choices": "[" * 100_000}, "`choices` is not a JSON list"),
+    "no choices": ({"choices": None}, "no choices"),
+    "choices that are one text": ({"choices": '"tea"'}, "the choices are not a list such as .*tea.*"),
+    "choices that are one number": ({"choices": 3}, "the choices are not a list, but int"),
+    "choices without an end": ({"choices": "[" * 100_000}, r"the choices are not a list such as .*\.\.\..*"),
     "one choice": ({"choices": ["tea"]}, "1 choices; must be 2 to 26"),
     "more choices than letters": (
         {"choices": [str(i) for i in range(27)], "answer": "3"},
@@ -365,7 +365,11 @@ def empty(path):
 
 FILES = {
     "no file": ("mine.jsonl", None, r"there is no .*mine\.jsonl; check data.folder or data.own"),
-    "a file of another kind": ("mine.txt", b"hello", r"mine\.txt holds no \.json, \.jsonl, \.csv, \.parquet file"),
+    "a file of another kind": (
+        "mine.txt",
+        b"hello",
+        r"mine\.txt: not one of \.json, .*; save it as CSV",
+    ),
     "an empty file": ("mine.jsonl", b"", r"mine\.jsonl: has no rows"),
     "JSON broken on line 7": (
         "mine.jsonl",
@@ -384,15 +388,23 @@ FILES = {
     "an id with a command to the terminal": ("mine.jsonl", lines(rows(id="\x1b[2J")), r"row 7 has the id '\\x1b\[2J'"),
     "an id of two lines": ("mine.jsonl", lines(rows(id="a\nb")), r"row 7 has the id 'a\\nb'"),
     "an id that is half a character": ("mine.jsonl", lines(rows(id="\ud800")), r"row 7 has the id '\\ud800'"),
-    "an empty CSV": ("mine.csv", b"", r"mine\.csv: not readable as csv: No columns"),
+    "an empty CSV": ("mine.csv", b"", r"mine\.csv: has no rows"),
     "a CSV of names alone": ("mine.csv", b"question,choices,answer\n", r"mine\.csv: has no rows"),
     "a CSV without choices": (
         "mine.csv",
         b"question,answer\na,b\n",
-        r"`choices` is not a list.*own-train-0.*mine\.csv",
+        r"its rows have the fields question, answer; not found: choices \(choices, options, .*tasks\.own\.fields",
     ),
-    "a CSV with a field too many": ("mine.csv", b"question,answer\na,b\nc,d,e\n", r"mine\.csv: .*in line 3, saw 3"),
-    "a CSV that is not UTF-8": ("mine.csv", b"question,answer\n\xff,b\n", r"mine\.csv: not readable as csv: 'utf-8'"),
+    "a CSV with a field too many": (
+        "mine.csv",
+        b"question,answer\na,b\nc,d,e\n",
+        r"line 3: 3 cells, but 2 columns",
+    ),
+    "a CSV in no encoding": (
+        "mine.csv",
+        b"question,answer\n\x81\xff,b\n",
+        "neither UTF-8 nor Windows' cp1252",
+    ),
     "a broken Parquet": ("mine.parquet", b"PAR1nothingPAR1", r"mine\.parquet: not readable as parquet"),
     "a Parquet without rows": ("mine.parquet", empty, r"mine\.parquet: has no rows"),
     "fewer rows than are cut off": ("mine.jsonl", lines(rows(10)), "no rows are left for the train split; lower sizes"),

@@ -27,8 +27,9 @@ from firstlib.planning.table import size
 from firstlib.planning.tokens import PUBLISHED, published_count
 from firstlib.planning.work import flops_to_train, our_store_bytes
 from firstlib.runtime.errors import UserError
+from firstlib.settings.data import Data
 from firstlib.settings.loading import change_settings, load_preset
-from firstlib.settings.schema import Data, Model, Training
+from firstlib.settings.schema import Model, Training
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import Encoded, encode
 from firstlib.tasks.question import Example

@@ -103,8 +103,10 @@ def keys():
 
 
 def general(key):
-    """A key with NAME in place of a method's name, which may contain dots."""
+    """A key with NAME in place of a method's name, which may contain dots, or of a task's."""
     group, _, rest = key.partition(".")
+    if group == "tasks":
+        return f"tasks.NAME.{rest.partition('.')[2]}" if "." in rest else group
     if group not in ("methods", "beyond") or not rest:
         return key
     name, _, field = rest.rpartition(".")

@@ -146,6 +146,7 @@ def test_a_column_has_its_own_epochs():
     [
         ("training.batch=8", "training.batch is now training.global_batch_size"),
         ("training.device_batch=8", "training.device_batch is now training.micro_batch_size"),
+        ("data.answers=from-0", "data.answers is now tasks.own.answers"),
         ("training.warmup=0.1", "training.warmup is now training.lr_warmup_fraction"),
         ("training.evaluate_every=2", "training.evaluate_every is now training.eval_steps"),
         ("knowledge.batch=2", "knowledge.batch is now knowledge.batch_size"),
@@ -166,3 +167,44 @@ def test_a_key_of_earlier_versions_is_refused_naming_the_new_one(old, new):
     with pytest.raises(UserError, match=new.replace(".", r"\.")) as error:
         load_preset("smoke", [old])
     assert "\n" not in str(error.value)
+
+
+# -- tasks of one's own ------------------------------------------------------------------------------------------
+
+ON_LAW = "columns=[{setting: in-domain, train: law, test: [law, csqa]}]"
+
+
+def test_tasks_are_named_in_the_preset_and_used_like_csqa():
+    settings = load_preset("smoke", ["tasks.law.file=law.csv", "tasks.law.fields.question=Frage", ON_LAW])
+    assert settings.tasks["law"].fields.question == "Frage"
+    assert (settings.training_tasks, settings.generates("law"), settings.generates("csqa")) == (["law"], False, True)
+
+
+def test_data_own_is_short_for_a_task():
+    columns = "columns=[{setting: in-domain, train: own, test: [own]}]"
+    short = load_preset("smoke", ["data.own=mine.csv", "tasks.own.answers=from-1", columns])
+    assert (short.tasks["own"].file, short.tasks["own"].answers) == ("mine.csv", "from-1")
+    assert change_settings(short, training__epochs=2).tasks == short.tasks
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ([ON_LAW], "there is no task 'law'.*The tasks are csqa, boolq, obqa, alpaca; add your own under tasks"),
+        (["columns=[{setting: in-domain, train: cqsa, test: [csqa]}]"], "no task 'cqsa'; did you mean 'csqa'"),
+        (["tasks.law.config=main"], r"tasks\.law: has no place; give file .* or hub"),
+        (["tasks.law={file: a, hub: b}"], r"tasks\.law: give file or hub, not both"),
+        (["tasks.a-b.file=x"], "'a-b' cannot be a task's name"),
+        (["tasks.csqa.file=x"], "'csqa' cannot be a task's name"),
+        (["tasks={law: {file: x}, Law: {file: y}}"], "'Law' cannot be a task's name"),
+        (["tasks.law.fiel=x"], r"unknown key 'tasks\.law\.fiel'; did you mean 'fields'"),
+        (["tasks.law={file: x, encoding: cp99}"], "Python knows no 'cp99'"),
+        (["tasks.law={file: x, kind: free-text}", ON_LAW], "law has free answers and cannot be a test set"),
+        (["data.own=x", "tasks.own.file=y"], r"data\.own and tasks\.own: both name a place"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_in_one_line(overrides, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
+        load_preset("smoke", overrides)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500

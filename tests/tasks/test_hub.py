@@ -13,12 +13,13 @@ from transformers import AutoTokenizer
 
 from firstlib import Experiment
 from firstlib.experiment.coefficients import target_ece
+from firstlib.planning import plan_task
+from firstlib.results.verify import verify
 from firstlib.runtime.errors import UserError
+from firstlib.settings.data import Data
 from firstlib.settings.loading import load_preset
-from firstlib.settings.schema import Data
 from firstlib.tasks import hub, prompts
 from firstlib.tasks.question import Example, Question
-from firstlib.tasks.rows import UnusableRow, read_row
 
 FITS_ALL = lambda items: [None] * len(items)  # noqa: E731
 REAL = os.environ.get("FIRST_REAL_DATA")
@@ -44,6 +45,10 @@ def many(count, split="train", **changes):
     return [{**HUB, "id": f"{split}-{i}", "question": f"{STEM} {i}", **changes} for i in range(count)]
 
 
+def read_rows(task, rows, folder, own=None, **data):
+    return hub.read(task, Data(source="hub", **data), lines(folder / "mine.jsonl", rows), FITS_ALL, own)["train"]
+
+
 # -- rows --------------------------------------------------------------------------------------------------------
 
 
@@ -56,62 +61,73 @@ def many(count, split="train", **changes):
         ("own", OWN),
         ("own", {**OWN, "answer": "B"}),
         ("own", {**OWN, "choices": json.dumps(TEXTS), "answer": "b"}),
+        ("own", HUB),
+        ("own", ORIGINAL),
     ],
 )
-def test_every_layout_gives_the_same_question(task, row):
-    question = read_row(task, row, "q1")
+def test_every_layout_gives_the_same_question(tmp_path, task, row):
+    [question] = read_rows(task, [row], tmp_path).items
     assert question.prompt == prompts.multiple_choice(STEM, TEXTS)
     assert question.response == " The answer is (b)."
     assert (question.choices, question.answer, question.posterior) == (tuple(TEXTS), 1, None)
 
 
-def test_openbook_letters_are_capitals():
-    question = read_row("obqa", ORIGINAL, "q1")
+def test_openbook_letters_are_capitals(tmp_path):
+    [question] = read_rows("obqa", [ORIGINAL], tmp_path).items
     assert question.candidates == ("A", "B", "C")
     assert "(B) some tea" in question.prompt
 
 
-def test_yes_and_no_follow_the_label():
+def test_yes_and_no_follow_the_label(tmp_path):
     row = {"question": "is tea a drink", "passage": "Tea is drunk.", "answer": False}
-    question = read_row("boolq", row, "b")
-    assert question.response == "No"
-    assert "is tea a drink? Your answer should be Yes or No." in question.prompt
-    assert read_row("boolq", {**row, "question": "is tea a drink?"}, "b").prompt == question.prompt
+    first, second = read_rows("boolq", [row, {**row, "question": "is tea a drink?"}], tmp_path).items
+    assert first.response == "No"
+    assert "is tea a drink? Your answer should be Yes or No." in first.prompt
+    assert second.prompt == first.prompt
 
 
-def test_an_instruction_is_an_example_with_or_without_input():
-    plain = read_row("alpaca", {"instruction": "Say hello.", "input": "", "output": "Hello."}, "a")
-    assert plain == Example("a", prompts.instruction("Say hello."), "Hello.")
-    assert "### Input:\nin French" in read_row("alpaca", {**vars_of(plain), "input": "in French"}, "a").prompt
+def test_an_instruction_is_an_example_with_or_without_input(tmp_path):
+    row = {"instruction": "Say hello.", "input": "", "output": "Hello."}
+    plain, more = read_rows("alpaca", [row, {**row, "input": "in French"}], tmp_path).items
+    assert plain == Example("alpaca-train-0", prompts.instruction("Say hello."), "Hello.")
+    assert "### Input:\nin French" in more.prompt
 
 
-def vars_of(_):
-    return {"instruction": "Say hello.", "output": "Hello."}
+BOOL = {"question": "is it", "passage": "p", "answer": True}
+ALPACA = {"instruction": "Go.", "input": "", "output": "Gone."}
 
 
 @pytest.mark.parametrize(
-    ("task", "row", "reason"),
+    ("task", "good", "change", "reason"),
     [
-        ("csqa", {**HUB, "answerKey": ""}, "no answer"),
-        ("csqa", {**HUB, "answerKey": "E"}, "not one of the choices"),
-        ("csqa", {**HUB, "question": ""}, "no question"),
-        ("csqa", {**HUB, "choices": {"label": ["A", "B"], "text": ["tea", " tea"]}}, "read the same"),
-        ("csqa", {**HUB, "choices": {"label": ["A", "B"], "text": ["tea", None]}}, "has no text"),
-        ("csqa", {**HUB, "choices": {"label": ["B"], "text": ["tea"]}}, "1 choices"),
-        ("boolq", {"question": "is it", "passage": "p", "answer": None}, "no answer"),
-        ("boolq", {"question": "is it", "passage": "p", "answer": "yes"}, "neither true nor false"),
-        ("boolq", {"question": "is it", "passage": " ", "answer": True}, "no passage"),
-        ("alpaca", {"instruction": "Go.", "output": ""}, "no answer"),
-        ("alpaca", {"instruction": None, "output": "x"}, "no instruction"),
-        ("alpaca", {"instruction": "Go.", "input": 3, "output": "x"}, "not text"),
-        ("own", {**OWN, "answer": "water"}, "neither a choice nor a letter"),
-        ("own", {**OWN, "choices": "tea; water"}, "not a JSON list"),
-        ("own", {**OWN, "choices": ["tea", 3]}, "not a list of texts"),
+        ("csqa", HUB, {"answerKey": ""}, "no answer"),
+        ("csqa", HUB, {"answerKey": "E"}, "the answer 'E' is not one of the choices"),
+        ("csqa", HUB, {"question": ""}, "no question"),
+        ("csqa", HUB, {"choices": {"label": ["A", "B"], "text": ["tea", " tea"]}}, "two choices read the same"),
+        ("csqa", HUB, {"choices": {"label": ["A", "B", "C"], "text": ["tea", None, "sea"]}}, "a choice has no text"),
+        ("csqa", HUB, {"choices": {"label": ["B"], "text": ["tea"]}}, "1 choices; must be 2 to 26"),
+        ("csqa", HUB, {"choices": {"label": ["A"], "text": ["tea", "sea"]}}, "2 choices with 1 labels"),
+        ("boolq", BOOL, {"answer": None}, "no answer"),
+        ("boolq", BOOL, {"answer": "perhaps"}, "the answer 'perhaps' is neither true nor false"),
+        ("boolq", BOOL, {"passage": " "}, "no passage"),
+        ("alpaca", ALPACA, {"output": ""}, "no answer"),
+        ("alpaca", ALPACA, {"instruction": None}, "no instruction"),
+        ("alpaca", ALPACA, {"input": 3}, "`input` is not text"),
+        ("own", OWN, {"answer": "water"}, "the answer 'water' is neither a choice nor a letter"),
+        (
+            "own",
+            OWN,
+            {"choices": "tea; water"},
+            'the choices are not a list such as ["tea", "the sea"]: \'tea; water\'',
+        ),
+        ("own", OWN, {"choices": {"tea": 1}}, "the choices are an object with tea, not a list"),
+        ("own", OWN, {"choices": None}, "no choices"),
+        ("own", OWN, {"answer": ["some tea", "a chair"]}, "the answer is a list of 2; leave one"),
     ],
 )
-def test_an_unusable_row_says_why(task, row, reason):
-    with pytest.raises(UnusableRow, match=reason):
-        read_row(task, row, "q")
+def test_an_unusable_row_says_why(tmp_path, task, good, change, reason):
+    rows = [{**good, "id": f"r{i}", **(change if i == 5 else {})} for i in range(50)]
+    assert read_rows(task, rows, tmp_path).unusable == {"r5": reason}
 
 
 # -- files -------------------------------------------------------------------------------------------------------
@@ -144,7 +160,7 @@ def test_lost_rows_are_reported_by_id_and_too_many_are_refused(tmp_path, capsys)
     assert (len(allowed.items), allowed.unusable) == (98, {"q1": "no answer"})
     assert "csqa train: 1 of 99 rows cannot be used: no answer: 1 (q1)" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"csqa train: 1 rows \(1.0%\) cannot be used: no answer: 1 \(q1\); fix"):
-        hub.read("csqa", Data(source="hub"), tmp_path, FITS_ALL)
+        hub.read("csqa", Data(source="hub", max_unusable=0.005), tmp_path, FITS_ALL)
 
 
 def test_rows_that_do_not_fit_the_model_are_lost_too(tmp_path):
@@ -273,6 +289,34 @@ def test_an_experiment_runs_on_files(real_preset, tmp_path):
     assert set(results["coefficients"]) == {"csqa", "alpaca"}
 
 
+def test_several_tasks_of_ones_own_run_beside_one_another(real_preset, bytes_folder, tmp_path, capsys):
+    texts = ["tea", "milk", "wine"]
+    law = [{"query": f"What is law? {i}", "options": texts, "gold": i % 3} for i in range(40)]
+    talk = [{"prompt": f"Say it. {i}", "completion": texts[i % 3]} for i in range(40)]
+    columns = "columns=[{setting: in-domain, train: law, test: [law]}, {setting: out-of-domain, train: talk, test: [law, csqa]}]"  # noqa: E501
+    overrides = (
+        f"tasks.law.file={lines(tmp_path / 'law.jsonl', law)}",
+        f"tasks.talk.file={lines(tmp_path / 'talk.jsonl', talk)}", columns,
+    )  # fmt: skip
+    experiment = Experiment(real_preset, run_folder=tmp_path / "runs", overrides=overrides)
+    results = experiment.results()
+    assert {row["dataset"] for row in results["rows"]} == {"law", "csqa"}
+    assert results["files"] == {
+        "law": {"law.jsonl": {"train": 40}}, "talk": {"talk.jsonl": {"train": 40}}, "csqa": {"train.jsonl": {"train": 60}},  # noqa: E501
+    }  # fmt: skip
+    assert set(results["coefficients"]) == {"law", "talk"}
+    assert verify(experiment) > 100
+    assert "law: law.jsonl -> train, 40 rows" in capsys.readouterr().out
+    assert {task: plan_task(experiment.settings, task).examples for task in ("law", "talk")} == {"law": 16, "talk": 16}
+
+
+def test_a_task_that_proves_to_be_free_text_cannot_be_tested_on(real_preset, tmp_path):
+    place = lines(tmp_path / "talk.jsonl", [{"prompt": f"Say {i}.", "completion": "tea"} for i in range(40)])
+    overrides = (f"tasks.talk.file={place}", "columns=[{setting: in-domain, train: csqa, test: [talk]}]")
+    with pytest.raises(UserError, match="columns: talk has free answers and cannot be a test set"):
+        Experiment(real_preset, run_folder=tmp_path / "runs", overrides=overrides).questions("talk")
+
+
 def test_rows_longer_than_the_models_context_are_left_out(real_preset, tmp_path):
     changes = ("data.max_length=4000", "data.max_unusable=1")
     experiment = Experiment(real_preset, run_folder=str(tmp_path / "runs"), overrides=changes)
@@ -339,7 +383,7 @@ def test_free_text_answers_are_asked_at_every_position(real_preset, tmp_path):
     ("override", "complaint"),
     [
         ("columns=[{setting: in-domain, train: csqa, test: [alpaca]}]", "alpaca has free answers"),
-        ("columns=[{setting: in-domain, train: own, test: [own]}]", "needs data.source: hub, and data.own"),
+        ("columns=[{setting: in-domain, train: own, test: [own]}]", "the task `own` needs data.own"),
         ("data.source=microworld", None),
         ("data={source: microworld}", None),
     ],

@@ -13,8 +13,8 @@ from firstlib.results.export.student import ExportedStudent, portable
 from firstlib.results.export.usage import how_to_ask
 from firstlib.results.provenance import Manifest, folder_name, stage_lines
 from firstlib.runtime.artefacts import MANIFEST
+from firstlib.settings.data import PUBLISHED
 from firstlib.settings.schema import Task
-from firstlib.tasks.hub import NAMES
 
 PAPER = "[FIRST](https://arxiv.org/abs/2408.12168)"
 
@@ -84,9 +84,10 @@ def _results(student: ExportedStudent, repeat: Repeat) -> Iterator[EvalResult]:
 
 
 def _dataset(student: ExportedStudent, task: Task) -> str:
-    if student.settings.data.source == "microworld":
+    if student.settings.generates(task):
         return f"microworld-{task}"
-    return NAMES[task][0] if task in NAMES else task
+    own = student.settings.tasks.get(task)
+    return PUBLISHED[task][0] if own is None else own.hub or task
 
 
 # -- what readers read -------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def _what_it_is(student: ExportedStudent, parameters: int, measured: Sequence[Me
 
 def _limits(student: ExportedStudent, measured: Sequence[Measured]) -> str:
     names = " and ".join(escaped(student.title(test)) for test in dict.fromkeys(test for _, test in student.tests))
-    invented = student.settings.data.source == "microworld"
+    invented = student.settings.uses_microworld
     return bullets(
         [
             f"It is for questions like those of {names}, in the prompt above. Its confidence was measured only there, "

@@ -11,6 +11,7 @@ from firstlib.results.export.measured import Measured, measure
 from firstlib.results.provenance import Manifest, Recorder
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import preset_name
+from firstlib.settings.data import OWN
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Model, Settings, Task
 
@@ -84,10 +85,10 @@ class ExportedStudent:
 
     def title(self, task: Task) -> str:
         """Returns a data set's name; the microworld's data sets only resemble those that they are named after."""
-        data = self.settings.data
-        if task == "own" and data.own:
-            return Path(data.own).stem
-        return f"microworld {name_of(task)}" if data.source == "microworld" else name_of(task)
+        own = self.settings.data.own
+        if task == OWN and own:
+            return Path(own).stem
+        return f"microworld {name_of(task)}" if self.settings.generates(task) else name_of(task)
 
     def answers(self, test: Task) -> Predictions:
         """Returns the answers to a test set that the experiment stores."""

@@ -47,7 +47,7 @@ WITHOUT_CASE = "<p>The main task's answers are free text, so there is no questio
 
 def results(found: Findings) -> str:
     """Returns the results beside the paper's, the differences to fine-tuning, and the coefficients."""
-    invented = found.settings.data.source == "microworld"
+    invented = found.settings.uses_microworld
     return (
         f"<p>In percent. {confidence(found.settings.measures)} {INTERVALS}{SMALL if invented else ''}</p>"
         f'<div class="tables">{of_comparison(found.compared).html(name_of)}</div>'
