@@ -86,6 +86,10 @@ class RunData:
         make = lambda: min(len(self.tokenizer(role)), loading.vocabulary_size(self.model(role)))  # noqa: E731
         return self.once(("vocabulary", role), make)
 
+    def shared_vocabulary(self) -> int:
+        """Returns how many rows of both models' output heads are tokens: stored knowledge is about no others."""
+        return min(self.vocabulary(role) for role in self.roles())
+
     # -- models ------------------------------------------------------------------------------------------------
 
     def model(self, role: Role) -> Model:
@@ -119,9 +123,9 @@ class RunData:
         if self.settings.knowledge.imported:
             return
         self.once("tokens", lambda: loading.check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
-        k, words = self.settings.knowledge.k, self.vocabulary("teacher")
+        k, words = self.settings.knowledge.k, self.shared_vocabulary()
         if k > words:
-            raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens; lower it")
+            raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens that the student shares; lower it")
 
     def check_same_encoding(self, task: Task, split: str) -> None:
         """Checks that teacher and student split every example into the same tokens.

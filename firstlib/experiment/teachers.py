@@ -111,7 +111,7 @@ def _origin(run: Run, teacher: str, data: str, k: int | None = None) -> Origin:
 
 def _extracted(run: Run, name: str, trained: Path, origin: Origin, examples: Examples) -> KnowledgeStore:
     model = run.settings.asked(run.settings.teacher)
-    inputs = ExtractionInputs(model, trained, origin, run.settings.knowledge, run.data.vocabulary("teacher"), examples)
+    inputs = ExtractionInputs(model, trained, origin, run.settings.knowledge, run.data.shared_vocabulary(), examples)
     folder = run.stage(name, asdict(origin), lambda to: stages.extract(inputs, to), together=True)
     return run.data.once(("store", folder), lambda: KnowledgeStore(folder, origin))
 

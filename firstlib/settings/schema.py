@@ -63,6 +63,9 @@ class Lora(Part):
     alpha: Count = Field(default=32, description="the adapter's output is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs dropped in training")
     learning_rate: float = Field(default=2e-3, gt=0, description="adapters need a larger one than full tuning")
+    targets: tuple[str, ...] = Field(
+        default=(), description="names of the layers with an adapter; empty: every linear layer but the output head"
+    )
 
 
 class Model(Part):
