@@ -267,7 +267,7 @@ _FUSED = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
 _FUSED_LAYERS = ["out_proj", "conv1d"]
 
 
-def _lora_config(model: Model, family: str) -> "LoraConfig":
+def _lora_config(model: Model, family: str = "") -> "LoraConfig":
     from peft import LoraConfig
 
     targets = list(model.lora.targets)

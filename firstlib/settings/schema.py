@@ -49,7 +49,12 @@ class Data(Part):
         description="files instead of the hub: one folder per data set, in the hub's or the original layout",
     )
     own: str | None = Field(default=None, description="the task `own`: a user's file or folder of multiple choice")
-    chat_template: bool = Field(default=False, description="ask in the model's own chat format")
+    chat_template: bool = Field(
+        default=False, description="ask in the model's own chat format; its date is fixed, and its thoughts stay empty"
+    )
+    chat_variables: dict[str, bool | int | float | str] = Field(
+        default={}, description="variables of the template, for example `enable_thinking: true`"
+    )
     max_length: Count = Field(
         default=1024, description="tokens of prompt and response together; longer rows are left out"
     )
