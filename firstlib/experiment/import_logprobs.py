@@ -7,6 +7,7 @@ from pathlib import Path
 
 from firstlib.experiment import summary, teachers
 from firstlib.experiment.run import Run
+from firstlib.knowledge.servers.candidates import Candidates
 from firstlib.knowledge.servers.logprobs import Report, import_logprobs
 from firstlib.knowledge.servers.matching import Rules
 from firstlib.runtime.errors import UserError
@@ -30,8 +31,17 @@ def import_knowledge(run: Run, file: Path, task: Task, split: str, to: Path, rul
     origin = teachers.imported_origin(run, task, split, rules.k, f"imported from {file.name}")
     with _made_whole(final) as made:
         return import_logprobs(
-            file, made, data.encoded(task, split), data.tokenizer(), origin, rules, data.vocabulary("student")
-        )
+            file, made, data.encoded(task, split), data.tokenizer(), origin, rules, data.vocabulary("student"),
+            _candidates(run, task, split),
+        )  # fmt: skip
+
+
+def _candidates(run: Run, task: Task, split: str) -> dict[str, Candidates]:
+    """Returns the candidates of each question, in the student's tokens; none where answers are free text."""
+    if not run.data.has_candidates(task, split):
+        return {}
+    pairs = zip(run.data.questions(task, split), run.data.encoded_questions(task, split, "student"), strict=True)
+    return {q.id: Candidates(len(stem), tuple(ids), q.candidates) for q, (stem, ids) in pairs}
 
 
 def _check_asked(run: Run, task: str, split: str) -> None:
