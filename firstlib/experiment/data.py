@@ -1,13 +1,18 @@
 """A run's texts, tokens and hashes, each computed once."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from firstlib.knowledge.servers.candidates import too_many
+from firstlib.knowledge.servers.logprobs import unanswered
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import stream_hash
+from firstlib.runtime.paths import project_path
+from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Model, Role, Settings, Task
 from firstlib.tasks.encoding import Encoded, encode_on_disk, encode_questions
 from firstlib.tasks.question import Item, Question
@@ -43,8 +48,30 @@ class RunData:
     # -- texts -------------------------------------------------------------------------------------------------
 
     def items(self, task: Task, split: str = "test") -> Sequence[Item]:
-        """Returns one task's split: questions, or plain examples where answers are free text."""
-        return self.source.items(task, split)
+        """Returns one task's split: questions, or plain examples where answers are free text.
+
+        Validation and test questions that an imported teacher has not answered are left out, for every method.
+        """
+        return self.once(("items", task, split), lambda: self._answered_items(task, split))
+
+    def _answered_items(self, task: Task, split: str) -> Sequence[Item]:
+        items, missing = self.source.items(task, split), set(self.unanswered(task, split))
+        if too_many(len(missing), len(items), self.settings.data.max_unusable):
+            raise UserError(
+                f"{self.imported(task, split)}: {len(missing)} of {len(items)} questions have no answer, first "
+                f"{min(missing)!r}; ask the teacher about them again, or raise data.max_unusable"
+            )
+        return select(items, [at for at, item in enumerate(items) if item.id not in missing]) if missing else items
+
+    def unanswered(self, task: Task, split: str) -> tuple[str, ...]:
+        """Returns the ids of the validation or test questions that an imported teacher has not answered."""
+        if not self.settings.knowledge.imported or split == "train":
+            return ()
+        return self.once(("unanswered", task, split), lambda: unanswered(self.imported(task, split)))
+
+    def imported(self, task: Task, split: str) -> Path:
+        """Returns the folder of a split's imported store."""
+        return project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
 
     def questions(self, task: Task, split: str = "test") -> list[Question]:
         """Returns the questions of one task's `train`, `validation` or `test` split.
@@ -64,6 +91,12 @@ class RunData:
     def hash(self, task: Task, split: str) -> str:
         """Returns a hash of a split's texts."""
         return self.once(("hash", task, split), lambda: stream_hash(map(vars, self.items(task, split))))
+
+    def whole_hash(self, task: Task, split: str) -> str:
+        """Returns a hash of a split's texts with those that an imported teacher has not answered: what it was asked."""
+        if not self.unanswered(task, split):
+            return self.hash(task, split)
+        return self.once(("whole", task, split), lambda: stream_hash(map(vars, self.source.items(task, split))))
 
     # -- tokens ------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from firstlib.knowledge.servers.logprobs import open_imported
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import content_hash, files_hash, number_from
-from firstlib.runtime.paths import project_path
 from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Model, Role, Task
 from firstlib.tasks.encoding import Encoded
@@ -194,7 +193,7 @@ def fold_teachers_answers(run: Run, task: Task, split: str, folds: int) -> Predi
 
 def imported_origin(run: Run, task: Task, split: str, k: int, teacher: str) -> Origin:
     """Returns whose knowledge an imported store holds: it is written in the student's tokens."""
-    return Origin(teacher, run.data.base_identity("student"), run.data.hash(task, split), k)
+    return Origin(teacher, run.data.base_identity("student"), run.data.whole_hash(task, split), k)
 
 
 def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore:
@@ -204,7 +203,7 @@ def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore
             f"knowledge.imported: the store of {task} holds the top {kept.k}, so the top {k} cannot be shown; import "
             f"again with --k {k} and set knowledge.k, or ask for k = {kept.k}"
         )
-    place = project_path(kept.imported or "") / f"{task}-{split}"
+    place = run.data.imported(task, split)
     expected = imported_origin(run, task, split, kept.k, "any")
     return run.data.once(("imported", place, expected), lambda: open_imported(place, expected))
 

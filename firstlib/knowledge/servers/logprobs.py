@@ -15,7 +15,7 @@ import json
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -34,6 +34,7 @@ from firstlib.runtime.progress import steps
 from firstlib.tasks.encoding import Encoded
 
 UNMATCHED, REPORT = "unmatched.jsonl", "report.json"
+_SHOWN = 3  # reasons in an error
 MOST = 0.5  # share of the positions below which an import is worth a warning
 
 
@@ -67,12 +68,20 @@ class Report:
     respelled: int = 0
 
     def __str__(self) -> str:
+        return ". ".join([self._counts(), *self.remarks()])
+
+    def _counts(self) -> str:
         reasons = "; ".join(f"{number} x {reason}" for reason, number in self.unmatched.items())
         return (
             f"{self.imported} of {self.positions} positions imported, from {self.answered} of {self.examples} "
             f"examples; {self.lost:.2%} of their mass is unmatched. Not imported: {reasons or 'nothing'}"
-            f"{''.join(f'. {remark}' for remark in self.remarks())}"
         )
+
+    def brief(self) -> str:
+        """Returns the summary for an error's one line: the commonest reasons, and the first remedy."""
+        first = dict(list(self.unmatched.items())[:_SHOWN])
+        shown = replace(self, unmatched=first, unanswered=(), respelled=0)
+        return ". ".join([shown._counts(), *shown.remarks()[:1]])
 
     def remarks(self) -> list[str]:
         """Returns what a reader should know or do beyond the counts."""
@@ -154,18 +163,18 @@ def import_logprobs(
         results = match_all(read_responses(file), encoded, pieces, rules, candidates)
         write_store(folder, _record(results, builder, unmatched, at), origin)
     report = builder.report(encoded)
-    if not report.imported:
-        raise UserError(f"{file}: nothing can be imported. {report}")
     _check_answers(builder.silent, report, file)
+    if not report.imported:
+        raise UserError(f"{file}: nothing can be imported. {report.brief()}")
     write_json(folder / REPORT, asdict(report))
     return report
 
 
 def _check_answers(silent: Mapping[str, str], report: Report, file: Path | str) -> None:
-    if too_many(len(silent), report.answered):
+    if too_many(len(silent), max(report.answered, len(silent))):
         name, text = next(iter(silent.items()))
         raise UserError(
-            f"{file}: {len(silent)} of {report.answered} answers give their candidates next to no mass, more than "
+            f"{file}: {len(silent)} answers give their candidates next to no mass, more than "
             f"{TOLERATED:.0%}; at the answer of example {reprlib.repr(name)} the teacher says {text[:40]!r}: ask it to "
             "answer in the prompt's words, or with the response in the request (`echo`, `prompt_logprobs`)"
         )
