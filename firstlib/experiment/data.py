@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from firstlib.knowledge import Origin
 from firstlib.knowledge.servers.candidates import too_many
 from firstlib.knowledge.servers.logprobs import unanswered
 from firstlib.models import loading
@@ -25,9 +26,9 @@ EncodedQuestion = tuple[list[int], list[int]]
 class RunData:
     """What every stage of a run reads: questions, examples, tokenizers, and the hashes that identify them."""
 
-    def __init__(self, settings: Settings, seed: int) -> None:
-        """Reads nothing yet."""
-        self.settings, self.seed = settings, seed
+    def __init__(self, settings: Settings, seed: int, whole: bool = False) -> None:
+        """Reads nothing yet; `whole` keeps the questions that an imported teacher has not answered."""
+        self.settings, self.seed, self.whole = settings, seed, whole
         self.source = DataSource(settings, seed, lambda: self.tokenizer("student"), self.context_length)
         self._kept: dict[Any, Any] = {}
 
@@ -65,13 +66,24 @@ class RunData:
 
     def unanswered(self, task: Task, split: str) -> tuple[str, ...]:
         """Returns the ids of the validation or test questions that an imported teacher has not answered."""
-        if not self.settings.knowledge.imported or split == "train":
+        if self.whole or not self.settings.knowledge.imported or split == "train":
             return ()
         return self.once(("unanswered", task, split), lambda: unanswered(self.imported(task, split)))
 
     def imported(self, task: Task, split: str) -> Path:
-        """Returns the folder of a split's imported store."""
-        return project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
+        """Returns the folder of a split's imported store; a live server is asked first, if there is none yet."""
+        place = project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
+        if self.settings.knowledge.server and not place.exists():
+            from firstlib.experiment.served import serve  # here: it reads the data through this class
+
+            serve(self.unserved(), task, split, place.parent)
+        return place
+
+    def unserved(self) -> "RunData":
+        """Returns the whole data, of which nothing is left out: what a server is asked."""
+        whole = RunData(self.settings, self.seed, whole=True)
+        whole.source = self.source
+        return whole
 
     def questions(self, task: Task, split: str = "test") -> list[Question]:
         """Returns the questions of one task's `train`, `validation` or `test` split.
@@ -97,6 +109,10 @@ class RunData:
         if not self.unanswered(task, split):
             return self.hash(task, split)
         return self.once(("whole", task, split), lambda: stream_hash(map(vars, self.source.items(task, split))))
+
+    def imported_origin(self, task: Task, split: str, k: int, teacher: str) -> Origin:
+        """Returns whose knowledge an imported store holds: it is written in the student's tokens."""
+        return Origin(teacher, self.base_identity("student"), self.whole_hash(task, split), k)
 
     # -- tokens ------------------------------------------------------------------------------------------------
 
@@ -184,4 +200,11 @@ class RunData:
 def _reads(settings: Settings) -> tuple[Any, ...]:
     """The settings that decide what is read."""
     models = [(model.base, model.revision, model.trust_remote_code) for model in (settings.teacher, settings.student)]
-    return (settings.data, settings.sizes, settings.columns, settings.knowledge.imported, *models)
+    return (
+        settings.data,
+        settings.sizes,
+        settings.columns,
+        settings.knowledge.imported,
+        settings.knowledge.server,
+        *models,
+    )

@@ -25,6 +25,7 @@ from firstlib.models import loading
 from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
+from firstlib.runtime.hashing import content_hash
 from firstlib.runtime.paths import preset_name, run_folder
 from firstlib.settings.loading import change_settings, load_preset
 from firstlib.settings.schema import LARGEST_SEED, Reading, Role, Settings, Task
@@ -50,7 +51,9 @@ class Experiment:
         settings = load_preset(preset, texts)
         check_loggers(settings.training.report_to)
         self.preset, self.seed = preset, seed
-        self.run = Run(settings, seed, Artefacts(_folder(run_folder, preset, seed, texts)), RunData(settings, seed))
+        folder = _folder(run_folder, preset, seed, texts)
+        settings = _with_place_for_served(settings, folder)
+        self.run = Run(settings, seed, Artefacts(folder), RunData(settings, seed))
 
     def __repr__(self) -> str:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
@@ -223,6 +226,16 @@ class Experiment:
 
 _folder = run_folder  # a parameter of `Experiment` has its name
 _KINDS = {str: "text", int: "a whole number"}
+
+
+def _with_place_for_served(settings: Settings, folder: Path) -> Settings:
+    """Returns settings in which a live server's answers are imported from the run's own folder."""
+    kept = settings.knowledge
+    if not kept.server or kept.imported:
+        return settings
+    asked = [kept.server, kept.server_model, kept.server_form, kept.k]
+    place = str((folder / f"served-{content_hash(asked)}").absolute())
+    return settings.model_copy(update={"knowledge": kept.model_copy(update={"imported": place})})
 
 
 def _check_types(**parameters: tuple[Any, type]) -> None:

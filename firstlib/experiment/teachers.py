@@ -191,11 +191,6 @@ def fold_teachers_answers(run: Run, task: Task, split: str, folds: int) -> Predi
 # -- imported knowledge ------------------------------------------------------------------------------------------
 
 
-def imported_origin(run: Run, task: Task, split: str, k: int, teacher: str) -> Origin:
-    """Returns whose knowledge an imported store holds: it is written in the student's tokens."""
-    return Origin(teacher, run.data.base_identity("student"), run.data.whole_hash(task, split), k)
-
-
 def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore:
     kept = run.settings.knowledge
     if k not in (None, kept.k):
@@ -204,7 +199,7 @@ def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore
             f"again with --k {k} and set knowledge.k, or ask for k = {kept.k}"
         )
     place = run.data.imported(task, split)
-    expected = imported_origin(run, task, split, kept.k, "any")
+    expected = run.data.imported_origin(task, split, kept.k, "any")
     return run.data.once(("imported", place, expected), lambda: open_imported(place, expected))
 
 

@@ -139,6 +139,18 @@ class Knowledge(Part):
     imported: str | None = Field(
         default=None, description="a folder written by `first import-logprobs`, instead of a teacher with weights"
     )
+    server: str | None = Field(
+        default=None,
+        pattern="^https?://.+",
+        description="address of a live server with OpenAI's interface, asked instead of a teacher with weights",
+    )
+    server_model: str = Field(default="", description="the model's name on the server; empty: the first it lists")
+    server_form: Literal["completions", "chat", "vllm"] = Field(
+        default="completions",
+        description="completions with `echo`, chat, or vLLM's completions with `prompt_logprobs`",
+    )
+    server_key: str = Field(default="FIRST_API_KEY", description="the environment variable with the server's key")
+    server_concurrency: Count = Field(default=8, description="requests to the server at a time")
     temperatures: tuple[PositiveFloat, ...] = Field(
         default=(),
         description="temperatures whose log normalisers are stored, for `map: exact-temperature`; must hold 1.0",

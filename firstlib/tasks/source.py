@@ -75,7 +75,9 @@ class DataSource:
         )  # fmt: skip
         if not self.settings.data.chat_template:
             return chosen
-        return LazySequence(len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i], self.settings.data.chat_variables))
+        return LazySequence(
+            len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i], self.settings.data.chat_variables)
+        )
 
     def _reasons_not_to_fit(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()

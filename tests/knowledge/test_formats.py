@@ -339,9 +339,7 @@ def imported(tmp_path, contents, names, candidates=None):
 
 def test_one_response_without_log_probabilities_is_counted(tmp_path):
     without = {"custom_id": "f", "choices": [{"message": {"content": "x"}, "logprobs": None}]}
-    store, report, folder = imported(
-        tmp_path, [CHAT, without], ["e", "f"], dict.fromkeys("ef", LETTERS)
-    )
+    store, report, folder = imported(tmp_path, [CHAT, without], ["e", "f"], dict.fromkeys("ef", LETTERS))
     assert (list(store)[0].example_id, len(store)) == ("e", 1)
     assert report.unmatched == {Reason.NO_LOGPROBS: 1}
     assert unanswered(folder) == report.unanswered == ("f",)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstlib.knowledge.servers import responses
-from firstlib.knowledge.servers.responses import NO_LOGPROBS, read_response, read_responses
+from firstlib.knowledge.servers.responses import read_response, read_responses
 from firstlib.knowledge.servers.tokens import Token
 from firstlib.runtime.errors import UserError
 

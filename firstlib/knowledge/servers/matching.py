@@ -108,8 +108,7 @@ def match_response(
         return _apply_rules(asked, align_by_id(response, example, pieces))
     tokens = (token.text for place in response.places for token in (place.token, *place.alternatives) if token)
     results = [
-        _apply_rules(asked, align_by_text(response, example, pieces, read, rules.ends))
-        for read in readings(tokens)
+        _apply_rules(asked, align_by_text(response, example, pieces, read, rules.ends)) for read in readings(tokens)
     ]
     best = max(results, key=lambda result: (len(result.lost), -sum(result.lost), result.aligned))
     if not best.aligned and same_ids(response, example, pieces):

@@ -43,7 +43,10 @@ class Streams:
         """Takes a piece; yields the answer that it ends, if it does."""
         if _is_event(piece):
             if piece["type"] == "response.completed" and isinstance(piece.get("response"), dict):
-                yield {**piece["response"], **({"custom_id": piece["custom_id"]} if "custom_id" in piece else {})}, where
+                yield (
+                    {**piece["response"], **({"custom_id": piece["custom_id"]} if "custom_id" in piece else {})},
+                    where,
+                )
             return
         key = _key(piece)
         self._open.setdefault(key, ([], where))[0].append(piece)

@@ -57,7 +57,9 @@ class Schema(BaseModel):
 
 def _is_logarithm(value: float) -> float:
     if math.isnan(value) or value > ROUNDING:
-        raise ValueError(f"Input should be a logarithm of a probability, a finite number less than or equal to {ROUNDING}")
+        raise ValueError(
+            f"Input should be a logarithm of a probability, a finite number less than or equal to {ROUNDING}"
+        )
     return value
 
 
