@@ -15,7 +15,7 @@ from firstlib.knowledge.servers.matching import Rules
 from firstlib.knowledge.servers.requests import FORMS, Form, requests, vllm_script
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import project_path
-from firstlib.settings.schema import Task
+from firstlib.settings.schema import Settings, Task
 from firstlib.tasks.question import SPLITS
 
 
@@ -64,12 +64,9 @@ def write_requests(run: Run, task: Task, split: str, to: Path, form: Form, model
     _check_asked(run, task, split)
     if form not in FORMS:
         raise UserError(f"--for {form}: the forms are {', '.join(FORMS)}")
-    if form == "chat" and run.settings.data.chat_template:
-        raise UserError(
-            "data.chat_template: the prompt is in a chat format already; set it to false, or ask --for vllm"
-        )
+    check_form(run.settings, form)
     name = f"{task}-{split}"
-    lines = (json.dumps(each) + "\n" for each in requests(run.data.items(task, split), form, model, _k(run)))
+    lines = (json.dumps(each) + "\n" for each in requests(run.data.source.items(task, split), form, model, _k(run)))
     folder = project_path(to)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
@@ -78,6 +75,19 @@ def write_requests(run: Run, task: Task, split: str, to: Path, form: Form, model
         return (folder / f"{name}.jsonl",)
     (folder / f"{name}.py").write_text(vllm_script(name, _k(run)), encoding="utf-8")
     return folder / f"{name}.jsonl", folder / f"{name}.py"
+
+
+def check_form(settings: Settings, form: Form) -> None:
+    """Checks that a prompt in chat format is not put into a chat again.
+
+    Raises:
+        UserError: It would be.
+    """
+    if form == "chat" and settings.data.chat_template:
+        raise UserError(
+            "data.chat_template: the prompt is in a chat format already, and the server would put it into another; set "
+            "it to false, or ask in the form completions or vllm"
+        )
 
 
 def _k(run: Run) -> int:

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from firstlib.experiment.data import RunData
-from firstlib.experiment.import_logprobs import import_split
+from firstlib.experiment.import_logprobs import check_form, import_split
 from firstlib.knowledge.servers.live import Server, ask_server, first_model
 from firstlib.knowledge.servers.matching import Rules
-from firstlib.knowledge.servers.requests import Form, requests
+from firstlib.knowledge.servers.requests import requests
 from firstlib.runtime import distributed
-from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Task
 
 
@@ -24,21 +23,8 @@ def serve(data: RunData, task: Task, split: str, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
         responses = to / f"{task}-{split}-responses.jsonl"
         items = data.source.items(task, split)
-        check_form(data, kept.server_form)
+        check_form(data.settings, kept.server_form)
         model = kept.server_model or first_model(server)
         ask_server(server, requests(items, kept.server_form, model, kept.k), responses, len(items))
         import_split(data, responses, task, split, to, Rules(kept.k))
     distributed.barrier()
-
-
-def check_form(data: RunData, form: Form) -> None:
-    """Checks that a prompt in chat format is not put into a chat again.
-
-    Raises:
-        UserError: It would be.
-    """
-    if form == "chat" and data.settings.data.chat_template:
-        raise UserError(
-            "data.chat_template: the prompt is in a chat format already, and the server would put it into another; set "
-            "it to false, or ask in the form completions or vllm"
-        )

@@ -76,8 +76,8 @@ def _from_pretrained(loader: Any, model: Model, **options: Any) -> Any:
             ) from error
         if _only_pickled(location, reason):
             raise UserError(
-                f"base model {model.base!r}: its weights are a pickle (pytorch_model.bin), which may run code and is not "
-                "read; if you trust it, load it once with transformers and save_pretrained it, which writes "
+                f"base model {model.base!r}: its weights are a pickle (pytorch_model.bin), which may run code and is "
+                "not read; if you trust it, load it once with transformers and save_pretrained it, which writes "
                 "safetensors, or on the hub take a revision that has them"
             ) from error
         if Path(location).is_dir():
@@ -114,8 +114,8 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     tokenizer = _from_pretrained(AutoTokenizer, model)
     if not tokenizer.is_fast:
         raise UserError(
-            f"base model {model.base!r}: its tokenizer ({type(tokenizer).__name__}) has no fast version, and only those "
-            "tell where a response begins; add a tokenizer.json, or choose another model"
+            f"base model {model.base!r}: its tokenizer ({type(tokenizer).__name__}) has no fast version, and only "
+            "those tell where a response begins; add a tokenizer.json, or choose another model"
         )
     if tokenizer.eos_token_id is None:
         raise UserError(

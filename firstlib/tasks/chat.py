@@ -1,4 +1,4 @@
-"""Questions in a model's own chat format, rendered by its template: the same text every day, asked after its thoughts."""
+"""Questions in a model's own chat format, as its template renders it: the same every day, asked after its thoughts."""
 
 import datetime
 import re

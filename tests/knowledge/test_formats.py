@@ -59,8 +59,9 @@ def triples(texts, ids):
 def completion(texts=TEXTS, first=None, text="", **more):
     own = [first, *[math.log(0.6)] * (len(texts) - 1)]
     top = [{t: math.log(p) for t, _, p in tops(text, 0)} for text in texts]
-    return {"choices": [{"text": text, "logprobs": {
-        "tokens": texts, "token_logprobs": own, "top_logprobs": [top[0] if first else None, *top[1:]], **more}}]}  # fmt: skip
+    top[0] = top[0] if first else None
+    logprobs = {"tokens": texts, "token_logprobs": own, "top_logprobs": top, **more}
+    return {"choices": [{"text": text, "logprobs": logprobs}]}
 
 
 TGI = [[{**listed(*top, name="text"), "special": False} for top in tops(text, i)]
@@ -242,7 +243,7 @@ def test_rounding_may_sum_to_two_hundredths_more():
     quarter = -1.3828125  # of ln 0.25 in bfloat16
     top = [(" yes", math.exp(quarter)), (" no", math.exp(quarter)), ("a", math.exp(quarter)), ("b", math.exp(quarter))]
     assert match(at_the_letter(*top)).knowledge.probabilities[-1].sum() == pytest.approx(0.75, abs=1e-2)
-    with pytest.raises(UserError, match="sum to 1.057; ask again with temperature 1 and without top_p"):
+    with pytest.raises(UserError, match=r"sum to 1\.057; ask again with temperature 1 and without top_p"):
         match(at_the_letter((" yes", 0.9), (" no", 0.157)))
 
 
@@ -289,7 +290,7 @@ FILES = {
     "a list": json.dumps([CHAT]).encode(),
     "a list over lines": json.dumps([CHAT], indent=1).encode(),
     "an object over lines": json.dumps(CHAT, indent=1).encode(),
-    "objects over lines": (json.dumps(CHAT, indent=1) + "\n" + json.dumps({**CHAT, "custom_id": "f"}, indent=1)).encode(),
+    "objects over lines": "\n".join(json.dumps({**CHAT, "custom_id": each}, indent=1) for each in "ef").encode(),
     "a byte order mark": b"\xef\xbb\xbf" + lines([CHAT]),
     "UTF-16": json.dumps(CHAT).encode("utf-16"),
     "a list a line": lines([[CHAT], [{**CHAT, "custom_id": "f"}]]),
@@ -340,7 +341,7 @@ def imported(tmp_path, contents, names, candidates=None):
 def test_one_response_without_log_probabilities_is_counted(tmp_path):
     without = {"custom_id": "f", "choices": [{"message": {"content": "x"}, "logprobs": None}]}
     store, report, folder = imported(tmp_path, [CHAT, without], ["e", "f"], dict.fromkeys("ef", LETTERS))
-    assert (list(store)[0].example_id, len(store)) == ("e", 1)
+    assert (next(iter(store)).example_id, len(store)) == ("e", 1)
     assert report.unmatched == {Reason.NO_LOGPROBS: 1}
     assert unanswered(folder) == report.unanswered == ("f",)
     assert "of a provider that gives them" in str(report)
@@ -348,7 +349,7 @@ def test_one_response_without_log_probabilities_is_counted(tmp_path):
 
 def test_a_file_without_any_is_refused_with_the_remedy(tmp_path):
     without = {"custom_id": "e", "choices": [{"message": {"content": "x"}, "logprobs": None}]}
-    with pytest.raises(UserError, match="nothing can be imported.*ask with logprobs") as error:
+    with pytest.raises(UserError, match=r"nothing can be imported.*ask with logprobs") as error:
         imported(tmp_path, [without], ["e"])
     assert len(str(error.value)) < 500
 

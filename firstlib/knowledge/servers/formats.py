@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from firstlib.knowledge.servers.tokens import (
     ById,
@@ -166,12 +166,12 @@ def _own(text: str, logprob: float | None, known: int | None) -> Token:
 
 
 class _VllmOutput(Schema):
-    token_ids: list[Id] = []
+    token_ids: list[Id] = Field(default_factory=list)
     logprobs: list[ById | None] | None = None
 
 
 class _VllmRequest(_WithPrompt):
-    outputs: list[_VllmOutput] = []
+    outputs: list[_VllmOutput] = Field(default_factory=list)
 
 
 def _read_vllm(content: dict[str, Any], where: str) -> Told:
@@ -190,7 +190,7 @@ _Triple = tuple[LogProbability | None, Id, str | None]
 
 
 class _SglangMeta(Schema):
-    model_config = {"strict": False, "frozen": True}  # tuples are lists in JSON
+    model_config = ConfigDict(strict=False, frozen=True)  # tuples are lists in JSON
     input_token_logprobs: list[_Triple] | None = None
     input_top_logprobs: list[list[_Triple] | None] | None = None
     output_token_logprobs: list[_Triple] | None = None
@@ -246,7 +246,7 @@ def _read_ollama(content: dict[str, Any], where: str) -> Told:
 
 
 class _TgiDetails(Schema):
-    prefill: list[ListedToken] = []
+    prefill: list[ListedToken] = Field(default_factory=list)
     tokens: list[ListedToken] | None = None
     top_tokens: list[list[ListedToken]] | None = None
 

@@ -109,14 +109,14 @@ def answered(file: Path) -> set[str]:
 def _answer(server: Server, request: dict[str, Any]) -> dict[str, Any]:
     try:
         response = {"status_code": 200, "body": json.loads(_send(server, request["url"], request["body"]))}
-    except _Refused as refused:
+    except _RefusedError as refused:
         response = {"status_code": refused.status, "body": refused.told}
     except ValueError as error:
         raise UserError(f"knowledge.server: {server.url} answers without JSON ({first_line(error)[:100]})") from error
     return {"custom_id": request["custom_id"], "response": response}
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The server refuses one request for good."""
 
     def __init__(self, status: int, told: str) -> None:
@@ -137,7 +137,7 @@ def _send(server: Server, path: str, body: dict[str, Any] | None) -> bytes:
                     f"model, and the key in the environment variable {server.key}"
                 ) from error
             if status not in _AGAIN:
-                raise _Refused(status, told) from error
+                raise _RefusedError(status, told) from error
             reason, wanted = f"status {status}", _seconds(error.headers.get("Retry-After"))
         except OSError as error:  # includes URLError and time-outs
             reason, wanted = first_line(error), 0.0
@@ -145,8 +145,8 @@ def _send(server: Server, path: str, body: dict[str, Any] | None) -> bytes:
             break
         time.sleep(max(pause, wanted))
     raise UserError(
-        f"knowledge.server: {server.root} fails again and again ({reason[:120]}); answers so far are kept, and the same "
-        "command resumes"
+        f"knowledge.server: {server.root} fails again and again ({reason[:120]}); answers so far are kept, and the "
+        "same command resumes"
     )
 
 

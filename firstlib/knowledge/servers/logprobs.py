@@ -153,8 +153,8 @@ def import_logprobs(
         candidates: Those of each question, by the example's id; without them, answers are not looked at.
 
     Raises:
-        UserError: k or a rule is out of range; the file is not valid; nothing in it can be imported; or too many answers
-            give their candidates next to no mass.
+        UserError: k or a rule is out of range; the file is not valid; nothing in it can be imported; or too many
+            answers give their candidates next to no mass.
     """
     pieces = pieces_of(tokenizer, vocabulary)
     _check(rules, origin, len(pieces.texts))

@@ -70,7 +70,8 @@ how = SamplingParams(prompt_logprobs={spare}, max_tokens=1, temperature=0.0)
 with (here / "responses-{name}.jsonl").open("w", encoding="utf-8") as file:
     for request, output in zip(asked, engine.generate([each["body"]["prompt"] for each in asked], how)):
         places = [
-            place and {{str(i): {{"logprob": each.logprob, "decoded_token": each.decoded_token}} for i, each in place.items()}}
+            place
+            and {{str(i): {{"logprob": t.logprob, "decoded_token": t.decoded_token}} for i, t in place.items()}}
             for place in output.prompt_logprobs
         ]
         told = {{"prompt_token_ids": list(output.prompt_token_ids), "prompt_logprobs": places}}

@@ -98,7 +98,7 @@ def _contents(file: BinaryIO, path: Path) -> Iterator[tuple[Any, str]]:
             raise UserError(f"{path}: not UTF-16, as its first bytes say ({error.reason}); save it as UTF-8") from error
         start = file.getvalue()[:_PEEK]
     bare = start.removeprefix(codecs.BOM_UTF8).lstrip()
-    if bare.startswith(b"[") or bare in (b"{", b"") or bare.startswith((b"{\n", b"{\r")):
+    if bare.startswith((b"[", b"{\n", b"{\r")) or bare in (b"{", b""):
         whole = _whole(file)
         if whole is not None:
             yield from ((content, f"{path}, entry {number}") for number, content in enumerate(whole, 1))

@@ -74,7 +74,7 @@ def _ends(piece: Content) -> bool:
 
 
 def _joined(pieces: list[Content]) -> Content:
-    """Returns one response: lists of log-probabilities one after the other, everything else as the first piece has it."""
+    """Returns one response: lists of log-probabilities in a row, everything else as in the first piece."""
     whole = {**pieces[0], "object": "joined"}
     whole.pop("done", None)
     whole.pop("stop", None)

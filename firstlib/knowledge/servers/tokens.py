@@ -57,9 +57,7 @@ class Schema(BaseModel):
 
 def _is_logarithm(value: float) -> float:
     if math.isnan(value) or value > ROUNDING:
-        raise ValueError(
-            f"Input should be a logarithm of a probability, a finite number less than or equal to {ROUNDING}"
-        )
+        raise ValueError(f"Input should be the log of a probability, a finite number less than or equal to {ROUNDING}")
     return value
 
 
@@ -144,7 +142,7 @@ def place(token: Token | None, alternatives: Iterable[Token], where: str) -> Pla
     total = math.fsum(each.probability for each in ordered)
     if total > 1 + ROUNDING:
         raise UserError(
-            f"{where}: the probabilities of {ordered[0].text[:20]!r} and its alternatives sum to {total:.3f}; ask again "
-            "with temperature 1 and without top_p, top_k or a grammar, and for natural logarithms"
+            f"{where}: the probabilities of {ordered[0].text[:20]!r} and its alternatives sum to {total:.3f}; ask "
+            "again with temperature 1 and without top_p, top_k or a grammar, and for natural logarithms"
         )
     return Place(token, tuple(ordered))
