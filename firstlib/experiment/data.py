@@ -10,6 +10,7 @@ from firstlib.knowledge import Origin
 from firstlib.knowledge.servers.candidates import too_many
 from firstlib.knowledge.servers.logprobs import unanswered
 from firstlib.models import loading
+from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import stream_hash
 from firstlib.runtime.paths import project_path
@@ -73,7 +74,7 @@ class RunData:
     def imported(self, task: Task, split: str) -> Path:
         """Returns the folder of a split's imported store; a live server is asked first, if there is none yet."""
         place = project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
-        if self.settings.knowledge.server and not place.exists():
+        if self.settings.knowledge.server and not distributed.broadcast(place.exists()):
             from firstlib.experiment.served import serve  # here: it reads the data through this class
 
             serve(self.unserved(), task, split, place.parent)

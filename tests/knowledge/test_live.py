@@ -80,7 +80,14 @@ def test_requests_hold_prompt_and_response_or_the_prompt_alone():
     forced, chat, vllm = (asked(form)[0] for form in FORMS)
     assert {each["custom_id"] for each in (forced, chat, vllm)} == {"q"}
     text = "Q: Red? A: The answer is (b)."
-    assert forced["body"] == {"model": "m", "prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 5}
+    assert forced["body"] == {
+        "model": "m",
+        "prompt": text,
+        "max_tokens": 1,
+        "temperature": 0,
+        "echo": True,
+        "logprobs": 5,
+    }
     assert chat["url"] == "/v1/chat/completions"
     assert chat["body"]["messages"] == [{"role": "user", "content": "Q: Red? A:"}]
     assert chat["body"]["top_logprobs"] == vllm["body"]["prompt_logprobs"] == 10

@@ -663,7 +663,9 @@ def half_precision_rows():
 @pytest.mark.parametrize("name", half_precision_rows())
 def test_a_softmax_in_half_precision_is_measured(name):
     labels = np.arange(2000) % 5
-    wanted = metrics.nll((3 * torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))).softmax(-1).numpy(), labels)
+    wanted = metrics.nll(
+        (3 * torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))).softmax(-1).numpy(), labels
+    )
     assert metrics.nll(half_precision_rows()[name], labels) == pytest.approx(wanted, rel=1e-3)
 
 
