@@ -1,4 +1,4 @@
-"""Tiny random models of many families: logits computed from hidden states are those of the model's own forward."""
+"""Tiny random models of many families: logits computed from hidden states are the model's own forward pass."""
 
 import json
 import shutil

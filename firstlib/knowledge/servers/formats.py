@@ -147,7 +147,7 @@ def _places_of(logprobs: _LogProbabilities, where: str, forced: bool = False) ->
 def _completion_places(logprobs: _LogProbabilities, tokens: list[str], where: str, forced: bool) -> list[Place]:
     own = logprobs.token_logprobs or []
     top = logprobs.top_logprobs or [None] * len(tokens)
-    ids = logprobs.token_ids or [None] * len(tokens)
+    ids: Sequence[int | None] = logprobs.token_ids or [None] * len(tokens)
     if not len(tokens) == len(own) == len(top) == len(ids):
         raise UserError(f"{where}: {len(tokens)} tokens, but {len(own)} token_logprobs and {len(top)} top_logprobs")
     return [

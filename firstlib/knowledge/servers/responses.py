@@ -188,7 +188,7 @@ def _read(content: dict[str, Any], where: str) -> Response:
         inner = answer.body
     elif inner is None and "body" in content:
         inner = content["body"]
-    if format_of(inner) is not None:
+    if isinstance(inner, dict) and format_of(inner) is not None:
         return _read_body(inner, _name(content, where), where)
     if inner is None and ("response" in content or content.get("error")):
         return Response(where, _name(content, where), failure=_failure(content))
