@@ -216,7 +216,7 @@ class Settings(Part):
     def _methods_can_be_made(self) -> Self:
         check_names(self.methods, self.beyond)
         for name, method in self.all_methods.items():
-            if method.knowledge == "cross-fitted" and self.knowledge.imported:
+            if method.knowledge == "cross-fitted" and (self.knowledge.imported or self.knowledge.server):
                 raise ValueError(f"methods.{name}: imported knowledge cannot be cross-fitted; use knowledge: teacher")
             if method.map == "exact-temperature":
                 self._check_normalisers(name, method)

@@ -2,9 +2,13 @@
 
 import json
 import math
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_tokenizers import PROMPT, RESPONSE, byte_level, sentence_piece
+from test_responses import ANYTHING, changed, places
 
 from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.knowledge.servers.alignment import Reason
@@ -125,6 +129,28 @@ def test_the_guide_lists_every_format():
     for each in FORMATS:
         assert each.servers in guide
         assert each.reads in guide
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANYTHING, st.sampled_from(sorted(SERVERS)), st.data())
+def test_a_response_with_anything_in_one_place_is_read_or_refused(anything, server, data):
+    body = {"custom_id": "e", **SERVERS[server]}
+    content = changed(body, *data.draw(st.sampled_from(list(places(body)))), to=anything)
+    with suppress(UserError):
+        found = read_response(json.dumps(content).encode(), "file, line 1")
+        assert all(0 <= token.probability <= 1 for place in found.places for token in place.alternatives)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ANYTHING, st.sampled_from(["chunks", "Ollama's stream"]), st.data())
+def test_a_stream_with_anything_in_one_place_is_read_or_refused(tmp_path_factory, anything, form, data):
+    pieces = [json.loads(line) for line in FILES[form].splitlines()]
+    at = data.draw(st.integers(0, len(pieces) - 1))
+    pieces[at] = changed(pieces[at], *data.draw(st.sampled_from(list(places(pieces[at])))), to=anything)
+    file = tmp_path_factory.mktemp("stream") / "r.jsonl"
+    file.write_bytes(lines(pieces))
+    with suppress(UserError):
+        list(read_responses(file))
 
 
 # -- never silently wrong ------------------------------------------------------------------------------------------

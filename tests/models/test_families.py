@@ -35,7 +35,7 @@ FAMILIES = {
     "granite": {**WIDE, "logits_scaling": 8.0},
     "granitemoe": {**MOE, "logits_scaling": 4.0},
     "hyperclovax": {**WIDE, "logits_scaling": 0.125},
-    "falcon": {**WIDE, "new_decoder_architecture": False, "multi_query": False},
+    "falcon": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "multi_query": False},
     "falcon_h1": {**WIDE, "lm_head_multiplier": 0.0195, "mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8,
                   "mamba_d_state": 8},
     "recurrent_gemma": {**WIDE, "num_hidden_layers": 3, "lru_width": 16, "logits_soft_cap": 0.5,

@@ -82,12 +82,16 @@ def _joined(pieces: list[Content]) -> Content:
         return {**whole, "choices": [_joined_choice(pieces)]}
     for field in ("logprobs", "completion_probabilities"):
         if any(isinstance(piece.get(field), list) for piece in pieces):
-            whole[field] = [token for piece in pieces for token in piece.get(field) or ()]
+            whole[field] = [token for piece in pieces for token in _list(piece.get(field))]
     return {**whole, "done": True}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _joined_choice(pieces: list[Content]) -> Content:
-    choices = [each for piece in pieces for each in (piece.get("choices") or ())[:1] if isinstance(each, dict)]
+    choices = [each for piece in pieces for each in _list(piece.get("choices"))[:1] if isinstance(each, dict)]
     told = [each["logprobs"] for each in choices if isinstance(each.get("logprobs"), dict)]
     logprobs: Content = {}
     for part in told:
