@@ -159,9 +159,29 @@ def verify(preset: Preset = "microworld", seed: Seed = 0, runs: Runs = "runs", s
 app.command("audit", help=audits.HELP)(audits.audit)
 
 
+@app.command()
+def requests(
+    task: Annotated[str, typer.Option(help="the task whose examples are asked")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="gets TASK-SPLIT.jsonl, and for vLLM a program")],
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "train",
+    form: Annotated[str, typer.Option("--for", help="completions (with echo), chat, or vllm")] = "completions",
+    model: Annotated[str, typer.Option(help="the teacher's name on the server")] = "teacher",
+    preset: Preset = "microworld",
+    seed: Seed = 0,
+    set: Set = None,  # noqa: A002
+) -> None:
+    """Write the requests that ask a served teacher for a split: JSONL in the form of OpenAI's batches."""
+    from firstlib.experiment import Experiment
+    from firstlib.experiment.import_logprobs import write_requests
+
+    experiment = Experiment(preset, seed, overrides=tuple(set or ()))
+    for written in write_requests(experiment.run, task, split, to, form, model):  # type: ignore[arg-type]
+        console.print(f"requests   {_short(written)}", soft_wrap=True, highlight=False)
+
+
 @app.command("import-logprobs")
 def import_logprobs(
-    file: Annotated[Path, typer.Argument(help="responses with log-probabilities, one JSON object per line")],
+    file: Annotated[Path, typer.Argument(help="responses with log-probabilities: JSONL, a list, or a stream")],
     task: Annotated[str, typer.Option(help="the task whose examples were asked")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="then run with --set knowledge.imported=FOLDER")],
     split: Annotated[str, typer.Option(help="train, validation or test")] = "train",
@@ -175,7 +195,7 @@ def import_logprobs(
     seed: Seed = 0,
     set: Set = None,  # noqa: A002
 ) -> None:
-    """Import a served teacher's log-probabilities (OpenAI's or vLLM's JSONL) into a knowledge store."""
+    """Import a served teacher's log-probabilities, in any server's format, into a knowledge store."""
     from firstlib.experiment import Experiment
     from firstlib.experiment.import_logprobs import import_knowledge
     from firstlib.knowledge.servers.matching import Rules

@@ -24,7 +24,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from firstlib.distillation.losses import Student, Tail, top_k_kl
 from firstlib.distillation.targets import SoftTargets, Targets, hard_targets
-from firstlib.models.loading import LanguageModel, body_and_head, causal_model, device, logit_form
+from firstlib.models.heads import LanguageModel, body_and_head, causal_model, logit_form
+from firstlib.models.loading import device
 from firstlib.runtime import distributed
 from firstlib.runtime.artefacts import damage, write_checksums
 from firstlib.runtime.errors import UserError

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from firstlib.evaluation.predictions import Predictions
 from firstlib.knowledge import KnowledgeStore, TopK, extract_top_k, top_k_of_logits
-from firstlib.models.loading import LanguageModel, body_and_head, logits_of
+from firstlib.models.heads import LanguageModel, body_and_head, logits_of
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.progress import steps
 from firstlib.tasks.encoding import Encoded, encode_questions, pad

@@ -10,7 +10,7 @@ from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import stages
 from firstlib.experiment.run import Run, cpu_threads
 from firstlib.experiment.stages import AnswerInputs
-from firstlib.models.loading import LanguageModel
+from firstlib.models.heads import LanguageModel
 from firstlib.settings.schema import Model, Role, Task
 from firstlib.tasks.question import Question
 

@@ -1,13 +1,20 @@
 """A run's texts, tokens and hashes, each computed once."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from firstlib.knowledge import Origin
+from firstlib.knowledge.servers.candidates import too_many
+from firstlib.knowledge.servers.logprobs import unanswered
 from firstlib.models import loading
+from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import stream_hash
+from firstlib.runtime.paths import project_path
+from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Model, Role, Settings, Task
 from firstlib.tasks.encoding import Encoded, encode_on_disk, encode_questions
 from firstlib.tasks.question import Item, Question
@@ -20,9 +27,9 @@ EncodedQuestion = tuple[list[int], list[int]]
 class RunData:
     """What every stage of a run reads: questions, examples, tokenizers, and the hashes that identify them."""
 
-    def __init__(self, settings: Settings, seed: int) -> None:
-        """Reads nothing yet."""
-        self.settings, self.seed = settings, seed
+    def __init__(self, settings: Settings, seed: int, whole: bool = False) -> None:
+        """Reads nothing yet; `whole` keeps the questions that an imported teacher has not answered."""
+        self.settings, self.seed, self.whole = settings, seed, whole
         drawn = seed if settings.data.seed is None else settings.data.seed
         self.source = DataSource(settings, drawn, lambda: self.tokenizer("student"), self.context_length)
         self._kept: dict[Any, Any] = {}
@@ -44,8 +51,41 @@ class RunData:
     # -- texts -------------------------------------------------------------------------------------------------
 
     def items(self, task: Task, split: str = "test") -> Sequence[Item]:
-        """Returns one task's split: questions, or plain examples where answers are free text."""
-        return self.source.items(task, split)
+        """Returns one task's split: questions, or plain examples where answers are free text.
+
+        Validation and test questions that an imported teacher has not answered are left out, for every method.
+        """
+        return self.once(("items", task, split), lambda: self._answered_items(task, split))
+
+    def _answered_items(self, task: Task, split: str) -> Sequence[Item]:
+        items, missing = self.source.items(task, split), set(self.unanswered(task, split))
+        if too_many(len(missing), len(items), self.settings.data.max_unusable):
+            raise UserError(
+                f"{self.imported(task, split)}: {len(missing)} of {len(items)} questions have no answer, first "
+                f"{min(missing)!r}; ask the teacher about them again, or raise data.max_unusable"
+            )
+        return select(items, [at for at, item in enumerate(items) if item.id not in missing]) if missing else items
+
+    def unanswered(self, task: Task, split: str) -> tuple[str, ...]:
+        """Returns the ids of the validation or test questions that an imported teacher has not answered."""
+        if self.whole or not self.settings.knowledge.imported or split == "train":
+            return ()
+        return self.once(("unanswered", task, split), lambda: unanswered(self.imported(task, split)))
+
+    def imported(self, task: Task, split: str) -> Path:
+        """Returns the folder of a split's imported store; a live server is asked first, if there is none yet."""
+        place = project_path(self.settings.knowledge.imported or "") / f"{task}-{split}"
+        if self.settings.knowledge.server and not distributed.broadcast(place.exists()):
+            from firstlib.experiment.served import serve  # here: it reads the data through this class
+
+            serve(self.unserved(), task, split, place.parent)
+        return place
+
+    def unserved(self) -> "RunData":
+        """Returns the whole data, of which nothing is left out: what a server is asked."""
+        whole = RunData(self.settings, self.seed, whole=True)
+        whole.source = self.source
+        return whole
 
     def questions(self, task: Task, split: str = "test") -> list[Question]:
         """Returns the questions of one task's `train`, `validation` or `test` split.
@@ -65,6 +105,16 @@ class RunData:
     def hash(self, task: Task, split: str) -> str:
         """Returns a hash of a split's texts."""
         return self.once(("hash", task, split), lambda: stream_hash(map(vars, self.items(task, split))))
+
+    def whole_hash(self, task: Task, split: str) -> str:
+        """Returns a hash of a split's texts with those that an imported teacher has not answered: what it was asked."""
+        if not self.unanswered(task, split):
+            return self.hash(task, split)
+        return self.once(("whole", task, split), lambda: stream_hash(map(vars, self.source.items(task, split))))
+
+    def imported_origin(self, task: Task, split: str, k: int, teacher: str) -> Origin:
+        """Returns whose knowledge an imported store holds: it is written in the student's tokens."""
+        return Origin(teacher, self.base_identity("student"), self.whole_hash(task, split), k)
 
     # -- tokens ------------------------------------------------------------------------------------------------
 
@@ -86,6 +136,10 @@ class RunData:
         """Returns how many rows of a model's output head are tokens."""
         make = lambda: min(len(self.tokenizer(role)), loading.vocabulary_size(self.model(role)))  # noqa: E731
         return self.once(("vocabulary", role), make)
+
+    def shared_vocabulary(self) -> int:
+        """Returns how many rows of both models' output heads are tokens: stored knowledge is about no others."""
+        return min(self.vocabulary(role) for role in self.roles())
 
     # -- models ------------------------------------------------------------------------------------------------
 
@@ -120,9 +174,9 @@ class RunData:
         if self.settings.knowledge.imported:
             return
         self.once("tokens", lambda: loading.check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
-        k, words = self.settings.knowledge.k, self.vocabulary("teacher")
+        k, words = self.settings.knowledge.k, self.shared_vocabulary()
         if k > words:
-            raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens; lower it")
+            raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens that the student shares; lower it")
 
     def check_same_encoding(self, task: Task, split: str) -> None:
         """Checks that teacher and student split every example into the same tokens.
@@ -148,5 +202,12 @@ class RunData:
 def _reads(settings: Settings) -> tuple[Any, ...]:
     """The settings that decide what is read."""
     models = [(model.base, model.revision, model.trust_remote_code) for model in (settings.teacher, settings.student)]
-    tasks = tuple(settings.tasks.items())
-    return (settings.data, tasks, settings.sizes, settings.columns, settings.knowledge.imported, *models)
+    return (
+        settings.data,
+        tuple(settings.tasks.items()),
+        settings.sizes,
+        settings.columns,
+        settings.knowledge.imported,
+        settings.knowledge.server,
+        *models,
+    )

@@ -27,6 +27,7 @@ from firstlib.models import loading
 from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
+from firstlib.runtime.hashing import content_hash
 from firstlib.runtime.paths import preset_name, run_folder
 from firstlib.settings.base import LARGEST_SEED
 from firstlib.settings.loading import change_settings, load_preset
@@ -58,7 +59,9 @@ class Experiment:
         settings = load_preset(preset, texts)
         check_loggers(settings.training.report_to)
         self.preset, self.seed = preset, seed
-        self.run = Run(settings, seed, Artefacts(_folder(run_folder, preset, seed, texts)), RunData(settings, seed))
+        folder = _folder(run_folder, preset, seed, texts)
+        settings = _with_place_for_served(settings, folder)
+        self.run = Run(settings, seed, Artefacts(folder), RunData(settings, seed))
 
     def __repr__(self) -> str:
         return f"Experiment(preset={self.preset!r}, seed={self.seed})"
@@ -244,6 +247,16 @@ def _whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
         raise UserError(f"{name}: must be a whole number, not {value!r}")
     return index(value)
+
+
+def _with_place_for_served(settings: Settings, folder: Path) -> Settings:
+    """Returns settings in which a live server's answers are imported from the run's own folder."""
+    kept = settings.knowledge
+    if not kept.server or kept.imported:
+        return settings
+    asked = [kept.server, kept.server_model, kept.server_form, kept.k]
+    place = str((folder / f"served-{content_hash(asked)}").absolute())
+    return settings.model_copy(update={"knowledge": kept.model_copy(update={"imported": place})})
 
 
 def _texts(overrides: Any) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from firstlib.evaluation.predictions import Predictions
 from firstlib.knowledge import KnowledgeStore, Origin, TopK
 from firstlib.knowledge.servers.vllm_engine import extract_with_vllm
 from firstlib.models import loading
-from firstlib.models.loading import LanguageModel
+from firstlib.models.heads import LanguageModel
 from firstlib.runtime import distributed
 from firstlib.runtime.artefacts import unfinished
 from firstlib.runtime.files import write_json
@@ -101,7 +101,7 @@ class TrainingInputs:
         return {
             "format": FORMATS["training"],
             "base": self.base,
-            "model": self.model.model_dump(mode="json", exclude=without),
+            "model": _described(self.model, without),
             "training": self.training.model_dump(mode="json", exclude=_RATES | _WITHOUT_EFFECT),
             "threads": self.threads,
             "learning_rate": self.learning_rate,
@@ -110,6 +110,14 @@ class TrainingInputs:
             **(self.targets.content() if self.targets else {}),
             **({"smoothing": self.smoothing} if self.smoothing else {}),
         }
+
+
+def _described(model: Model, without: set[str]) -> dict[str, Any]:
+    """Returns a model's settings; those that came later only where they are set, so that older folders are found."""
+    content = model.model_dump(mode="json", exclude=without)
+    if "lora" in content and not content["lora"]["targets"]:
+        del content["lora"]["targets"]
+    return content
 
 
 def train(inputs: TrainingInputs, to: Path) -> None:

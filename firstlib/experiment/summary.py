@@ -62,9 +62,18 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
         "rows_by_vocabulary": [row.flat() for row in rows(run, "vocabulary")],
         "base": _base_rows(run),
         "coverage": {task: _coverage(run, task) for task in tasks},
-        "unusable": {task: run.data.source.unusable(task) for task in all_tasks(run)},
+        "unusable": {task: _unusable(run, task) for task in all_tasks(run)},
         **_files(run),
     }
+
+
+def _unusable(run: Run, task: Task) -> dict[str, dict[str, str]]:
+    """Why each row that was left out was, by split and id."""
+    found = {split: dict(rows) for split, rows in run.data.source.unusable(task).items()}
+    for split in ("validation", "test"):
+        if missing := run.data.unanswered(task, split):
+            found.setdefault(split, {}).update(dict.fromkeys(missing, "the imported teacher has no answer"))
+    return found
 
 
 def _files(run: Run) -> dict[str, Any]:

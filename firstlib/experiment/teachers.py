@@ -16,7 +16,6 @@ from firstlib.knowledge.servers.logprobs import open_imported
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import content_hash, files_hash, number_from
-from firstlib.runtime.paths import project_path
 from firstlib.runtime.sequences import select
 from firstlib.settings.base import LARGEST_SEED
 from firstlib.settings.methods import Method
@@ -114,7 +113,7 @@ def _origin(run: Run, teacher: str, data: str, k: int | None = None) -> Origin:
 def _extracted(run: Run, name: str, trained: Path, origin: Origin, examples: Examples) -> KnowledgeStore:
     model = run.settings.asked(run.settings.teacher)
     return _store(run, name, ExtractionInputs(
-        model, (trained,), origin, run.settings.knowledge, run.data.vocabulary("teacher"), examples
+        model, (trained,), origin, run.settings.knowledge, run.data.shared_vocabulary(), examples
     ))  # fmt: skip
 
 
@@ -139,7 +138,7 @@ def sampled_knowledge(run: Run, task: Task) -> KnowledgeStore:
     trained, settings = teacher(run, task), run.settings
     origin = replace(_origin(run, f"{trained.name}, drawn {run.seed}", run.data.hash(task, "train")), temperatures=())
     inputs = ExtractionInputs(
-        settings.asked(settings.teacher), (trained,), origin, settings.knowledge, run.data.vocabulary("teacher"),
+        settings.asked(settings.teacher), (trained,), origin, settings.knowledge, run.data.shared_vocabulary(),
         partial(run.data.encoded, task, "train", "teacher"), draws=run.seed,
     )  # fmt: skip
     return _store(run, f"knowledge-{task}-train-drawn{origin.k}", inputs)
@@ -164,7 +163,7 @@ def ensemble_knowledge(run: Run, task: Task, members: int, split: str = "train")
     origin = replace(_origin(run, name, run.data.hash(task, split)), temperatures=())
     model = run.settings.asked(run.settings.teacher.model_copy(update={"tuning": "lora"}))
     inputs = ExtractionInputs(
-        model, folders, origin, run.settings.knowledge, run.data.vocabulary("teacher"),
+        model, folders, origin, run.settings.knowledge, run.data.shared_vocabulary(),
         partial(run.data.encoded, task, split, "teacher"),
     )  # fmt: skip
     return _store(run, f"knowledge-{task}-{split}-top{origin.k}-ensemble-{members}", inputs)
@@ -246,11 +245,6 @@ def fold_teachers_answers(run: Run, task: Task, split: str, folds: int) -> Predi
 # -- imported knowledge ------------------------------------------------------------------------------------------
 
 
-def imported_origin(run: Run, task: Task, split: str, k: int, teacher: str) -> Origin:
-    """Returns whose knowledge an imported store holds: it is written in the student's tokens."""
-    return Origin(teacher, run.data.base_identity("student"), run.data.hash(task, split), k)
-
-
 def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore:
     kept = run.settings.knowledge
     if k not in (None, kept.k):
@@ -258,8 +252,8 @@ def _imported(run: Run, task: Task, split: str, k: int | None) -> KnowledgeStore
             f"knowledge.imported: the store of {task} holds the top {kept.k}, so the top {k} cannot be shown; import "
             f"again with --k {k} and set knowledge.k, or ask for k = {kept.k}"
         )
-    place = project_path(kept.imported or "") / f"{task}-{split}"
-    expected = imported_origin(run, task, split, kept.k, "any")
+    place = run.data.imported(task, split)
+    expected = run.data.imported_origin(task, split, kept.k, "any")
     return run.data.once(("imported", place, expected), lambda: open_imported(place, expected))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from firstlib.experiment import Experiment
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Task
-from firstlib.tasks.encoding import in_chat
+from firstlib.tasks.chat import in_chat
 from firstlib.tasks.prompts import ANSWER_LEAD, multiple_choice
 from firstlib.tasks.question import Question, without_right_choice
 
@@ -91,7 +91,7 @@ def ask_all(experiment: Experiment, text: str, choices: Sequence[str]) -> Case:
     question = own_question(experiment.questions(task.test)[0], text, choices)
     _check_words(experiment, question)
     if experiment.settings.data.chat_template:
-        prompt = in_chat(experiment.tokenizer("student"), question)
+        prompt = in_chat(experiment.tokenizer("student"), question, experiment.settings.data.chat_variables)
         question = replace(question, prompt=prompt.prompt, lead=question.lead.lstrip())
     found = shares(experiment, task.train, [question])
     return Case(question, {name: of[0] for name, of in found.items()})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from firstlib.knowledge.top_k import TopK
-from firstlib.models.loading import LanguageModel, body_and_head, head_has_rows, logits_of
+from firstlib.models.heads import LanguageModel, body_and_head, head_has_rows, logits_of
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.progress import steps
 from firstlib.runtime.sequences import select

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 SUM_TOLERANCE = 1e-3
 # A float32 softmax over a large vocabulary may sum to 1 plus this much.
 SOFTMAX_SUM_TOLERANCE = 1e-4
+# The same of a softmax that was rounded to float16 or bfloat16: half a unit of their last place, and some room.
+_HALF_SUM_TOLERANCE = {"float16": 2**-10, "bfloat16": 2**-8}
+_ROUND_OFF = 1e-6  # by which a sum of float32 probabilities may exceed 1
 
 
 def check_predictions(confidence: ArrayLike, correct: ArrayLike, suffix: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +30,12 @@ def check_confidence(confidence: ArrayLike, name: str = "confidence") -> np.ndar
 
 def check_correct(correct: ArrayLike, name: str = "correct") -> np.ndarray:
     """Returns `(N,)` answers as bool, True where right; numbers must be exactly 0 or 1."""
-    values = np.asarray(correct)
+    values = _as_array(correct)
     _check_shape(name, values, dimensions=1)
     if values.dtype == bool:
         return values
+    if values.dtype == object:  # pandas' nullable types
+        values = np.array([value if value in (True, False, 0, 1) else np.nan for value in map(_known, values)], float)
     bad = ~((values == 0) | (values == 1))
     if bad.any():
         row = int(bad.argmax())
@@ -45,7 +50,7 @@ def check_distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np
     """
     name = "probabilities"
     rows = _check_unit_interval(name, _as_floats(name, probabilities, dimensions=2))
-    too_much = rows.sum(axis=1) > 1 + SOFTMAX_SUM_TOLERANCE
+    too_much = rows.sum(axis=1) > 1 + _sum_tolerance(_as_array(probabilities))
     if too_much.any():
         row = int(too_much.argmax())
         total = rows[row].sum()
@@ -101,8 +106,32 @@ def check_level(level: float) -> None:
         raise ValueError(f"level is {level}: pass a fraction between 0 and 1, such as 0.95")
 
 
+def _as_array(values: ArrayLike) -> np.ndarray:
+    """Returns an array; torch's bfloat16, which NumPy does not have, as float32."""
+    if callable(detach := getattr(values, "detach", None)):
+        tensor = detach().cpu()
+        return np.asarray(tensor.float() if "bfloat16" in str(tensor.dtype) else tensor)
+    return np.asarray(values)
+
+
+def _known(value: object) -> object:
+    """Returns a value, or NaN where pandas has none: its NA refuses every comparison."""
+    return np.nan if value is None or type(value).__name__ == "NAType" else value
+
+
+def _sum_tolerance(values: np.ndarray) -> float:
+    """Returns by how much rows may exceed 1, by the precision that the values have."""
+    if values.dtype == np.float16:
+        return _HALF_SUM_TOLERANCE["float16"]
+    if values.dtype == np.float32 and not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any():
+        return _HALF_SUM_TOLERANCE["bfloat16"]  # a float32 whose lower half is empty was one
+    return SOFTMAX_SUM_TOLERANCE
+
+
 def _as_floats(name: str, values: ArrayLike, dimensions: int) -> np.ndarray:
-    floats = np.asarray(values, dtype=np.float64)
+    array = _as_array(values)
+    floats = np.asarray([_known(value) for value in array.flat] if array.dtype == object else array, np.float64)
+    floats = floats.reshape(array.shape)
     _check_shape(name, floats, dimensions)
     return floats
 
@@ -129,4 +158,10 @@ def _check_unit_interval(name: str, values: np.ndarray) -> np.ndarray:
         return values
     row = np.argwhere(~((values >= 0) & (values <= 1)))[0].tolist()
     place = ", ".join(str(position) for position in row)
-    raise ValueError(f"{name}[{place}] is {values[tuple(row)]}: pass probabilities from 0 to 1, not logits or percents")
+    value = values[tuple(row)]
+    remedy = "pass probabilities from 0 to 1, not logits or percents"
+    if np.isnan(value):
+        remedy = "leave that row out"
+    elif 1 < value <= 1 + _ROUND_OFF:
+        remedy = "this is round-off; clip to 1"
+    raise ValueError(f"{name}[{place}] is {value}: {remedy}")

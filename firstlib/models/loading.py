@@ -3,7 +3,7 @@
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
@@ -17,15 +17,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from firstlib.models.heads import LanguageModel, check_own_logits
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import files_hash
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
 if TYPE_CHECKING:  # imported at run time only for adapters: it takes three seconds
-    from peft import LoraConfig, PeftModel
-
-LanguageModel: TypeAlias = "PreTrainedModel | PeftModel"
+    from peft import LoraConfig
 
 logging.disable_progress_bar()  # a bar per file would hide ours
 
@@ -75,10 +74,28 @@ def _from_pretrained(loader: Any, model: Model, **options: Any) -> Any:
                 f"base model {model.base!r}: contains custom code, which is not run; review it, and if you trust it, "
                 "set trust_remote_code and, for a hub model, set revision to a commit"
             ) from error
+        if _only_pickled(location, reason):
+            raise UserError(
+                f"base model {model.base!r}: cannot be loaded ({reason[:160]}): its weights are a pickle "
+                "(pytorch_model.bin), which may run code and is not read; if you trust it, load it once with "
+                "transformers and save_pretrained it, which writes safetensors, or on the hub take a revision that has them"
+            ) from error
+        if Path(location).is_dir():
+            raise UserError(
+                f"base model {model.base!r}: cannot be loaded ({reason}); check the files of {location}"
+            ) from error
         raise UserError(
             f"base model {model.base!r}: cannot be loaded ({reason}); check its name, the connection and whether the "
             "hub requires a login, or give a local folder"
         ) from error
+
+
+def _only_pickled(location: str, reason: str) -> bool:
+    """Returns whether loading failed because the weights are not safetensors."""
+    if Path(location).is_dir():
+        names = {path.suffix for path in Path(location).iterdir()}
+        return ".bin" in names and ".safetensors" not in names
+    return "safetensors" in reason and "does not appear to have a file" in reason
 
 
 def _trust_remote_code(model: Model) -> bool:
@@ -89,26 +106,63 @@ def _trust_remote_code(model: Model) -> bool:
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Loads the base model's tokenizer; if it has no padding token, the end token is used for padding."""
+    """Loads the base model's tokenizer; if it has no padding token, the end token is used for padding.
+
+    Raises:
+        UserError: It cannot be loaded, has no fast version, or names no end token.
+    """
     tokenizer = _from_pretrained(AutoTokenizer, model)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"base model {model.base!r}: its tokenizer ({type(tokenizer).__name__}) has no fast version, and only "
+            "those tell where a response begins; add a tokenizer.json, or choose another model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"base model {model.base!r}: its tokenizer names no end token, with which every response ends; set "
+            "eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def check_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
-    """Checks that teacher and student have the same tokens; only the padding of their heads may differ.
+    """Checks that every token that both have is the same one; padding of the heads may differ.
+
+    Tokens that only one side has beyond the other's (a padding token, markers of a chat) and added tokens that were
+    renamed are allowed with a warning: no text that both encode alike contains them.
 
     Raises:
         UserError: A token differs; the message names the first.
     """
     of_teacher, of_student = ({i: token for token, i in each.get_vocab().items()} for each in (teacher, student))
-    for i in sorted(of_teacher.keys() | of_student.keys()):
-        if of_teacher.get(i) != of_student.get(i):
-            raise UserError(
-                f"teacher and student: token {i} is {of_teacher.get(i)!r} for the teacher ({teacher.name_or_path}) and "
-                f"{of_student.get(i)!r} for the student ({student.name_or_path}); choose a pair with one vocabulary"
-            )
+    shared = min(max(of_teacher), max(of_student)) + 1
+    renamed = []
+    for i in range(shared):
+        if of_teacher.get(i) == of_student.get(i):
+            continue
+        if all(i in each.added_tokens_decoder and i not in _roles(each) for each in (teacher, student)):
+            renamed.append(i)
+            continue
+        raise UserError(
+            f"teacher and student: token {i} is {of_teacher.get(i)!r} for the teacher ({teacher.name_or_path}) and "
+            f"{of_student.get(i)!r} for the student ({student.name_or_path}); choose a pair with one vocabulary"
+        )
+    beyond = sorted(i for i in of_teacher.keys() | of_student.keys() if i >= shared)
+    if beyond or renamed:
+        first = (beyond or renamed)[0]
+        told = of_teacher.get(first) or of_student.get(first)
+        warnings.warn(
+            f"teacher and student: {len(beyond)} tokens only one of them has and {len(renamed)} added tokens are "
+            f"renamed, first {first} ({told!r}); the others are shared, and these carry no knowledge",
+            stacklevel=2,
+        )
+
+
+def _roles(tokenizer: PreTrainedTokenizerBase) -> set[int | None]:
+    """Returns the ids of the tokens that stand in every text: none of them may be renamed."""
+    return {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
 
 
 def load_base(model: Model, place: bool = True) -> PreTrainedModel:
@@ -119,7 +173,8 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
         place: Whether to place it on this process's device; otherwise accelerate does.
 
     Raises:
-        UserError: The model cannot be loaded, or some of its weights are missing.
+        UserError: The model cannot be loaded, some of its weights are missing, or its logits cannot be computed from
+            its decoder and its output head.
     """
     dtype = getattr(torch, model.dtype)
     four_bit = BitsAndBytesConfig(
@@ -142,6 +197,8 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
             f"base model {model.base!r}: {len(missing)} of its weights are missing from its files, first "
             f"{missing[0]}; check that it is a causal language model and that config.json belongs to it"
         )
+    if place:  # a model that accelerate shards cannot be asked yet
+        check_own_logits(base, model.base)
     return base
 
 
@@ -155,7 +212,12 @@ def load_for_training(model: Model, seed: int) -> LanguageModel:
     if model.tuning == "qlora":
         base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # the Trainer sets it
     torch.manual_seed(seed)  # the adapter's initial weights are random
-    return get_peft_model(base, _lora_config(model))
+    try:
+        return get_peft_model(base, _lora_config(model, base.config.model_type))
+    except ValueError as error:  # a name that no layer has, or a layer that cannot have an adapter
+        raise UserError(
+            f"lora.targets: {first_line(error)[:200]}; name layers of {model.base!r}, or leave lora.targets out"
+        ) from error
 
 
 def load_trained(model: Model, folder: Path) -> LanguageModel:
@@ -170,46 +232,6 @@ def load_trained(model: Model, folder: Path) -> LanguageModel:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(load_base(model), folder).eval()
-
-
-def causal_model(model: LanguageModel) -> Any:
-    """Returns the model without a surrounding adapter."""
-    inner: Any = model
-    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-
-
-def body_and_head(model: LanguageModel) -> tuple[torch.nn.Module, torch.nn.Linear]:
-    """Returns the decoder, which computes hidden states, and the output head over the vocabulary."""
-    inner = causal_model(model)
-    return inner.get_decoder(), inner.get_output_embeddings()
-
-
-def logit_form(model: LanguageModel) -> tuple[float, float | None]:
-    """Returns the factor (Cohere, Granite) and then the soft cap (Gemma 2, else None) applied to the head's output."""
-    config: Any = model.config.get_text_config()
-    divisor = getattr(config, "logits_scaling", None) or 1.0
-    scale = getattr(config, "logit_scale", None) or 1.0
-    return scale / divisor, getattr(config, "final_logit_softcapping", None)
-
-
-def head_has_rows(model: LanguageModel) -> bool:
-    """Returns whether the output head is a plain matrix in this process, so that some of its rows can be applied."""
-    head = body_and_head(model)[1]
-    return type(head) is torch.nn.Linear and not hasattr(head, "_hf_hook")
-
-
-def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
-    """Returns float32 logits `(N, V)` of last hidden states `(N, D)`, for all tokens or for `first` up to `end`."""
-    scale, cap = logit_form(model)
-    head, rows = body_and_head(model)[1], slice(first, end)
-    if (first or end) and head_has_rows(model):
-        bias = None if head.bias is None else head.bias[rows]
-        logits: torch.Tensor = torch.nn.functional.linear(hidden, head.weight[rows], bias).float()
-    else:
-        logits = head(hidden)[..., rows].float()
-    if scale != 1:
-        logits = logits * scale
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def parameter_count(model: Model) -> int:
@@ -240,10 +262,17 @@ def _configuration(model: Model) -> Any:
     return _from_pretrained(AutoConfig, model)
 
 
-def _lora_config(model: Model) -> "LoraConfig":
+# Peft refuses adapters on these layers: fused kernels of state-space models read their weights past the adapter.
+_FUSED = {"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"}
+_FUSED_LAYERS = ["out_proj", "conv1d"]
+
+
+def _lora_config(model: Model, family: str = "") -> "LoraConfig":
     from peft import LoraConfig
 
+    targets = list(model.lora.targets)
     return LoraConfig(
-        r=model.lora.rank, lora_alpha=model.lora.alpha, lora_dropout=model.lora.dropout,
-        target_modules="all-linear", task_type="CAUSAL_LM",
+        r=model.lora.rank, lora_alpha=model.lora.alpha, lora_dropout=model.lora.dropout, task_type="CAUSAL_LM",
+        target_modules=targets or "all-linear",
+        exclude_modules=_FUSED_LAYERS if family in _FUSED and not targets else None,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from firstlib.experiment import Experiment, stages, students
-from firstlib.models.loading import body_and_head, logit_form
+from firstlib.models.heads import body_and_head, logit_form
 from firstlib.settings.schema import Task
 from firstlib.tasks.encoding import encode_question
 from firstlib.tasks.question import Question

@@ -37,7 +37,12 @@ class Data(Part):
     own: str | None = Field(
         default=None, description="short for `tasks.own.file`: a user's own file or folder, as the task `own`"
     )
-    chat_template: bool = Field(default=False, description="ask in the model's own chat format")
+    chat_template: bool = Field(
+        default=False, description="ask in the model's own chat format; its date is fixed, and its thoughts stay empty"
+    )
+    chat_variables: dict[str, bool | int | float | str] = Field(
+        default={}, description="variables of the template, for example `enable_thinking: true`"
+    )
     max_length: Count = Field(
         default=1024, description="tokens of prompt and response together; longer rows are left out"
     )

@@ -49,6 +49,9 @@ class Lora(Part):
     alpha: Count = Field(default=32, description="the adapter's output is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs dropped in training")
     learning_rate: float = Field(default=2e-3, gt=0, description="adapters need a larger one than full tuning")
+    targets: tuple[str, ...] = Field(
+        default=(), description="names of the layers with an adapter; empty: every linear layer but the output head"
+    )
 
 
 class Model(Part):
@@ -117,6 +120,18 @@ class Knowledge(Part):
     imported: str | None = Field(
         default=None, description="a folder written by `first import-logprobs`, instead of a teacher with weights"
     )
+    server: str | None = Field(
+        default=None,
+        pattern="^https?://.+",
+        description="address of a live server with OpenAI's interface, asked instead of a teacher with weights",
+    )
+    server_model: str = Field(default="", description="the model's name on the server; empty: the first it lists")
+    server_form: Literal["completions", "chat", "vllm"] = Field(
+        default="completions",
+        description="completions with `echo`, chat, or vLLM's completions with `prompt_logprobs`",
+    )
+    server_key: str = Field(default="FIRST_API_KEY", description="the environment variable with the server's key")
+    server_concurrency: Count = Field(default=8, description="requests to the server at a time")
     temperatures: tuple[PositiveFloat, ...] = Field(
         default=(),
         description="temperatures whose log normalisers are stored, for `map: exact-temperature`; must hold 1.0",
@@ -220,7 +235,7 @@ class Settings(Part):
     def _methods_can_be_made(self) -> Self:
         check_names(self.methods, self.beyond)
         for name, method in self.all_methods.items():
-            if self.knowledge.imported and (needs := _needs_a_teacher(method)):
+            if (self.knowledge.imported or self.knowledge.server) and (needs := _needs_a_teacher(method)):
                 raise ValueError(
                     f"methods.{name}: imported knowledge comes without a teacher's weights; leave out {needs}"
                 )

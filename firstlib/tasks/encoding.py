@@ -1,7 +1,7 @@
 """Tokenisation: where a response begins, and which token answers a question."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -71,25 +71,6 @@ def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
     for place, example in enumerate(encoded):
         lengths[place], ranks[place] = len(example.token_ids), number_from(example.id)
     return np.lexsort((ranks, -lengths))
-
-
-def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item) -> Item:
-    """Returns the item in the model's chat format: the prompt is the user's turn, the response the assistant's.
-
-    Raises:
-        UserError: The tokenizer has no chat template.
-    """
-    if tokenizer.chat_template is None:
-        raise UserError(
-            f"data.chat_template: the tokenizer of {tokenizer.name_or_path} has no chat template; set it to false"
-        )
-    turn = [{"role": "user", "content": item.prompt}]
-    prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] and tokenizer.bos_token:
-        prompt = prompt.removeprefix(str(tokenizer.bos_token))  # tokenisation adds it again
-    if isinstance(item, Question):
-        return replace(item, prompt=prompt, lead=item.lead.lstrip())
-    return replace(item, prompt=prompt, response=item.response.lstrip())
 
 
 def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> None:

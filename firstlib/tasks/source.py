@@ -12,7 +12,8 @@ from firstlib.runtime.sequences import LazySequence
 from firstlib.settings.data import PUBLISHED, TaskData
 from firstlib.settings.schema import Settings, Task
 from firstlib.tasks import hub, microworld
-from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
+from firstlib.tasks.chat import in_chat
+from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Item, Question
 
 
@@ -87,7 +88,9 @@ class DataSource:
         )  # fmt: skip
         if not self.settings.data.chat_template:
             return chosen
-        return LazySequence(len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i]))
+        return LazySequence(
+            len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i], self.settings.data.chat_variables)
+        )
 
     def _reasons_not_to_fit(self, items: Sequence[Item]) -> list[str | None]:
         tokenizer = self._tokenizer()

@@ -12,7 +12,7 @@ from firstlib.distillation.loggers import check_loggers
 from firstlib.distillation.targets import SoftTargets, Targets, soft_targets
 from firstlib.distillation.training import Matching, TrainingRun
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
-from firstlib.models import loading
+from firstlib.models import heads, loading
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Training
 from firstlib.tasks import microworld
@@ -111,8 +111,8 @@ def test_targets_are_made_from_the_store_on_demand(examples, tmp_path):
 
 def test_the_head_is_applied_to_the_last_hidden_state(model, examples):
     outputs = model(input_ids=torch.tensor([examples[0].token_ids]), output_hidden_states=True)
-    body, _ = loading.body_and_head(model)
-    torch.testing.assert_close(loading.logits_of(model, outputs.hidden_states[-1]), outputs.logits)
+    body, _ = heads.body_and_head(model)
+    torch.testing.assert_close(heads.logits_of(model, outputs.hidden_states[-1]), outputs.logits)
     last = body(input_ids=torch.tensor([examples[0].token_ids])).last_hidden_state
     assert torch.equal(outputs.hidden_states[-1], last)
 
@@ -135,7 +135,7 @@ def test_loss_and_gradient_are_0_if_the_student_equals_the_target(model, example
 
 
 def test_the_distillation_loss_is_eq_5_on_the_models_own_logits(model, examples, tmp_path):
-    targets = random_targets(examples, loading.body_and_head(model)[1].weight.shape[0])
+    targets = random_targets(examples, heads.body_and_head(model)[1].weight.shape[0])
     expected = dense_loss(model, targets)
     trainer, batch = make_trainer(model, tmp_path), training._collate(targets)
     assert trainer.compute_loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
@@ -239,7 +239,7 @@ def test_lora_distils_with_the_same_loss(base, examples):
 
 
 def test_the_logits_include_the_bias_of_the_head(model, examples):
-    head = loading.body_and_head(model)[1]
+    head = heads.body_and_head(model)[1]
     head.bias = torch.nn.Parameter(torch.linspace(-3, 3, head.out_features))
     targets = random_targets(examples, 100)
     expected = dense_loss(model, targets)
@@ -354,7 +354,7 @@ def test_training_leaves_no_files_behind(model, examples, tmp_path, monkeypatch)
 
 def test_training_stops_if_the_loss_is_nan(model, examples):
     with torch.no_grad():
-        loading.body_and_head(model)[1].weight[3] = float("nan")
+        heads.body_and_head(model)[1].weight[3] = float("nan")
     with pytest.raises(UserError, match=r"the loss of step 1 is nan; lower the learning rate"):
         training.fine_tune(model, examples, ONE_STEP, TrainingRun(1e-3, 0))
 
@@ -366,14 +366,14 @@ def test_failed_training_restores_the_models_forward_pass(model, examples):
     run = TrainingRun(1e-3, 0, measure=fail)
     with pytest.raises(RuntimeError, match="measure failed"):
         training.fine_tune(model, examples, Training(epochs=1, global_batch_size=4, eval_steps=1), run)
-    assert "forward" not in vars(loading.causal_model(model))
+    assert "forward" not in vars(heads.causal_model(model))
     assert model(input_ids=torch.tensor([examples[0].token_ids])).logits.shape[0] == 1
 
 
 def test_padding_rows_of_the_head_get_no_mass(model, examples, tmp_path):
     """A head with more rows than tokens trains like the trimmed head."""
     targets = random_targets(examples, 100)
-    weight = loading.body_and_head(model)[1].weight
+    weight = heads.body_and_head(model)[1].weight
     rows = len(weight)
     expected = make_trainer(model, tmp_path, vocabulary=rows - 3).compute_loss(model, training._collate(targets)).item()
     with torch.no_grad():

@@ -10,7 +10,7 @@ from firstlib.evaluation import asking
 from firstlib.evaluation.asking import Asking
 from firstlib.evaluation.predictions import Predictions, renormalise
 from firstlib.evaluation.temperature import fit_temperature
-from firstlib.models import loading
+from firstlib.models import heads, loading
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode_question
 
@@ -24,7 +24,7 @@ def spec(base_folder):
 def model(spec):
     model = loading.load_base(spec).eval()
     with torch.no_grad():
-        loading.body_and_head(model)[1].weight *= 20  # sharper than a random model
+        heads.body_and_head(model)[1].weight *= 20  # sharper than a random model
     return model
 
 
@@ -188,7 +188,7 @@ def test_stored_normalisers_apply_a_temperature_exactly(model, tokenizer, questi
 
 
 def test_padding_rows_of_the_head_get_no_mass(model, tokenizer, questions):
-    rows = loading.body_and_head(model)[1].weight.shape[0]
+    rows = heads.body_and_head(model)[1].weight.shape[0]
     whole = asking.ask(model, tokenizer, questions, Asking(k=rows - 5))
     trimmed = asking.ask(model, tokenizer, questions, Asking(vocabulary=rows - 5, k=rows - 5))
     assert trimmed.top_ids.max() < rows - 5

@@ -23,7 +23,7 @@ from firstlib.knowledge import (
 )
 from firstlib.knowledge import store as stores
 from firstlib.knowledge.top_k import tempered as temper
-from firstlib.models import loading
+from firstlib.models import heads, loading
 from firstlib.runtime.errors import StoreError, UserError
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
@@ -49,7 +49,7 @@ def model(spec):
     """A model sharper than random weights, so that ranks are far apart."""
     model = loading.load_base(spec).eval()
     with torch.no_grad():
-        loading.body_and_head(model)[1].weight *= 20
+        heads.body_and_head(model)[1].weight *= 20
     return model
 
 

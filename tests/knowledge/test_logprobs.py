@@ -459,7 +459,7 @@ def test_no_alternatives(student):
 def test_an_impossible_token_is_not_an_alternative(student):
     top = [alternative(" yes", 0.9), {"token": " no", "logprob": -9999.0}, {"token": " maybe", "logprob": -9999.0}]
     found = at_first(student, top, Rules(2))
-    assert reasons(found) >= {(student.start, Reason.TOO_FEW)}
+    assert reasons(found) >= {(student.start, Reason.RULED_OUT)}
     assert all(each.token is None for each in found.unmatched)
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstlib.knowledge.servers import responses
-from firstlib.knowledge.servers.responses import Token, read_response, read_responses
+from firstlib.knowledge.servers.responses import read_response, read_responses
+from firstlib.knowledge.servers.tokens import Token
 from firstlib.runtime.errors import UserError
 
 HALF, QUARTER = math.log(0.5), math.log(0.25)
@@ -123,7 +124,8 @@ def test_prompt_logprobs_give_ids_in_the_choice_or_beside_it(beside):
         content = {**content, **{n: choice[n] for n in names}, "choices": [{"logprobs": None}]}
     found = read(content)
     assert (found.forced, found.token_ids) == (True, (5, 7))
-    assert found.places[0].token is None
+    assert found.places[0].token.id == 5
+    assert found.places[0].alternatives == ()
     assert found.places[1].token.id == 7
     assert [token.id for token in found.places[1].alternatives] == [9, 7]
 
@@ -136,7 +138,7 @@ def test_generated_tokens_follow_the_prompt():
             to=changed(COMPLETION, *LOGPROBS, "token_logprobs", to=[HALF, HALF])["choices"][0]["logprobs"],
         )
     )
-    assert [place.token and place.token.text for place in found.places] == [None, " a", "Q:", " a"]
+    assert [place.token.text for place in found.places] == ["", " a", "Q:", " a"]
     echoed = read(changed(PROMPTED, *LOGPROBS, to=COMPLETION["choices"][0]["logprobs"]))
     assert len(echoed.places) == 2
 
@@ -182,23 +184,25 @@ BAD = {
     "cut short": (json.dumps(COMPLETION).encode()[:-9], "not JSON .*is the file truncated"),
     "not UTF-8": (b'{"id": "\xff"}', "not JSON"),
     "NaN": (line(COMPLETION, *TOP, " a", to=math.nan), "finite number"),
-    "infinity": (line(COMPLETION, *TOP, " a", to=-math.inf), "finite number"),
-    "too large for a float": (json.dumps(COMPLETION).replace(repr(QUARTER), "-1e999").encode(), "finite number"),
-    "a positive logarithm": (line(COMPLETION, *TOP, " a", to=0.5), "less than or equal to 0.001, not 0.5"),
+    "infinity": (line(COMPLETION, *TOP, " a", to=math.inf), "finite number"),
+    "too large for a float": (json.dumps(COMPLETION).replace(repr(QUARTER), "1e999").encode(), "finite number"),
+    "a positive logarithm": (line(COMPLETION, *TOP, " a", to=0.5), "less than or equal to 0.02, not 0.5"),
     "text for a number": (line(COMPLETION, *TOP, " a", to="-1"), "valid number, not '-1'"),
     "true for a number": (line(COMPLETION, *TOP, " a", to=True), "valid number, not True"),
-    "more than all": (line(COMPLETION, *TOP, to={"a": -0.1, "b": -0.1}), "'a' and its alternatives sum to 1.810"),
+    "more than all": (
+        line(COMPLETION, *TOP, to={"a": -0.1, "b": -0.1}),
+        "'a' and its alternatives sum to 1.810; ask again with temperature 1 and without top_p",
+    ),
     "lengths that differ": (
         line(COMPLETION, *LOGPROBS, "tokens", to=["Q:"]),
         "1 tokens, but 2 token_logprobs and 2 top",
     ),
     "no token_logprobs": (line(COMPLETION, *LOGPROBS, "token_logprobs", to=...), "2 tokens, but 0 token_logprobs"),
-    "no log-probabilities": (line(COMPLETION, *LOGPROBS, to=None), "no log-probabilities"),
     "unknown log-probabilities": (line(COMPLETION, *LOGPROBS, to={"words": []}), "unknown format"),
     "no choices": (line(COMPLETION, "choices", to=[]), "choices: .*at least 1"),
-    "two choices": (line(COMPLETION, "choices", to=COMPLETION["choices"] * 2), "choices: .*at most 1"),
     "no name": (line(COMPLETION, "id", to=...), "no `custom_id` and no `id`"),
-    "a number as name": (line(COMPLETION, "id", to=12), "id: .*string, not 12"),
+    "a fraction as name": (line(COMPLETION, "id", to=1.5), "id: .*a text or a whole number, not 1.5"),
+    "true as name": (line(COMPLETION, "id", to=True), "id: .*a text or a whole number, not True"),
     "an id that is no number": (line(PROMPTED, *PROMPT_PART, 1, to={"x": {"logprob": -1.0}}), "prompt_logprobs"),
     "fewer ids than places": (
         line(PROMPTED, "choices", 0, "prompt_token_ids", to=[5]),

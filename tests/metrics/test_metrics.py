@@ -8,7 +8,9 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -643,3 +645,51 @@ def test_only_numpy_and_the_standard_library_are_imported():
         for word in ("scipy", "torch", "sklearn"):
             assert f"import {word}" not in source
             assert f"from {word}" not in source
+
+
+# -- half precision, and values that are none ----------------------------------------------------------------------
+
+
+def half_precision_rows():
+    logits = 3 * torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
+    rows = logits.softmax(-1)
+    return {
+        "float16": rows.half().numpy(),
+        "bfloat16": rows.bfloat16(),
+        "bfloat16 as float32": rows.bfloat16().float().numpy(),
+    }
+
+
+@pytest.mark.parametrize("name", half_precision_rows())
+def test_a_softmax_in_half_precision_is_measured(name):
+    labels = np.arange(2000) % 5
+    wanted = metrics.nll(
+        (3 * torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))).softmax(-1).numpy(), labels
+    )
+    assert metrics.nll(half_precision_rows()[name], labels) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_sums_beyond_half_precision_are_refused():
+    with pytest.raises(ValueError, match="divide each row by its sum"):
+        metrics.nll(np.array([[0.503, 0.5]], np.float16), [0])
+    with pytest.raises(ValueError, match="divide each row by its sum"):
+        metrics.nll(np.array([[0.5005, 0.5]], np.float32), [0])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "complaint"),
+    [
+        (np.float32([1.0000001, 0.5]), [1, 0], r"confidence\[0\] is 1\.0000001.*: this is round-off; clip to 1"),
+        ([0.5, float("nan")], [1, 0], r"confidence\[1\] is nan: leave that row out"),
+        ([0.5, 70.0], [1, 0], r"confidence\[1\] is 70\.0: pass probabilities from 0 to 1, not logits or percents"),
+        ([0.5, 0.6], pd.array([True, None], dtype="boolean"), r"correct\[1\] is nan: pass True or False"),
+        (pd.array([0.5, None], dtype="Float64"), [1, 0], r"confidence\[1\] is nan: leave that row out"),
+    ],
+)
+def test_values_that_are_no_probabilities_are_named_with_the_remedy(confidence, correct, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        metrics.ece(confidence, correct)
+
+
+def test_pandas_nullable_answers_are_read():
+    assert metrics.ece([0.5, 0.6], pd.array([True, False], dtype="boolean")) == metrics.ece([0.5, 0.6], [True, False])

@@ -14,7 +14,7 @@ from transformers import (
     LlamaConfig,
 )
 
-from firstlib.models import loading
+from firstlib.models import heads, loading
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
 
@@ -211,11 +211,11 @@ def test_logits_are_the_models_own_in_every_family(family):
     ids = torch.randint(3, 40, (2, 7))
     with torch.no_grad():
         expected = model(input_ids=ids).logits
-        body, _ = loading.body_and_head(model)
+        body, _ = heads.body_and_head(model)
         hidden = body(input_ids=ids).last_hidden_state
-        torch.testing.assert_close(loading.logits_of(model, hidden), expected)
-        torch.testing.assert_close(loading.logits_of(model, hidden, 5, 9), expected[..., 5:9])
-    assert loading.logit_form(model) == (scale, softcap)
+        torch.testing.assert_close(heads.logits_of(model, hidden), expected)
+        torch.testing.assert_close(heads.logits_of(model, hidden, 5, 9), expected[..., 5:9])
+    assert heads.logit_form(model) == (scale, softcap)
 
 
 def test_sizes_are_read_from_the_configuration(base):

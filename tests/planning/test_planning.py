@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 from firstlib import knowledge, planning
 from firstlib.distillation.training import TrainingRun, fine_tune
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
-from firstlib.models import loading
+from firstlib.models import heads, loading
 from firstlib.planning import Batch, anatomy_of, asking_memory, training_memory
 from firstlib.planning.anatomy import AutoConfig, dissect
 from firstlib.planning.machines import MACHINES, find_machines
@@ -113,7 +113,7 @@ def saved_bytes(model, batch, mixed):
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
     ):
-        output = loading.causal_model(model).model(input_ids=ids, attention_mask=mask, use_cache=False)
+        output = heads.causal_model(model).model(input_ids=ids, attention_mask=mask, use_cache=False)
     assert output.last_hidden_state.requires_grad
     return sum(storage.nbytes() for storage in found.values())
 

@@ -11,7 +11,8 @@ from firstlib.evaluation.audit.answers import Answers, Reading, Shown, of_probab
 from firstlib.evaluation.audit.options import Asked, Options
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError, first_line
-from firstlib.settings.schema import Data, Model, Task
+from firstlib.settings.data import PUBLISHED, Data
+from firstlib.settings.schema import Model, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
 from firstlib.tasks.question import Question
@@ -98,5 +99,5 @@ def _place(task: Task, data: str | None) -> Path | None:
     if data is None:
         return None
     place = Path(data).expanduser().resolve()
-    inner = place / hub.NAMES[task][0].split("/")[1] if task in hub.NAMES else place
+    inner = place / PUBLISHED[task][0].split("/")[1] if task in PUBLISHED else place
     return inner if inner.is_dir() else place

@@ -6,16 +6,20 @@ there. After a divergence the context differs, and nothing is used. This rule co
 teacher (`echo`) and one that it generated (chat).
 
 By id: the same rule on token ids.
+
+A completion may hold its prompt without saying so (`echo`), or have ignored `echo` and tell what follows the response:
+both are found out here, because they would shift every position.
 """
 
 import reprlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 
-from firstlib.knowledge.servers.responses import Place, Response, Token
+from firstlib.knowledge.servers.responses import Response
 from firstlib.knowledge.servers.spelling import READINGS, UNKNOWN, Pieces, Reading
+from firstlib.knowledge.servers.tokens import Place, Token
 from firstlib.runtime.errors import UserError
 from firstlib.tasks.encoding import Encoded
 
@@ -34,11 +38,30 @@ class Reason(StrEnum):
     NO_ALTERNATIVES = "no alternatives given"
     TOO_FEW = "too few matched alternatives"
     TOO_MUCH_LOST = "too much unmatched mass"
+    RULED_OUT = "all but a few tokens are ruled out"
+    NOT_AN_ANSWER = "the candidates have next to no mass"
 
     NOT_FOUND = "neither prompt nor a unique copy of the response in the teacher's text"
+    SPACES_LOST = "the teacher's tokens have lost their spaces"
+    ONLY_IDS = "the teacher's tokens are ids without a text"
+    ECHO_IGNORED = "the server answered after the response"
     NO_RESPONSE = "no response"
+    NO_LOGPROBS = "the response has no log-probabilities"
     FAILED = "the request failed"
     UNKNOWN_EXAMPLE = "no example has this id"
+
+
+REMEDIES = {
+    Reason.TOO_FEW: "ask for more alternatives than k, or import and run with a lower k",
+    Reason.RULED_OUT: "ask without top_k, top_p or a grammar, which cut the distribution before it is told",
+    Reason.NO_ALTERNATIVES: "ask for log-probabilities with alternatives",
+    Reason.NOT_FOUND: "send prompt and response as `first requests` writes them",
+    Reason.SPACES_LOST: "ask vLLM for prompt_logprobs with return_token_ids, and import with --shared-ids",
+    Reason.ONLY_IDS: "import with --shared-ids if teacher and student have the same token ids",
+    Reason.ECHO_IGNORED: "it ignored `echo`; ask a server that echoes, or chat with the prompt alone",
+    Reason.NO_LOGPROBS: "ask with logprobs, of a provider that gives them",
+    Reason.UNKNOWN_EXAMPLE: "set custom_id to the example's id, as `first requests` does",
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +86,28 @@ def align_by_id(response: Response, example: Encoded, pieces: Pieces) -> Alignme
         UserError: A token id has different texts for teacher and student, so ids are not shared.
     """
     ids, own = response.token_ids, example.token_ids
-    same = _common_prefix(ids, own)
-    found = {at: response.places[at] for at in range(example.start, min(same + 1, len(own), len(ids)))}
+    first = _first_place(ids, own, pieces.begin) if response.forced else -example.start
+    same = _common_prefix(ids[max(first, 0) :], own[max(-first, 0) :]) + max(-first, 0)
+    told = {at: response.places[at + first] for at in range(example.start, min(same + 1, len(own), len(ids) - first))}
     missing = {
-        at: Reason.CONTEXT if at < len(ids) else Reason.MISSING
+        at: Reason.CONTEXT if at < len(ids) - first else Reason.MISSING
         for at in range(example.start, len(own))
-        if at not in found
+        if at not in told
     }
-    return Alignment(found, missing, lambda token, at: _identify_by_id(token, pieces, response.where))
+    return Alignment(told, missing, lambda token, at: _identify_by_id(token, pieces, response.where))
+
+
+def _first_place(ids: Sequence[int], own: Sequence[int], begin: int | None) -> int:
+    """Returns which place is the example's first token: one side may lack the token that begins every text."""
+    return (list(ids[:1]) == [begin]) - (list(own[:1]) == [begin])
+
+
+def same_ids(response: Response, example: Encoded, pieces: Pieces) -> bool:
+    """Returns whether a response's ids are the example's over its whole prompt: then the vocabularies are one."""
+    ids, own = response.token_ids, example.token_ids
+    first = _first_place(ids, own, pieces.begin)
+    prompt = own[max(-first, 0) : example.start]
+    return response.forced and len(prompt) > 1 and list(ids[max(first, 0) :][: len(prompt)]) == prompt
 
 
 def _common_prefix(ids: Iterable[int], others: Iterable[int]) -> int:
@@ -105,6 +142,15 @@ class _StudentText:
     response: bytes
     begins: dict[int, int]
     tokens: dict[int, bytes]
+
+    def prompt_is_in(self, text: bytes) -> bool:
+        """Returns whether a text holds the whole prompt, with or without the space that some tokenizers put first."""
+        return bool(self.prompt.strip()) and self.prompt.removeprefix(b" ") in text
+
+    @property
+    def characters(self) -> int:
+        """Length of prompt and response."""
+        return len((self.prompt + self.response).decode(errors="replace"))
 
 
 def _student_text(example: Encoded, pieces: Pieces) -> _StudentText:
@@ -148,10 +194,13 @@ def align_by_text(
         return end if token.text in ends else token.raw or read(token.text)
 
     texts = [spell(place.token) for place in response.places]
-    begin = _response_offset(b"".join(texts), student) if response.forced else 0
-    if begin is None:
-        return Alignment({}, dict.fromkeys(student.tokens, Reason.NOT_FOUND), lambda token, at: Reason.NOT_FOUND)
-    lead = b"" if response.forced else _missing_space(b"".join(texts), student.response)
+    whole = b"".join(texts)
+    forced = response.forced or (response.completed and student.prompt_is_in(whole))
+    if problem := _problem(response, texts, student, example, forced):
+        return Alignment({}, dict.fromkeys(student.tokens, problem), lambda token, at: problem)
+    begin = _response_offset(whole, student) if forced else 0
+    assert begin is not None
+    lead = b"" if forced else _missing_space(whole, student.response)
 
     def identify(token: Token, position: int) -> int | Reason:
         text = spell(token)
@@ -165,7 +214,51 @@ def align_by_text(
 
     if texts and texts[0] != end:
         texts[0] = lead + texts[0]
-    return Alignment(*_align_places(_places_from(begin, texts, response.places), student, response.forced), identify)
+    return Alignment(*_align_places(_places_from(begin, texts, response.places), student, forced), identify)
+
+
+def _problem(
+    response: Response, texts: Sequence[bytes], student: _StudentText, example: Encoded, forced: bool
+) -> Reason | None:
+    """Returns why nothing of a text can be aligned, if so."""
+    whole = b"".join(texts)
+    if response.token_ids and not whole:
+        return Reason.ONLY_IDS
+    if forced and _response_offset(whole, student) is None:
+        return Reason.SPACES_LOST if _squeezed(student.prompt) in _squeezed(whole) else Reason.NOT_FOUND
+    if not forced and _lost_spaces(whole, student.response):
+        return Reason.SPACES_LOST
+    if not forced and response.completed and _echo_ignored(response, texts, student, example):
+        return Reason.ECHO_IGNORED
+    return None
+
+
+def _squeezed(text: bytes) -> bytes:
+    return b"".join(text.split())
+
+
+def _lost_spaces(generated: bytes, response: bytes) -> bool:
+    """Returns whether a text continues the response beyond its first word, if spaces do not count, and has none."""
+    words = response.split()
+    same = _common_prefix(_squeezed(generated), _squeezed(response))
+    return len(words) > 1 and b" " not in generated.strip() and same > len(words[0])
+
+
+def _echo_ignored(response: Response, texts: Sequence[bytes], student: _StudentText, example: Encoded) -> bool:
+    """Returns whether a completion was made after the response that was sent along with its prompt.
+
+    Its offset or the number of tokens that the server read is then nearer to those of prompt and response. A single
+    token that is not the response's first is taken for such a completion, too, if nothing says where it stands.
+    """
+    prompt, whole = len(student.prompt.decode(errors="replace")), student.characters
+    if response.offset:
+        return abs(response.offset - whole) < abs(response.offset - prompt)
+    if texts and student.response.lstrip().startswith(texts[0].lstrip() or b" "):
+        return False
+    if response.prompt_tokens:
+        read, tokens = response.prompt_tokens, len(example.token_ids) - 1
+        return abs(read - tokens) < abs(read - example.start)
+    return len(texts) == 1
 
 
 def _missing_space(generated: bytes, response: bytes) -> bytes:

@@ -12,14 +12,17 @@ neither may be applied to padded positions.
 """
 
 import json
+import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from transformers import PreTrainedTokenizerBase
 
+from firstlib.knowledge.servers.alignment import REMEDIES
+from firstlib.knowledge.servers.candidates import TOLERATED, Candidates, too_many
 from firstlib.knowledge.servers.matching import MatchResult, Rules, match_all
 from firstlib.knowledge.servers.responses import read_responses
 from firstlib.knowledge.servers.spelling import pieces_of
@@ -31,6 +34,8 @@ from firstlib.runtime.progress import steps
 from firstlib.tasks.encoding import Encoded
 
 UNMATCHED, REPORT = "unmatched.jsonl", "report.json"
+_SHOWN = 3  # reasons in an error
+MOST = 0.5  # share of the positions below which an import is worth a warning
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Report:
         lost: Mean mass of unmatched alternatives over imported positions.
         unmatched: Number of alternatives, positions and examples not imported, by reason.
         models: Number of responses by model.
+        unanswered: Ids of the questions without an imported answer position.
+        respelled: Number of answers at which other spellings of candidates were counted for them.
     """
 
     examples: int
@@ -57,20 +64,44 @@ class Report:
     lost: float
     unmatched: dict[str, int]
     models: dict[str, int]
+    unanswered: tuple[str, ...] = ()
+    respelled: int = 0
 
     def __str__(self) -> str:
+        return ". ".join([self._counts(), *self.remarks()])
+
+    def _counts(self) -> str:
         reasons = "; ".join(f"{number} x {reason}" for reason, number in self.unmatched.items())
         return (
             f"{self.imported} of {self.positions} positions imported, from {self.answered} of {self.examples} "
             f"examples; {self.lost:.2%} of their mass is unmatched. Not imported: {reasons or 'nothing'}"
         )
 
+    def brief(self) -> str:
+        """Returns the summary for an error's one line: the commonest reasons, and the first remedy."""
+        first = dict(list(self.unmatched.items())[:_SHOWN])
+        shown = replace(self, unmatched=first, unanswered=(), respelled=0)
+        return ". ".join([shown._counts(), *shown.remarks()[:1]])
+
+    def remarks(self) -> list[str]:
+        """Returns what a reader should know or do beyond the counts."""
+        told = [f"{reason.value}: {REMEDIES[reason]}" for reason in REMEDIES if reason.value in self.unmatched]
+        if self.respelled:
+            told.append(f"{self.respelled} answers in another spelling were counted for their candidate")
+        if self.imported and self.imported < MOST * self.positions:
+            told.append(f"Warning: less than {MOST:.0%} of the positions are imported")
+        if self.unanswered:
+            told.append(f"{len(self.unanswered)} questions have no answer and will be left out")
+        return told
+
 
 class _ReportBuilder:
     """Accumulates match results into a report."""
 
-    def __init__(self) -> None:
-        self.answered = self.imported = self.padded = 0
+    def __init__(self, candidates: Mapping[str, Candidates]) -> None:
+        self.answered = self.imported = self.padded = self.respelled = 0
+        self.without = {name: each.position for name, each in candidates.items()}
+        self.silent: dict[str, str] = {}
         self.lost = 0.0
         self.unmatched: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
@@ -82,13 +113,18 @@ class _ReportBuilder:
         self.lost += sum(result.lost)
         self.unmatched.update(each.reason.value for each in result.unmatched)
         self.models.update([result.model] if result.model else [])
+        self.respelled += result.respelled
+        if result.silent is not None:
+            self.silent[result.unmatched[-1].example_id] = result.silent
+        if result.knowledge is not None and self.without.get(result.knowledge.example_id) in result.knowledge.position:
+            del self.without[result.knowledge.example_id]
 
     def report(self, encoded: Sequence[Encoded]) -> Report:
         positions = sum(len(example.token_ids) - example.start for example in encoded)
         lost = self.lost / max(self.imported, 1)
         return Report(
             len(encoded), self.answered, positions, self.imported, self.padded, lost,
-            dict(self.unmatched.most_common()), dict(self.models),
+            dict(self.unmatched.most_common()), dict(self.models), tuple(sorted(self.without)), self.respelled,
         )  # fmt: skip
 
 
@@ -100,6 +136,7 @@ def import_logprobs(
     origin: Origin,
     rules: Rules,
     vocabulary: int | None = None,
+    candidates: Mapping[str, Candidates] | None = None,
 ) -> Report:
     """Imports a file of responses; writes a store, `report.json` and, in `unmatched.jsonl`, what was not imported.
 
@@ -113,21 +150,34 @@ def import_logprobs(
         origin: The store's origin; servers return no log normalisers, so its `temperatures` must be empty.
         rules: What to import; `rules.k` must be the origin's.
         vocabulary: Number of ids that are tokens (default: all of the tokenizer's).
+        candidates: Those of each question, by the example's id; without them, answers are not looked at.
 
     Raises:
-        UserError: k or a rule is out of range; the file is not valid; nothing in it can be imported.
+        UserError: k or a rule is out of range; the file is not valid; nothing in it can be imported; or too many
+            answers give their candidates next to no mass.
     """
     pieces = pieces_of(tokenizer, vocabulary)
     _check(rules, origin, len(pieces.texts))
-    builder = _ReportBuilder()
+    builder = _ReportBuilder(candidates or {})
     with (folder / UNMATCHED).open("w", encoding="utf-8") as unmatched, steps("importing", len(encoded)) as at:
-        results = match_all(read_responses(file), encoded, pieces, rules)
+        results = match_all(read_responses(file), encoded, pieces, rules, candidates)
         write_store(folder, _record(results, builder, unmatched, at), origin)
     report = builder.report(encoded)
+    _check_answers(builder.silent, report, file)
     if not report.imported:
-        raise UserError(f"{file}: nothing can be imported. {report}")
+        raise UserError(f"{file}: nothing can be imported. {report.brief()}")
     write_json(folder / REPORT, asdict(report))
     return report
+
+
+def _check_answers(silent: Mapping[str, str], report: Report, file: Path | str) -> None:
+    if too_many(len(silent), max(report.answered, len(silent))):
+        name, text = next(iter(silent.items()))
+        raise UserError(
+            f"{file}: {len(silent)} answers give their candidates next to no mass, more than "
+            f"{TOLERATED:.0%}; at the answer of example {reprlib.repr(name)} the teacher says {text[:40]!r}: ask it to "
+            "answer in the prompt's words, or with the response in the request (`echo`, `prompt_logprobs`)"
+        )
 
 
 def _check(rules: Rules, origin: Origin, tokens: int) -> None:
@@ -155,6 +205,14 @@ def _record(
         at(number)
         if result.knowledge is not None:
             yield result.knowledge
+
+
+def unanswered(folder: Path) -> tuple[str, ...]:
+    """Returns the ids of the questions without an answer in a store that `import_logprobs` wrote; none if it lacks."""
+    try:
+        return tuple(json.loads((folder / REPORT).read_text(encoding="utf-8")).get("unanswered", ()))
+    except (OSError, ValueError, AttributeError):  # opening the store explains it
+        return ()
 
 
 def open_imported(folder: Path, expected: Origin) -> KnowledgeStore:

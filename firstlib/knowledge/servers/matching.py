@@ -2,15 +2,17 @@
 
 import math
 import reprlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
 import numpy as np
 
-from firstlib.knowledge.servers.alignment import Alignment, Reason, align_by_id, align_by_text
-from firstlib.knowledge.servers.responses import Place, Response
+from firstlib.knowledge.servers.alignment import Alignment, Reason, align_by_id, align_by_text, same_ids
+from firstlib.knowledge.servers.candidates import Candidates
+from firstlib.knowledge.servers.responses import NO_LOGPROBS, Response
 from firstlib.knowledge.servers.spelling import Pieces, readings
+from firstlib.knowledge.servers.tokens import Place, Token
 from firstlib.knowledge.top_k import TopK
 from firstlib.runtime.errors import UserError
 from firstlib.tasks.encoding import Encoded
@@ -69,6 +71,9 @@ class MatchResult:
         lost: `(P,)`, mass of unmatched alternatives at the imported positions.
         padded: Number of imported positions with fewer than k alternatives.
         model: The model that answered, as the server names it.
+        aligned: Number of positions that a place was found for, imported or not.
+        silent: What the teacher most probably says at the answer, where its candidates have next to no mass.
+        respelled: Whether other spellings of candidates were counted for them.
     """
 
     knowledge: TopK | None
@@ -76,24 +81,54 @@ class MatchResult:
     lost: tuple[float, ...] = ()
     padded: int = 0
     model: str = ""
+    aligned: int = 0
+    silent: str | None = None
+    respelled: bool = False
 
 
-def match_response(response: Response, example: Encoded, pieces: Pieces, rules: Rules) -> MatchResult:
+def match_response(
+    response: Response, example: Encoded, pieces: Pieces, rules: Rules, candidates: Candidates | None = None
+) -> MatchResult:
     """Matches one response to an example in the student's tokens.
 
     Responses do not say how the server spells tokens: every plausible spelling is tried, and the best match wins.
 
+    Args:
+        response: What the server said.
+        example: The example in the student's tokens.
+        pieces: The student's tokens.
+        rules: What to import.
+        candidates: Those of the question that the example answers; None for free text.
+
     Raises:
         UserError: `rules.shared_ids` is set, but the token ids differ.
     """
+    asked = _Asked(response, example, pieces, rules, candidates)
     if response.token_ids and rules.shared_ids:
-        return _apply_rules(response, align_by_id(response, example, pieces), example, rules)
+        return _apply_rules(asked, align_by_id(response, example, pieces))
     tokens = (token.text for place in response.places for token in (place.token, *place.alternatives) if token)
     results = [
-        _apply_rules(response, align_by_text(response, example, pieces, read, rules.ends), example, rules)
-        for read in readings(tokens)
+        _apply_rules(asked, align_by_text(response, example, pieces, read, rules.ends)) for read in readings(tokens)
     ]
-    return max(results, key=lambda result: (len(result.lost), -sum(result.lost)))
+    best = max(results, key=lambda result: (len(result.lost), -sum(result.lost), result.aligned))
+    if not best.aligned and same_ids(response, example, pieces):
+        return _apply_rules(asked, align_by_id(response, example, pieces))
+    return best
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One response with everything that it is matched to."""
+
+    response: Response
+    example: Encoded
+    pieces: Pieces
+    rules: Rules
+    candidates: Candidates | None
+
+    def candidates_at(self, position: int) -> Candidates | None:
+        """The question's candidates, at the position of its answer only."""
+        return self.candidates if self.candidates and self.candidates.position == position else None
 
 
 @dataclass(frozen=True)
@@ -102,50 +137,93 @@ class _PositionMatch:
 
     Attributes:
         rejected: Why the position is omitted; None if it is imported.
+        respelled: Whether other spellings of candidates were counted for them.
     """
 
     probabilities: dict[int, float]
     unmatched: list[Unmatched]
     rejected: Reason | None
+    respelled: bool
 
 
-def _apply_rules(response: Response, alignment: Alignment, example: Encoded, rules: Rules) -> MatchResult:
-    found = alignment.found
-    matches = {at: _match_position(found[at], at, example.id, alignment, rules) for at in sorted(found)}
+def _apply_rules(asked: _Asked, alignment: Alignment) -> MatchResult:
+    found, name = alignment.found, asked.example.id
+    matches = {at: _match_position(asked, found[at], at, alignment) for at in sorted(found)}
     used = {at: match for at, match in matches.items() if match.rejected is None}
     omitted = {at: match.rejected for at, match in matches.items() if match.rejected is not None} | alignment.missing
     unmatched = [each for match in matches.values() for each in match.unmatched]
-    unmatched += [Unmatched(example.id, omitted[at], at) for at in sorted(omitted)]
+    unmatched += [Unmatched(name, omitted[at], at) for at in sorted(omitted)]
+    silent = next((at for at, reason in omitted.items() if reason is Reason.NOT_AN_ANSWER), None)
     return MatchResult(
-        _top_k(example.id, used, rules.k) if used else None,
+        _top_k(name, used, asked.rules.k) if used else None,
         tuple(unmatched),
         tuple(_mass(match.unmatched) for match in used.values()),
-        sum(len(match.probabilities) < rules.k for match in used.values()),
-        response.model,
+        sum(len(match.probabilities) < asked.rules.k for match in used.values()),
+        asked.response.model,
+        len(found),
+        None if silent is None else found[silent].alternatives[0].text,
+        any(match.respelled for match in used.values()),
     )
 
 
-def _match_position(place: Place, position: int, example_id: str, alignment: Alignment, rules: Rules) -> _PositionMatch:
+def _match_position(asked: _Asked, place: Place, position: int, alignment: Alignment) -> _PositionMatch:
     probabilities: dict[int, float] = {}
+    respelled: dict[int, float] = {}
     unmatched = []
+    candidates = asked.candidates_at(position)
     for token in place.alternatives:
         if token.probability == 0:  # neither kept nor lost
             continue
         found = alignment.identify(token, position)
-        if isinstance(found, Reason) or found in probabilities:
+        meant = None if candidates is None else _meant(token, found, candidates, asked.pieces)
+        if meant is not None:
+            respelled[meant] = respelled.get(meant, 0.0) + token.probability
+        elif isinstance(found, Reason) or found in probabilities:
             reason = found if isinstance(found, Reason) else Reason.REPEATED
-            unmatched.append(Unmatched(example_id, reason, position, token.text, token.probability))
+            unmatched.append(Unmatched(asked.example.id, reason, position, token.text, token.probability))
         else:
             probabilities[found] = token.probability
-    return _PositionMatch(probabilities, unmatched, _rejection(place, len(probabilities), unmatched, rules))
+    if candidates and respelled:
+        probabilities = _with_respelled(probabilities, respelled, candidates)
+    rejected = _rejection(place, probabilities, unmatched, asked.rules, candidates)
+    return _PositionMatch(probabilities, unmatched, rejected, bool(respelled))
 
 
-def _rejection(place: Place, matched: int, unmatched: list[Unmatched], rules: Rules) -> Reason | None:
+def _meant(token: Token, found: int | Reason, candidates: Candidates, pieces: Pieces) -> int | None:
+    """Returns the candidate of which a token is another spelling; None if it is none, or the candidate itself."""
+    if found in candidates.token_ids:
+        return None
+    text = pieces.texts[found] if isinstance(found, int) else token.raw
+    return candidates.meant(text.decode(errors="replace") if text else token.text)
+
+
+def _with_respelled(
+    probabilities: Mapping[int, float], respelled: Mapping[int, float], candidates: Candidates
+) -> dict[int, float]:
+    """Adds the mass of other spellings; the other candidates, at probability 0, fill the places that these leave."""
+    whole = dict(probabilities)
+    for i, probability in respelled.items():
+        whole[i] = whole.get(i, 0.0) + probability
+    for i in candidates.token_ids:
+        whole.setdefault(i, 0.0)
+    return dict(sorted(whole.items(), key=lambda pair: -pair[1]))
+
+
+def _rejection(
+    place: Place, probabilities: Mapping[int, float], unmatched: list[Unmatched], rules: Rules,
+    candidates: Candidates | None,
+) -> Reason | None:  # fmt: skip
     if not place.alternatives:
         return Reason.NO_ALTERNATIVES
+    told = math.fsum(token.probability for token in place.alternatives)
+    if candidates and candidates.say_nothing(probabilities, told):
+        return Reason.NOT_AN_ANSWER
     if _mass(unmatched) > rules.max_lost_mass:
         return Reason.TOO_MUCH_LOST
-    return Reason.TOO_FEW if matched < rules.needed_alternatives else None
+    if len(probabilities) >= rules.needed_alternatives:
+        return None
+    ruled_out = sum(token.probability == 0 for token in place.alternatives)
+    return Reason.RULED_OUT if len(probabilities) + ruled_out >= rules.needed_alternatives else Reason.TOO_FEW
 
 
 def _mass(unmatched: Iterable[Unmatched]) -> float:
@@ -169,7 +247,11 @@ def _padded(token_ids: Collection[int]) -> Iterator[int]:
 
 
 def match_all(
-    responses: Iterable[Response], encoded: Sequence[Encoded], pieces: Pieces, rules: Rules
+    responses: Iterable[Response],
+    encoded: Sequence[Encoded],
+    pieces: Pieces,
+    rules: Rules,
+    candidates: Mapping[str, Candidates] | None = None,
 ) -> Iterator[MatchResult]:
     """Yields the result of each response as it is read, and finally one for each example without a response.
 
@@ -189,8 +271,13 @@ def match_all(
             raise UserError(f"{response.where}: a second response to example {reprlib.repr(name)}; remove one of them")
         else:
             answered.add(name)
-            yield match_response(response, examples[name], pieces, rules)
+            yield match_response(response, examples[name], pieces, rules, (candidates or {}).get(name))
     for name in examples:
         if name not in answered:
-            reason = Reason.FAILED if name in failed else Reason.NO_RESPONSE
-            yield MatchResult(None, (Unmatched(name, reason, token=failed.get(name)),))
+            yield MatchResult(None, (_unanswered(name, failed.get(name)),))
+
+
+def _unanswered(name: str, failure: str | None) -> Unmatched:
+    if failure == NO_LOGPROBS:
+        return Unmatched(name, Reason.NO_LOGPROBS)
+    return Unmatched(name, Reason.NO_RESPONSE if failure is None else Reason.FAILED, token=failure)

@@ -1,0 +1,393 @@
+"""The formats of servers, forms of files, and answers that would be silently wrong if they were taken as they look."""
+
+import json
+import math
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_tokenizers import PROMPT, RESPONSE, byte_level, sentence_piece
+from test_responses import ANYTHING, changed, places
+
+from firstlib.knowledge import KnowledgeStore, Origin
+from firstlib.knowledge.servers.alignment import Reason
+from firstlib.knowledge.servers.candidates import Candidates
+from firstlib.knowledge.servers.formats import FORMATS
+from firstlib.knowledge.servers.logprobs import import_logprobs, unanswered
+from firstlib.knowledge.servers.matching import Rules, match_response
+from firstlib.knowledge.servers.responses import read_response, read_responses
+from firstlib.knowledge.servers.spelling import pieces_of
+from firstlib.runtime.errors import UserError
+from firstlib.runtime.paths import PROJECT
+from firstlib.tasks.encoding import encode
+from firstlib.tasks.question import Example
+
+TOKENIZER = byte_level()
+PIECES = pieces_of(TOKENIZER)
+EXAMPLE = encode(TOKENIZER, Example("e", PROMPT, RESPONSE))
+TEXTS = [PIECES.texts[i].decode("utf-8", "replace") for i in EXAMPLE.token_ids]
+SAID, IDS = TEXTS[EXAMPLE.start :], EXAMPLE.token_ids[EXAMPLE.start :]
+YES, NO = PIECES.ids[b" yes"], PIECES.ids[b" no"]
+RULES = Rules(3)
+
+
+def tops(own, number):
+    """At every position 0.6 for the text's own token, 0.2 and 0.1 for two others."""
+    return [(own, number, 0.6), (" yes", YES, 0.2), (" no", NO, 0.1)]
+
+
+def listed(text, number, p, name="token"):
+    return {name: text, "id": number, "bytes": list(PIECES.texts[number]), "logprob": math.log(p)}
+
+
+def generated():
+    return [
+        {**listed(text, i, 0.6), "top_logprobs": [listed(*top) for top in tops(text, i)]}
+        for text, i in zip(SAID, IDS, strict=True)
+    ]
+
+
+def by_id(texts, ids):
+    rows = zip(texts, ids, strict=True)
+    return [
+        {str(n): {"logprob": math.log(p), "rank": 1, "decoded_token": t} for t, n, p in tops(text, i)}
+        for text, i in rows
+    ]
+
+
+def triples(texts, ids):
+    return [[[math.log(p), n, t] for t, n, p in tops(text, i)] for text, i in zip(texts, ids, strict=True)]
+
+
+def completion(texts=TEXTS, first=None, text="", **more):
+    own = [first, *[math.log(0.6)] * (len(texts) - 1)]
+    top = [{t: math.log(p) for t, _, p in tops(text, 0)} for text in texts]
+    top[0] = top[0] if first else None
+    logprobs = {"tokens": texts, "token_logprobs": own, "top_logprobs": top, **more}
+    return {"choices": [{"text": text, "logprobs": logprobs}]}
+
+
+TGI = [[{**listed(*top, name="text"), "special": False} for top in tops(text, i)]
+       for text, i in zip(SAID, IDS, strict=True)]  # fmt: skip
+SERVERS = {
+    "chat": {"choices": [{"message": {}, "logprobs": {"content": generated()}}]},
+    "completion": completion(),
+    "Together": {
+        "prompt": [{"text": PROMPT, "logprobs": completion()["choices"][0]["logprobs"]}],
+        "choices": [{"text": "", "logprobs": {"tokens": [], "token_logprobs": []}}],
+    },
+    "vLLM": {"prompt_token_ids": EXAMPLE.token_ids, "prompt_logprobs": [None, *by_id(TEXTS, EXAMPLE.token_ids)[1:]],
+             "outputs": [{"token_ids": [2], "logprobs": None}]},
+    "vLLM generated": {"prompt_logprobs": None, "outputs": [{"token_ids": IDS, "logprobs": by_id(SAID, IDS)}]},
+    "SGLang": {"text": "", "meta_info": {
+        "input_token_logprobs": [[None if at == 0 else -0.5, i, t]
+                                 for at, (i, t) in enumerate(zip(EXAMPLE.token_ids, TEXTS, strict=True))],
+        "input_top_logprobs": [None, *triples(TEXTS, EXAMPLE.token_ids)[1:]]}},
+    "llama.cpp": {"content": RESPONSE, "stop": True, "completion_probabilities": generated()},
+    "Ollama generate": {"response": RESPONSE, "done": True, "logprobs": generated()},
+    "Ollama chat": {"message": {"content": RESPONSE}, "done": True, "logprobs": generated()},
+    "TGI": {"generated_text": RESPONSE, "details": {
+        "prefill": [{"id": 1, "text": "<s>", "logprob": None}], "tokens": [row[0] for row in TGI], "top_tokens": TGI}},
+    "Responses": {"object": "response", "output": [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "content": [{"type": "output_text", "logprobs": generated()}]}]},
+    "ids as text": completion([f"token_id:{i}" for i in EXAMPLE.token_ids]),
+}  # fmt: skip
+
+
+def match(body, rules=RULES, example=EXAMPLE, pieces=PIECES, candidates=None):
+    response = read_response(json.dumps({"custom_id": "e", **body}).encode(), "file, line 1")
+    return match_response(response, example, pieces, rules, candidates)
+
+
+def reasons(found):
+    return {each.reason for each in found.unmatched}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_server_tells_the_same(server):
+    if server == "ids as text":  # its alternatives, too
+        SERVERS[server]["choices"][0]["logprobs"]["top_logprobs"][1:] = [
+            {f"token_id:{n}": math.log(p) for _, n, p in tops("", i)} for i in EXAMPLE.token_ids[1:]
+        ]
+    found = match(SERVERS[server])
+    assert found.knowledge is not None, found.unmatched
+    assert found.knowledge.position.tolist() == list(range(EXAMPLE.start, len(EXAMPLE.token_ids)))
+    assert found.knowledge.token_ids.tolist() == [[i, YES, NO] for i in IDS]
+    assert found.knowledge.probabilities[0] == pytest.approx([0.6, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("server", ["vLLM", "SGLang", "llama.cpp", "TGI", "vLLM generated", "ids as text"])
+def test_servers_that_give_ids_are_matched_by_them(server):
+    found = match(SERVERS[server], Rules(3, shared_ids=True))
+    assert found.knowledge.position.tolist() == list(range(EXAMPLE.start, len(EXAMPLE.token_ids)))
+
+
+def test_the_guide_lists_every_format():
+    guide = (PROJECT / "docs" / "api-teachers.md").read_text(encoding="utf-8")
+    for each in FORMATS:
+        assert each.servers in guide
+        assert each.reads in guide
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANYTHING, st.sampled_from(sorted(SERVERS)), st.data())
+def test_a_response_with_anything_in_one_place_is_read_or_refused(anything, server, data):
+    body = {"custom_id": "e", **SERVERS[server]}
+    content = changed(body, *data.draw(st.sampled_from(list(places(body)))), to=anything)
+    with suppress(UserError):
+        found = read_response(json.dumps(content).encode(), "file, line 1")
+        assert all(0 <= token.probability <= 1 for place in found.places for token in place.alternatives)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ANYTHING, st.sampled_from(["chunks", "Ollama's stream"]), st.data())
+def test_a_stream_with_anything_in_one_place_is_read_or_refused(tmp_path_factory, anything, form, data):
+    pieces = [json.loads(line) for line in FILES[form].splitlines()]
+    at = data.draw(st.integers(0, len(pieces) - 1))
+    pieces[at] = changed(pieces[at], *data.draw(st.sampled_from(list(places(pieces[at])))), to=anything)
+    file = tmp_path_factory.mktemp("stream") / "r.jsonl"
+    file.write_bytes(lines(pieces))
+    with suppress(UserError):
+        list(read_responses(file))
+
+
+# -- never silently wrong ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [None, math.log(0.01)])
+def test_an_echo_is_told_by_its_text_whether_its_first_token_is_told_or_not(first):
+    found = match(completion(first=first))
+    assert found.knowledge.position.tolist() == list(range(EXAMPLE.start, len(EXAMPLE.token_ids)))
+    assert found.knowledge.token_ids[0].tolist() == [IDS[0], YES, NO]
+
+
+AFTER = [" Because"]
+LENGTH = len(PROMPT + RESPONSE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        completion(AFTER, math.log(0.6), text_offset=[LENGTH]),
+        completion([*AFTER, " it"], math.log(0.6), text_offset=[LENGTH, LENGTH + 8]),
+        completion([*AFTER, " it"], math.log(0.6)) | {"usage": {"prompt_tokens": len(EXAMPLE.token_ids) - 1}},
+        completion(AFTER, math.log(0.6)),
+        {"choices": [{"text": " yes", "logprobs": {"content": [{**listed(" yes", YES, 0.6), "top_logprobs": [
+            listed(*top) for top in tops(" The", PIECES.ids[b" The"])]}]}}],
+            "usage": {"prompt_tokens": len(EXAMPLE.token_ids), "completion_tokens": 1}},
+    ],
+)  # fmt: skip
+def test_what_follows_the_response_is_not_taken_for_the_response(body):
+    """The server ignored `echo`, and tells the token that it would write after the whole answer."""
+    found = match(body)
+    assert found.knowledge is None
+    assert reasons(found) == {Reason.ECHO_IGNORED}
+
+
+@pytest.mark.parametrize("offset", [0, len(PROMPT)])
+def test_a_completion_of_the_prompt_alone_is_read(offset):
+    found = match(completion([" is", " way"], math.log(0.6), text_offset=[offset, offset + 3]))
+    assert found.knowledge.position.tolist() == [EXAMPLE.start]
+
+
+LETTER = len(TOKENIZER(PROMPT + " The answer is (").input_ids)
+LETTERS = Candidates(LETTER, (PIECES.ids[b"a"], PIECES.ids[b"b"]), ("a", "b"))
+
+
+def at_the_letter(*top):
+    """A chat that says the right words up to the letter, and `top` there."""
+    content = generated()[: LETTER - EXAMPLE.start]
+    said = [{"token": text, "bytes": list(text.encode()), "logprob": math.log(p)} for text, p in top]
+    return {"choices": [{"message": {}, "logprobs": {"content": [*content, {**said[0], "top_logprobs": said}]}}]}
+
+
+@pytest.mark.parametrize("spelling", ["B", " B", " b", "(B", "B)", "B."])
+def test_other_spellings_of_a_candidate_count_for_it(spelling):
+    found = match(at_the_letter((spelling, 0.9), (" yes", 0.04), ("A", 0.03)), candidates=LETTERS)
+    item = found.knowledge
+    assert found.respelled
+    at = item.position.tolist().index(LETTER)
+    told = dict(zip(item.token_ids[at].tolist(), item.probabilities[at].tolist(), strict=True))
+    assert told[PIECES.ids[b"b"]] == pytest.approx(0.9)
+    assert told[PIECES.ids[b"a"]] == pytest.approx(0.03)
+    assert item.residual[at] == pytest.approx(0.03)
+
+
+def test_a_candidate_and_its_other_spelling_are_added():
+    found = match(at_the_letter(("B", 0.5), ("b", 0.3), (" yes", 0.1), (" no", 0.05)), candidates=LETTERS)
+    assert found.knowledge.probabilities[-1, 0] == pytest.approx(0.8)
+    assert found.knowledge.token_ids[-1, 0] == PIECES.ids[b"b"]
+
+
+def test_spellings_of_two_candidates_that_mean_the_same_are_left_alone():
+    both = Candidates(LETTER, (PIECES.ids[b"a"], PIECES.ids[b"A"]), ("a", "A"))
+    assert not match(at_the_letter((" a", 0.5), ("A", 0.3), (" yes", 0.1)), candidates=both).respelled
+
+
+def test_an_answer_of_which_the_candidates_have_next_to_nothing_is_refused():
+    found = match(at_the_letter((" yes", 0.9), (" no", 0.05), ("b", 0.01)), candidates=LETTERS)
+    assert (found.silent, Reason.NOT_AN_ANSWER in reasons(found)) == (" yes", True)
+    assert LETTER not in found.knowledge.position
+    untold = match(at_the_letter((" yes", 0.2), (" no", 0.05), (" is", 0.05)), candidates=LETTERS)
+    assert untold.silent is None  # most of the mass is not told, and the candidates may hold it
+
+
+def test_tokens_that_have_lost_their_spaces_are_refused():
+    tokenizer = sentence_piece()
+    pieces, example = pieces_of(tokenizer), encode(tokenizer, Example("e", PROMPT.replace("ï", "i"), RESPONSE))
+    stripped = [pieces.texts[i].decode("utf-8", "replace").strip(" ") for i in example.token_ids]
+    echoed = match(completion(stripped), example=example, pieces=pieces)
+    said = [{"token": t, "logprob": -0.5, "top_logprobs": [{"token": t, "logprob": -0.5}]}
+            for t in stripped[example.start :]]  # fmt: skip
+    chat = match({"choices": [{"message": {}, "logprobs": {"content": said}}]}, Rules(1), example, pieces)
+    assert reasons(echoed) == reasons(chat) == {Reason.SPACES_LOST}
+
+
+def test_prompt_logprobs_without_spaces_are_matched_by_id():
+    body = json.loads(json.dumps(SERVERS["vLLM"]))
+    for row in body["prompt_logprobs"][1:]:
+        for entry in row.values():
+            entry["decoded_token"] = entry["decoded_token"].strip()
+    found = match(body)
+    assert found.knowledge.token_ids.tolist() == [[i, YES, NO] for i in IDS]
+
+
+# -- numbers as servers write them ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, -math.inf, -9999.0, -3.4e38])
+def test_a_token_that_is_ruled_out_has_probability_0(value):
+    body = json.loads(json.dumps(SERVERS["chat"]))
+    for token in body["choices"][0]["logprobs"]["content"]:
+        token["top_logprobs"].append({"token": "qq", "logprob": value, "bytes": None})
+    assert match(body).knowledge.token_ids.tolist() == [[i, YES, NO] for i in IDS]
+
+
+def test_rounding_may_sum_to_two_hundredths_more():
+    quarter = -1.3828125  # of ln 0.25 in bfloat16
+    top = [(" yes", math.exp(quarter)), (" no", math.exp(quarter)), ("a", math.exp(quarter)), ("b", math.exp(quarter))]
+    assert match(at_the_letter(*top)).knowledge.probabilities[-1].sum() == pytest.approx(0.75, abs=1e-2)
+    with pytest.raises(UserError, match=r"sum to 1\.057; ask again with temperature 1 and without top_p"):
+        match(at_the_letter((" yes", 0.9), (" no", 0.157)))
+
+
+def test_a_distribution_that_was_cut_is_told_from_too_few_alternatives():
+    cut = [{**listed(t, i, 0.99), "top_logprobs": [
+        listed(t, i, 0.99), {"token": " yes", "logprob": -9999.0}, {"token": " no", "logprob": -9999.0}]}
+        for t, i in zip(SAID, IDS, strict=True)]  # fmt: skip
+    assert reasons(match({"choices": [{"logprobs": {"content": cut}}]})) == {Reason.RULED_OUT}
+
+
+# -- forms of files --------------------------------------------------------------------------------------------------
+
+CHAT = {"custom_id": "e", "id": "chatcmpl", **SERVERS["chat"]}
+
+
+def chunks(name="e", finish=True):
+    """A chat completion as streamed: one token a chunk."""
+    for number, token in enumerate(generated(), 1):
+        choice = {"delta": {"content": token["token"]}, "logprobs": {"content": [token]}, "finish_reason": None}
+        if finish and number == len(SAID):
+            choice["finish_reason"] = "stop"
+        yield {"custom_id": name, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def interleaved():
+    return [each for pair in zip(chunks("e"), chunks("f"), strict=True) for each in pair]
+
+
+def ollama():
+    for token in generated():
+        yield {"custom_id": "e", "response": token["token"], "done": False, "logprobs": [token]}
+    yield {"custom_id": "e", "response": "", "done": True}
+
+
+def lines(values):
+    return "".join(json.dumps(value) + "\n" for value in values).encode()
+
+
+def events(values):
+    return b"".join(b"event: x\ndata: " + json.dumps(v).encode() + b"\n\n" for v in values) + b"data: [DONE]\n"
+
+
+FILES = {
+    "a list": json.dumps([CHAT]).encode(),
+    "a list over lines": json.dumps([CHAT], indent=1).encode(),
+    "an object over lines": json.dumps(CHAT, indent=1).encode(),
+    "objects over lines": "\n".join(json.dumps({**CHAT, "custom_id": each}, indent=1) for each in "ef").encode(),
+    "a byte order mark": b"\xef\xbb\xbf" + lines([CHAT]),
+    "UTF-16": json.dumps(CHAT).encode("utf-16"),
+    "a list a line": lines([[CHAT], [{**CHAT, "custom_id": "f"}]]),
+    "two choices": lines([{**CHAT, "choices": CHAT["choices"] * 2}]),
+    "a bare body": lines([{"custom_id": "e", "response": SERVERS["chat"]}]),
+    "chunks": lines(chunks()),
+    "chunks without an end": lines(chunks(finish=False)),
+    "interleaved chunks": lines(interleaved()),
+    "events": events(chunks()),
+    "Ollama's stream": lines(ollama()),
+    "the stream of Responses": events([
+        {"type": "response.created", "response": {}},
+        {"type": "response.completed", "custom_id": "e", "response": SERVERS["Responses"]}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_files_in_every_form_are_read(form, tmp_path):
+    file = tmp_path / "responses"
+    file.write_bytes(FILES[form])
+    found = {response.example_id: response for response in read_responses(file)}
+    assert {"e"} <= set(found) <= {"e", "f"}
+    for response in found.values():
+        assert len(response.places) == len(SAID)
+        assert match_response(response, EXAMPLE, PIECES, RULES).knowledge.token_ids.tolist() == [
+            [i, YES, NO] for i in IDS
+        ]
+
+
+def test_whole_numbers_are_ids():
+    assert read_response(json.dumps({**CHAT, "custom_id": 0}).encode(), "x").example_id == "0"
+
+
+# -- one among thousands ---------------------------------------------------------------------------------------------
+
+
+def imported(tmp_path, contents, names, candidates=None):
+    examples = [encode(TOKENIZER, Example(name, PROMPT, RESPONSE)) for name in names]
+    folder = tmp_path / "store"
+    folder.mkdir()
+    file = tmp_path / "responses.jsonl"
+    file.write_bytes(lines(contents))
+    origin = Origin("teacher", "tokenizer", "data", 3)
+    report = import_logprobs(file, folder, examples, TOKENIZER, origin, RULES, None, candidates)
+    return KnowledgeStore(folder, origin), report, folder
+
+
+def test_one_response_without_log_probabilities_is_counted(tmp_path):
+    without = {"custom_id": "f", "choices": [{"message": {"content": "x"}, "logprobs": None}]}
+    store, report, folder = imported(tmp_path, [CHAT, without], ["e", "f"], dict.fromkeys("ef", LETTERS))
+    assert (next(iter(store)).example_id, len(store)) == ("e", 1)
+    assert report.unmatched == {Reason.NO_LOGPROBS: 1}
+    assert unanswered(folder) == report.unanswered == ("f",)
+    assert "of a provider that gives them" in str(report)
+
+
+def test_a_file_without_any_is_refused_with_the_remedy(tmp_path):
+    without = {"custom_id": "e", "choices": [{"message": {"content": "x"}, "logprobs": None}]}
+    with pytest.raises(UserError, match=r"nothing can be imported.*ask with logprobs") as error:
+        imported(tmp_path, [without], ["e"])
+    assert len(str(error.value)) < 500
+
+
+def test_silent_answers_are_counted_and_refused_above_one_in_a_hundred(tmp_path):
+    silent = at_the_letter((" yes", 0.9), (" no", 0.05), (" is", 0.01))
+    said = [{"custom_id": name, **silent} for name in "ef"]
+    with pytest.raises(UserError, match=r"2 answers give their candidates next to no mass.* says ' yes'"):
+        imported(tmp_path, said, "ef", dict.fromkeys("ef", LETTERS))
+
+
+def test_half_of_the_positions_missing_is_worth_a_warning(tmp_path):
+    short = {"custom_id": "e", "choices": [{"logprobs": {"content": generated()[:2]}}]}
+    _, report, _ = imported(tmp_path, [short], ["e"])
+    assert "Warning: less than 50% of the positions" in str(report)
