@@ -11,7 +11,7 @@ from torch import Tensor
 
 from firstlib.knowledge.extraction import CHUNK, TopKTensors, extract_with, response_states, top_k_of_logits
 from firstlib.knowledge.top_k import TopK
-from firstlib.models.loading import LanguageModel, logits_of
+from firstlib.models.heads import LanguageModel, logits_of
 from firstlib.runtime.hashing import number_from
 from firstlib.tasks.encoding import Encoded
 

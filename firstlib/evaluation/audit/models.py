@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -11,10 +10,11 @@ from firstlib.evaluation.audit.answers import Answers, Reading, Shown, of_probab
 from firstlib.evaluation.audit.options import Asked, Options
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError, first_line
-from firstlib.settings.data import PUBLISHED, Data
+from firstlib.settings.data import OWN, PUBLISHED, Data
 from firstlib.settings.schema import Model, Task
 from firstlib.tasks import hub, microworld
-from firstlib.tasks.encoding import check_taught, in_chat, reasons_not_to_fit
+from firstlib.tasks.chat import in_chat
+from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Question
 
 KIND = "a model"
@@ -68,8 +68,9 @@ def _settings(what: str, asked: Asked) -> tuple[Model, Path | None]:
 
 def _questions(tokenizer: object, base: Model, options: Options) -> list[Question]:
     asked = options.asked
-    if asked.task not in get_args(Task):
-        raise UserError(f"task: a model needs --task, one of {', '.join(get_args(Task))}; not {asked.task!r}")
+    known = (*PUBLISHED, OWN)
+    if asked.task not in known:
+        raise UserError(f"task: a model needs --task, one of {', '.join(known)}; not {asked.task!r}")
     items = _invented(asked) if asked.data == MICROWORLD else _published(tokenizer, base, options)
     found = [item for item in items if isinstance(item, Question)]
     if not found:
@@ -88,7 +89,7 @@ def _published(tokenizer: object, base: Model, options: Options) -> list[object]
     data = Data(source="hub", max_unusable=options.max_unusable)
     longest = min(data.max_length, loading.context_length(base) or data.max_length)
     fits = lambda items: reasons_not_to_fit(tokenizer, items, longest)  # type: ignore[arg-type]  # noqa: E731
-    task: Task = asked.task  # type: ignore[assignment]
+    task: Task = asked.task
     _, split = hub.read_split(task, data, _place(task, asked.data), fits, asked.split)
     chosen = hub.ranked(split.items, 0)
     return [chosen[place] for place in np.arange(len(chosen))[: asked.limit]]
