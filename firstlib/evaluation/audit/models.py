@@ -89,7 +89,7 @@ def _published(tokenizer: object, base: Model, options: Options) -> list[object]
     data = Data(source="hub", max_unusable=options.max_unusable)
     longest = min(data.max_length, loading.context_length(base) or data.max_length)
     fits = lambda items: reasons_not_to_fit(tokenizer, items, longest)  # type: ignore[arg-type]  # noqa: E731
-    task: Task = asked.task
+    task: Task = str(asked.task)
     _, split = hub.read_split(task, data, _place(task, asked.data), fits, asked.split)
     chosen = hub.ranked(split.items, 0)
     return [chosen[place] for place in np.arange(len(chosen))[: asked.limit]]
