@@ -60,7 +60,7 @@ def test_a_broken_preset_file_is_reported(tmp_path, content):
 
 def test_a_column_may_train_on_fewer_questions():
     settings = load_preset("microworld")
-    assert [settings.count(task, "train") for task in ("csqa", "boolq", "alpaca")] == [3600, 2000, 1000]
+    assert [settings.count(task, "train") for task in ("csqa", "boolq", "alpaca")] == [1200, 600, 1000]
     assert settings.count("boolq", "test") == settings.sizes.test
     fewer = load_preset("microworld", ["sizes.train=100"])
     assert [fewer.count(task, "train") for task in ("csqa", "boolq", "alpaca")] == [100, 100, 100]
