@@ -49,19 +49,19 @@ lint: .venv/installed-test ## fix and format code and notebooks, then check type
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
 seeds: .venv/installed ## compute the table over ten seeds, and write it into README and docs (hours; resumable; JOBS=1)
-	@$(BIN)/python scripts/study.py seeds spread --jobs $(JOBS)
-	@$(BIN)/python scripts/update_readme.py
+	@$(BIN)/python -m scripts.study seeds spread --jobs $(JOBS)
+	@$(BIN)/python -m scripts.update_readme
 
 beyond: .venv/installed ## compute the methods beyond the paper over five seeds (hours; resumable; JOBS=1)
-	@$(BIN)/python scripts/study.py beyond --jobs $(JOBS)
-	@$(BIN)/python scripts/update_readme.py
+	@$(BIN)/python -m scripts.study beyond --jobs $(JOBS)
+	@$(BIN)/python -m scripts.update_readme
 
 map: .venv/installed ## compute the map of when FIRST helps (hours; resumable; JOBS=1)
-	@$(BIN)/python scripts/study.py map --jobs $(JOBS)
-	@$(BIN)/python scripts/update_readme.py
+	@$(BIN)/python -m scripts.study map --jobs $(JOBS)
+	@$(BIN)/python -m scripts.update_readme
 
 real: .venv/installed ## compute the real-data table of docs/findings.md from FIRST_REAL_DATA (after real-base-models; half an hour)
-	@$(BIN)/python scripts/update_readme.py real
+	@$(BIN)/python -m scripts.update_readme real
 
 bench: .venv-bench/installed ## benchmark against the peers' released packages (15 minutes)
 	@.venv-bench/bin/python -m benchmarks
@@ -72,18 +72,18 @@ notebooks: .venv/installed ## rerun the committed notebooks and figures
 	cp runs/microworld/seed-0/figures/*.png runs/microworld/seed-0/figures/*.json figures/
 
 base-models: .venv/installed ## pretrain the microworld's base models, one on each of two cores (about 15 minutes)
-	@$(BIN)/python scripts/pretrain_microworld.py student & student=$$!; \
-	$(BIN)/python scripts/pretrain_microworld.py teacher && wait $$student
+	@$(BIN)/python -m scripts.pretrain_microworld student & student=$$!; \
+	$(BIN)/python -m scripts.pretrain_microworld teacher && wait $$student
 
 real-base-models: .venv/installed ## pretrain two small Llamas on the real text in FIRST_REAL_DATA (about 40 minutes)
-	@$(BIN)/python scripts/pretrain_small_llama.py student & student=$$!; \
-	$(BIN)/python scripts/pretrain_small_llama.py teacher && wait $$student
+	@$(BIN)/python -m scripts.pretrain_small_llama student & student=$$!; \
+	$(BIN)/python -m scripts.pretrain_small_llama teacher && wait $$student
 
 choose-settings: .venv/installed ## the baselines' calibration over epochs, questions and rates, by docs/protocol.md (resumable; hours)
-	@$(BIN)/python scripts/choose_settings.py
+	@$(BIN)/python -m scripts.choose_settings
 
 settings-docs: .venv/installed ## generate docs/settings.md and the presets' JSON schema
-	@$(BIN)/python scripts/write_settings_docs.py
+	@$(BIN)/python -m scripts.write_settings_docs
 
 constraints: .venv/installed-test ## write the installed versions to constraints.txt
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

@@ -1,6 +1,6 @@
 """Counts lists with letters in Alpaca: how many prompts that name their answer letter the choices ("A) ... B) ...").
 
-`python scripts/lettered_lists.py` reads `alpaca/*.json` in the folder FIRST_REAL_DATA. The microworld's instructions
+`python -m scripts.lettered_lists` reads `alpaca/*.json` in the folder FIRST_REAL_DATA. The microworld's instructions
 have letters as often (`firstlib/tasks/microworld/world.py`).
 """
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from firstlib.results import study
 from firstlib.results.study import Cell
+from firstlib.runtime.paths import PROJECT
 from firstlib.runtime.progress import steps
 
 
@@ -61,8 +62,8 @@ def compute(cells: Sequence[Cell], jobs: int) -> None:
 
 
 def _in_own_process(cell: Cell) -> int:
-    command = [sys.executable, __file__, "--here", cell.name]
-    return subprocess.run(command, env={**os.environ, "TQDM_DISABLE": "1"}, check=False).returncode
+    command = [sys.executable, "-m", "scripts.study", "--here", cell.name]
+    return subprocess.run(command, cwd=PROJECT, env={**os.environ, "TQDM_DISABLE": "1"}, check=False).returncode
 
 
 if __name__ == "__main__":

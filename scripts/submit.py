@@ -1,4 +1,4 @@
-"""Submits the study's missing cells to Slurm, one job a cell: `python scripts/submit.py seeds map --partition cpu`.
+"""Submits the study's missing cells to Slurm, one job a cell: `python -m scripts.submit seeds map --partition cpu`.
 
 Needs the package submitit. `--executor local` runs the jobs as processes of this machine.
 """

@@ -7,7 +7,9 @@ from typing import get_args
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from typer.testing import CliRunner
 
+from firstlib.cli.commands import app
 from firstlib.runtime.paths import PROJECT
 from firstlib.settings.loading import PRESETS, load_preset, preset_names
 from firstlib.settings.methods import Method
@@ -159,7 +161,10 @@ def test_every_field_of_a_method_has_a_section():
     assert [name for name in Method.model_fields if f"`{name}`" not in headings] == []
 
 
-def test_the_requests_example_runs(capsys):
+def test_the_requests_example_runs(tmp_path):
     text = (PROJECT / "docs" / "api-teachers.md").read_text()
-    exec(text.partition("```python\n")[2].partition("```")[0].replace("my.yaml", "smoke"), {})
-    assert capsys.readouterr().out.count("csqa-train-00063 ") == 1
+    (command,) = re.findall(r"^first (requests .*)$", text, re.MULTILINE)
+    words = command.replace("my.yaml", "smoke").replace("--to asked", f"--to {tmp_path}").split()
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert len((tmp_path / "csqa-train.jsonl").read_text().splitlines()) == 64
