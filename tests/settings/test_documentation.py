@@ -2,12 +2,14 @@
 
 import json
 import re
+import sys
 from typing import get_args
 
 import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from firstlib.cli import commands
 from firstlib.runtime.paths import PROJECT
 from firstlib.settings.loading import PRESETS, load_preset, preset_names
 from firstlib.settings.methods import Method
@@ -157,7 +159,9 @@ def test_every_field_of_a_method_has_a_section():
     assert [name for name in Method.model_fields if f"`{name}`" not in headings] == []
 
 
-def test_the_requests_example_runs(capsys):
+def test_the_requests_example_runs(tmp_path, monkeypatch):
     text = (PROJECT / "docs" / "api-teachers.md").read_text()
-    exec(text.partition("```python\n")[2].partition("```")[0].replace("my.yaml", "smoke"), {})
-    assert capsys.readouterr().out.count("csqa-train-00063 ") == 1
+    command = re.search(r"^first requests .*$", text, re.MULTILINE)[0].replace("my.yaml", "smoke")
+    monkeypatch.setattr(sys, "argv", command.replace("--to asked", f"--to {tmp_path}").split())
+    commands.main()
+    assert (tmp_path / "csqa-train.jsonl").read_text().count('"csqa-train-00063"') == 1
