@@ -78,7 +78,7 @@ def _from_pretrained(loader: Any, model: Model, **options: Any) -> Any:
             raise UserError(
                 f"base model {model.base!r}: cannot be loaded ({reason[:160]}): its weights are a pickle "
                 "(pytorch_model.bin), which may run code and is not read; if you trust it, load it once with "
-                "transformers and save_pretrained it, which writes safetensors, or take a revision that has them"
+                "transformers and save_pretrained it, which writes safetensors, or take a hub revision that has them"
             ) from error
         if Path(location).is_dir():
             raise UserError(

@@ -57,7 +57,7 @@ def test_missing_answers_are_reported_when_they_are_needed(plain, tiny_preset, t
     experiment = Experiment(
         str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=[f"knowledge.imported={tmp_path / 'store'}"]
     )
-    with pytest.raises(UserError, match="the answer position of question 'csqa-test-00000' is missing"):
+    with pytest.raises(UserError, match=r"csqa-test: 3 of 16 questions have no answer, first 'csqa-test-00000'"):
         experiment.predictions("teacher", "csqa", "csqa")
     with pytest.raises(UserError, match=r"there is no .*csqa-train; write it with `first import-logprobs`"):
         experiment.knowledge("csqa")
