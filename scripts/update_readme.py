@@ -76,10 +76,13 @@ def replaced(text: str, name: str, block: str) -> str:
 def results_block(runs: Sequence[Results], methods: Sequence[str] = PAPER) -> str:
     """Returns the results table over seeds."""
     n = runs[0]["rows"][0]["n"]
-    intro = (
-        f"Mean over {len(runs)} seeds with half the width of its 95 % interval, in percent; n = {n} test questions a "
-        "cell and seed. Each seed draws its own questions, initial order and weights."
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    over = (
+        f"Mean over {len(runs)} seeds ({seeds}) with half the width of its 95 % interval, in percent"
+        if len(runs) > 1
+        else f"Seed {seeds} alone, in percent (`make seeds` computes {len(study.SEEDS)})"
     )
+    intro = f"{over}; n = {n} test questions a cell and seed. Each seed draws its own questions and trains anew."
     return f"{intro}\n\n{_without_sizes(table.of_seeds(_only(runs, methods))).markdown()}"
 
 
@@ -141,7 +144,7 @@ def truth_block(runs: Sequence[Results]) -> str:
     for method in dict.fromkeys(row["method"] for row in rows):
         cells = [[r for r in rows if (r["method"], r["setting"], r["dataset"]) == (method, *place)] for place in places]
         lines.append([method, *(" / ".join(f"{mean(r[key] for r in cell):.3f}" for key in TRUTH) for cell in cells)])
-    return f"{' / '.join(TRUTH.values())}, mean over {len(runs)} seeds:\n\n{markdown_table(head, lines)}"
+    return f"{' / '.join(TRUTH.values())}, seeds: {len(runs)}; mean:\n\n{markdown_table(head, lines)}"
 
 
 def cost_block(runs: Sequence[Results]) -> str:
@@ -179,7 +182,7 @@ def mechanism_block(runs: Sequence[Results]) -> str:
             cells.append(f"{confidence:.1f} / {right:.1f}")
         lines.append([method, f"{mean(one['coefficient'] for one in found):.2f}", *cells])
     head = ["method", "coefficient", *STAGES.values()]
-    return f"Mean confidence / accuracy in percent, {len(runs)} seeds:\n\n{markdown_table(head, lines)}"
+    return f"Mean confidence / accuracy in percent; seeds: {len(runs)}:\n\n{markdown_table(head, lines)}"
 
 
 def claims_block(runs: Sequence[Results]) -> str:
@@ -278,8 +281,8 @@ def real_block(results: Results) -> str:
     return f"{table.of_intervals(results['intervals']).markdown()}\n\n{notes}"
 
 
-def _kept(group: str, block: Callable[[Sequence[Results]], str], least: int = 2) -> Callable[[], str]:
-    """A block of a group's kept results; empty while fewer than two cells are kept."""
+def _kept(group: str, block: Callable[[Sequence[Results]], str], least: int = 1) -> Callable[[], str]:
+    """A block of a group's kept results; empty while fewer than `least` cells are kept."""
 
     def make() -> str:
         runs = study.kept(group)
@@ -305,9 +308,9 @@ def _real() -> str:
 
 BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (README, "results"): ("make seeds", _kept("seeds", results_block)),
-    (README, "findings"): ("make seeds", _kept("seeds", sentences_block)),
-    (FINDINGS, "claims"): ("make seeds", _kept("seeds", lambda runs: claims_block(runs))),
-    (FINDINGS, "differences"): ("make seeds", _kept("seeds", differences_block)),
+    (README, "findings"): ("make seeds", _kept("seeds", sentences_block, least=3)),
+    (FINDINGS, "claims"): ("make seeds", _kept("seeds", claims_block)),
+    (FINDINGS, "differences"): ("make seeds", _kept("seeds", differences_block, least=3)),
     (FINDINGS, "mechanism"): ("make seeds", _kept("seeds", mechanism_block)),
     (FINDINGS, "truth"): ("make seeds", _kept("seeds", truth_block)),
     (FINDINGS, "cost"): ("make seeds", _kept("seeds", cost_block)),
