@@ -57,7 +57,7 @@ class Lora(Part):
 class Model(Part):
     """A base model and how it is tuned."""
 
-    base: str = Field(description="a local folder or a hub name of a causal language model")
+    base: str = Field(description="a local folder, a GGUF file or a hub name of a causal language model")
     revision: str = Field(default="main", description="of a hub name: a branch, a tag, or, safest, a commit")
     trust_remote_code: bool = Field(default=False, description="run code that the base model brings along")
     tuning: Tuning = Field(default="full", description="all weights, a LoRA adapter, or one on 4-bit weights (QLoRA)")

@@ -1,4 +1,4 @@
-"""Asks a model of the reader's own: a folder, a hub name or an adapter, with any task that the lab can read."""
+"""Asks a model of the reader's own: a folder, a GGUF file, a hub name or an adapter, with any task of the lab."""
 
 import json
 from pathlib import Path
@@ -51,8 +51,6 @@ def read(what: str, options: Options) -> Answers:
 def _settings(what: str, asked: Asked) -> tuple[Model, Path | None]:
     """Returns the base model's settings, and the folder of its adapter where there is one."""
     folder = Path(what).expanduser()
-    if folder.suffix == ".gguf" and not hasattr(loading, "load_gguf"):  # the one place that GGUF support goes into
-        raise UserError(f"{what}: GGUF files cannot be read yet; give the model's folder of safetensors")
     if not folder.exists():
         return Model(base=what, dtype=asked.dtype), None  # type: ignore[arg-type]
     if not (folder / ADAPTER).is_file():
