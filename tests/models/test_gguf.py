@@ -70,6 +70,7 @@ def test_the_manifest_tells_licence_and_quantisation(tmp_path):
 # -- tokenizers --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*does not say how its model splits text")
 @pytest.mark.parametrize("pre", ["smollm", "default", "gpt-2", "qwen2", "llama-bpe", "falcon"])
 def test_text_is_split_by_the_files_rule(tmp_path, pre):
     write(tmp_path / "m.gguf", pre=pre)
