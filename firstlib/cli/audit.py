@@ -11,8 +11,8 @@ from firstlib.runtime.errors import UserError, on_one_line
 HELP = """Measure how honest a model is: from a log, a table of answers, or by asking it.
 
 WHAT is a log of lm-evaluation-harness (--log_samples) or its results folder, a log of inspect-ai, a table (CSV, JSON
-Lines, Parquet; - for standard input), the folder, GGUF file or hub name of a model with --task, or the folder of a run. Several
-are set side by side."""
+Lines, Parquet; - for standard input), the folder, GGUF file or hub name of a model with --task, or the folder of a run.
+Several are set side by side."""
 
 What = Annotated[list[str], typer.Argument(metavar="WHAT...", help="logs, tables, models or runs")]
 Against = Annotated[str | None, typer.Option(metavar="WHAT", help="compare the others with this one")]

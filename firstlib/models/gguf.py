@@ -107,8 +107,8 @@ def convert(found: Contents, to: Path) -> None:
     tokenizer = load_tokenizer(found)
     if is_guessed(found):
         warnings.warn(
-            f"{found.path.name}: does not say how its model splits text; llama.cpp's own rule is used, as llama.cpp does, "
-            "and the model may be worse for it",
+            f"{found.path.name}: does not say how its model splits text; llama.cpp's default rule is used, "
+            "as llama.cpp does, and the model may be worse for it",
             stacklevel=2,
         )
     tokenizer.save_pretrained(to)
@@ -128,8 +128,8 @@ def check_architecture(found: Contents) -> None:
     alike = {family, family.replace("qwen2moe", "qwen2-moe").replace("qwen3moe", "qwen3-moe").replace("_", "-")}
     if not alike & known and not is_gguf_arch_supported(family):
         raise UserError(
-            f"{found.path}: transformers reads no GGUF of the architecture {family[:60]!r}; use the model's original folder "
-            f"(it reads {', '.join(sorted(known)[:_SHOWN])} and {max(0, len(known) - _SHOWN)} others)"
+            f"{found.path}: transformers reads no GGUF of the architecture {family[:60]!r}; use the model's original "
+            f"folder (it reads {', '.join(sorted(known)[:_SHOWN])} and {max(0, len(known) - _SHOWN)} others)"
         )
 
 
@@ -142,8 +142,8 @@ def check_scaling(found: Contents) -> None:
     for name in found.types:
         if name.startswith(("rope_freqs", "rope_factors")):
             raise UserError(
-                f"{found.path}: scales positions by its tensor {name}, as Llama 3.1 does, which transformers would lose; "
-                "use the model's original folder"
+                f"{found.path}: scales positions by its tensor {name}, as Llama 3.1 does, which transformers would "
+                "lose; use the model's original folder"
             )
     if found.architecture == "gpt-oss" or is_gguf_arch_supported(found.architecture):
         return  # these are read with their scaling
@@ -179,7 +179,7 @@ def _load(found: Contents) -> PreTrainedModel:
 
 
 def unused_tensors(found: Contents, model: PreTrainedModel) -> list[str]:
-    """Returns the names of the file's tensors that transformers leaves out without a word, such as unexpected biases."""
+    """Returns the names of the tensors that transformers leaves out without a word, such as unexpected biases."""
     if is_gguf_arch_supported(found.architecture):
         return []  # that loader reports them itself
     config: dict[str, Any] = model.config.to_dict()
@@ -190,4 +190,6 @@ def unused_tensors(found: Contents, model: PreTrainedModel) -> list[str]:
 
 def _refuse(file: Path, names: Iterable[str], what: str) -> None:
     if found := sorted(names):
-        raise UserError(f"{file}: {len(found)} {what}, first {found[0]}; use another file, or the model's original folder")
+        raise UserError(
+            f"{file}: {len(found)} {what}, first {found[0]}; use another file, or the model's original folder"
+        )

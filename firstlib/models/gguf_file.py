@@ -86,15 +86,19 @@ def contents(path: Path) -> Contents:
 
 
 def _check_magic(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            found = file.read(len(MAGIC))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a GGUF file") from error
+    found = _begins_with(path)
     if found != MAGIC:
         raise UserError(
-            f"{path}: is no GGUF file, for it begins with {found!r}; of a model cut into parts, give the first part first"
+            f"{path}: is no GGUF file, for it begins with {found!r}; of a model cut into parts, give the first one first"
         )
+
+
+def _begins_with(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a GGUF file") from error
 
 
 def _check_length(path: Path, header: GgufHeader) -> None:
@@ -143,7 +147,7 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
         return files[0]
     _check_order(files)
     whole = folder / "joined.gguf"
-    if files[1].open("rb").read(len(MAGIC)) == MAGIC:
+    if _begins_with(files[1]) == MAGIC:
         _merge(files, whole)
     else:
         _check_magic(files[0])
@@ -206,11 +210,15 @@ def _merge(files: Sequence[Path], whole: Path) -> None:
             writer.write_tensor_data(tensor.data)
         writer.close()
     except (ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{files[0]}: its parts cannot be joined ({first_line(error)[:200]}); get them again") from error
+        raise UserError(
+            f"{files[0]}: its parts cannot be joined ({first_line(error)[:200]}); get them again"
+        ) from error
 
 
 def _check_parts(files: Sequence[Path], readers: Sequence[Any]) -> None:
-    counts = [int(reader.fields["split.count"].contents()) if "split.count" in reader.fields else 1 for reader in readers]
+    counts = [
+        int(reader.fields["split.count"].contents()) if "split.count" in reader.fields else 1 for reader in readers
+    ]
     places = [int(reader.fields["split.no"].contents()) if "split.no" in reader.fields else 0 for reader in readers]
     if set(counts) != {len(files)} or places != list(range(len(files))):
         raise UserError(

@@ -8,7 +8,6 @@ compared with an independent tokenisation of one text.
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import regex
@@ -54,7 +53,9 @@ def load_tokenizer(found: Contents) -> PreTrainedTokenizerBase:
     """
     kind, path = found.metadata.get("tokenizer.ggml.model"), found.path
     if kind not in ("gpt2", "llama"):
-        raise UserError(f"{path}: its tokenizer is of the kind {kind!r}, which cannot be checked; known are gpt2, llama")
+        raise UserError(
+            f"{path}: its tokenizer is of the kind {kind!r}, which cannot be checked; known are gpt2, llama"
+        )
     rules = split_rules(found) if kind == "gpt2" else ()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
@@ -81,8 +82,8 @@ def split_rules(found: Contents) -> tuple[str, ...]:
     name = _pre(found)
     if name not in SPLITS:
         raise UserError(
-            f"{found.path}: it splits text by the rule {name[:60]!r}, which is not known, and any other gives other tokens; "
-            "use the model's original folder"
+            f"{found.path}: it splits text by the rule {name[:60]!r}, which is not known, and any other gives other "
+            "tokens; use the model's original folder"
         )
     return SPLITS[name]
 
@@ -114,11 +115,13 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, found: Contents) -> None
     ours, own = list(tokenizer(PROBE)["input_ids"]), own_tokens(found, PROBE)
     if ours == own:
         return
-    at = next((i for i, pair in enumerate(zip(ours, own, strict=False)) if len(set(pair)) > 1), min(len(ours), len(own)))
+    at = next(
+        (i for i, pair in enumerate(zip(ours, own, strict=False)) if len(set(pair)) > 1), min(len(ours), len(own))
+    )
     tokens = found.metadata["tokenizer.ggml.tokens"]
     names = [tokens[ids[at]] if at < len(ids) else None for ids in (ours, own)]
     raise UserError(
-        f"{found.path}: transformers would read its text otherwise than its own vocabulary and merges say: token {at} of a "
+        f"{found.path}: transformers would read text otherwise than its own vocabulary and merges say: token {at} of a "
         f"probe text is {names[0]!r} and should be {names[1]!r}; use the model's original folder"
     )
 
@@ -127,7 +130,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, found: Contents) -> None
 
 
 def own_tokens(found: Contents, text: str) -> list[int]:
-    """Returns the ids of a text by the file's own vocabulary: merges by rank, or by score, as llama.cpp applies them."""
+    """Returns the ids of a text by the file's own vocabulary, merged by rank or by score, as llama.cpp does."""
     start = [int(found.metadata["tokenizer.ggml.bos_token_id"])] if _begins(found) else []
     if found.metadata["tokenizer.ggml.model"] == "gpt2":
         return start + list(_by_merges(found, text))

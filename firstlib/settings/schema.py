@@ -16,6 +16,7 @@ MOST_THREADS = 4096
 Task = str  # a data set of the paper, or a name under `tasks`
 Role = Literal["teacher", "student"]
 Reading = Literal["candidates", "vocabulary"]
+CandidateScore = Literal["total", "mean", "mean-by-character"]
 Precision = Literal["float32", "bfloat16", "float16"]
 _HALF = {"bf16": "bfloat16", "fp16": "float16"}  # by the names of `mixed_precision`
 
@@ -146,6 +147,11 @@ class Measures(Part):
         description="a candidate's share among the candidates, or its probability in the vocabulary",
     )
     bins: Count = Field(default=10, description="equal-width bins of the ECE")
+    candidate_score: CandidateScore = Field(
+        default="total",
+        description="what ranks candidates of several tokens: their log-probability in total, or its mean over tokens "
+        "or over characters; all are reported",
+    )
 
 
 class Settings(Part):

@@ -111,7 +111,9 @@ def test_an_unknown_rule_is_refused(tmp_path):
 
 def test_a_tokenizer_that_reads_otherwise_than_the_file_is_refused(tmp_path, monkeypatch):
     write(tmp_path / "m.gguf", pre="smollm")
-    monkeypatch.setattr(gguf, "load_tokenizer", lambda found: AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf"))
+    monkeypatch.setattr(
+        gguf, "load_tokenizer", lambda found: AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
+    )
     with pytest.raises(UserError, match=r"token \d+ of a probe text is"):
         gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
 
@@ -197,7 +199,10 @@ def test_parts_of_gguf_split_are_found_beside_the_first(tmp_path):
         ({"extra": {"rope_freqs.weight": np.ones(32, np.float32)}}, "scales positions by its tensor rope_freqs.weight"),
         ({"keys": {"rope.scaling.type": "yarn"}}, "llama.rope.scaling.type = yarn"),
         ({"keys": {"rope.scaling.factor": 4.0}}, "llama.rope.scaling.factor = 4.0"),
-        ({"extra": {"blk.0.attn_q.bias": np.ones(WIDTH, np.float32)}}, r"lost in transformers, first blk\.0\.attn_q\.bias"),
+        (
+            {"extra": {"blk.0.attn_q.bias": np.ones(WIDTH, np.float32)}},
+            r"lost in transformers, first blk\.0\.attn_q\.bias",
+        ),
         ({"extra": {"blk.0.ffn_down.weight": np.full((WIDTH, INNER), np.nan, np.float32)}}, "are not finite"),
     ],
 )
@@ -211,7 +216,7 @@ def test_what_would_be_lost_is_refused(tmp_path, changes, told):
 def test_a_file_that_was_cut_off_is_refused(tmp_path, keep):
     write(tmp_path / "m.gguf", "Q8_0")
     (tmp_path / "m.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:keep])
-    with pytest.raises(UserError, match="get the file again|cut off|begins with"):
+    with pytest.raises(UserError, match=r"get the file again|cut off|begins with"):
         gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
 
 

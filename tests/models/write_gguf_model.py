@@ -6,7 +6,20 @@ from gguf import GGUFWriter, quantize
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 WIDTH, LAYERS, HEADS, KEYS, INNER = 256, 2, 4, 2, 512
-MERGES = ["t h", "th e", "\u0120 the", "i n", "1 9", "9 9", "19 99", "\u0120 a", "( a", "\u0120 (", "' s", "\u0120 1999"]
+MERGES = [
+    "t h",
+    "th e",
+    "\u0120 the",
+    "i n",
+    "1 9",
+    "9 9",
+    "19 99",
+    "\u0120 a",
+    "( a",
+    "\u0120 (",
+    "' s",
+    "\u0120 1999",
+]
 SPECIAL = ["<|end|>", "<|start|>"]
 NORMAL, CONTROL, BYTE = 1, 3, 6
 
@@ -17,7 +30,23 @@ def bpe_tokens():
 
 
 def spm_tokens():
-    words = ["\u2581", "t", "h", "e", "th", "the", "\u2581the", "a", "\u2581a", "n", "s", "w", "r", "er", "\u2581\u2581"]
+    words = [
+        "\u2581",
+        "t",
+        "h",
+        "e",
+        "th",
+        "the",
+        "\u2581the",
+        "a",
+        "\u2581a",
+        "n",
+        "s",
+        "w",
+        "r",
+        "er",
+        "\u2581\u2581",
+    ]
     plain = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
     return plain + [f"<unused{i}>" for i in range(-len(plain) % 32)]
 
@@ -43,7 +72,7 @@ def weights(vocabulary, tied, rng):
 
 
 def q4_k_blocks(shape, rng):
-    """Random blocks of Q4_K, which gguf can read and not write: two half-precision scales, 6-bit scales, 4-bit values."""
+    """Random blocks of Q4_K, which gguf can read and not write: two scales, then 6-bit scales, then 4-bit values."""
     rows, blocks = shape[0], shape[1] // 256
     scales = np.array([0.003, 0.02], np.float16).view(np.uint8)
     raw = rng.integers(0, 256, (rows, blocks, 144), dtype=np.uint8)
