@@ -89,7 +89,7 @@ def _check_magic(path: Path) -> None:
     found = _begins_with(path)
     if found != MAGIC:
         raise UserError(
-            f"{path}: is no GGUF file, for it begins with {found!r}; of a model cut into parts, give the first one first"
+            f"{path}: is no GGUF file, for it begins with {found!r}; of a model in parts, give the first one first"
         )
 
 

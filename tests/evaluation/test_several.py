@@ -20,11 +20,11 @@ from firstlib.tasks.words import in_words
 
 
 def question(name, candidates, answer=0):
-    return Question(name, "Q: What is drunk hot?\nA:", "", candidates, "", answer, tuple(c.strip() for c in candidates))
+    return Question(name, "Q:\nA:", "", candidates, "", answer, tuple(c.strip() for c in candidates))
 
 
-LONG = question("long", (" tea is the drink", " ink", " the wood of the town"))
-SHORT = question("short", (" tea", " ink"), 1)
+LONG = question("long", (" The answer is", " Q", " A: Q: A"))
+SHORT = question("short", (" Q", " A"), 1)
 
 
 @pytest.fixture
