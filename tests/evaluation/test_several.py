@@ -13,6 +13,7 @@ from firstlib.metrics import accuracy
 from firstlib.models.heads import causal_model
 from firstlib.models.loading import load_base, load_tokenizer
 from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import check_taught, encode, encode_question
 from firstlib.tasks.question import Question
@@ -23,8 +24,14 @@ def question(name, candidates, answer=0):
     return Question(name, "Q:\nA:", "", candidates, "", answer, tuple(c.strip() for c in candidates))
 
 
-LONG = question("long", (" The answer is", " Q", " A: Q: A"))
-SHORT = question("short", (" Q", " A"), 1)
+LONG = question("long", (" tea", " ink", " the wood of the town"))
+SHORT = question("short", ("Q", "T"), 1)
+
+
+@pytest.fixture
+def base(bytes_folder):
+    """A model whose tokenizer knows any text."""
+    return Model(base=str(bytes_folder))
 
 
 @pytest.fixture

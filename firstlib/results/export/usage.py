@@ -83,8 +83,8 @@ def how_to_ask(student: ExportedStudent, name: str, repeat: Repeat) -> str:
         [
             "Load it with transformers:",
             fenced(LOADING.format(name=name), "python"),
-            f"Ask it for {'a text' if words else 'one token'}, directly after a prompt of exactly this form. The answer "
-            f"is the most probable candidate, and its confidence is {meaning}.{scaled}",
+            f"Ask it for {'a text' if words else 'one token'}, directly after a prompt of exactly this form. The "
+            f"answer is the most probable candidate, and its confidence is {meaning}.{scaled}",
             fenced(code, "python"),
             "It answers this question as follows:",
             _answers(question, given),
