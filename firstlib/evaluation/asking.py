@@ -136,9 +136,10 @@ def of_store(questions: Sequence[Question], encoded: Sequence[EncodedQuestion], 
     """
     rows = []
     for question, (stem, candidates) in zip(questions, encoded, strict=True):
+        tokens = single_tokens(question, candidates)
         item, at = _at(store, question.id, len(stem))
         known = dict(zip(item.token_ids[at].tolist(), item.probabilities[at].tolist(), strict=True))
-        found = np.array([known.get(candidate, 0.0) for candidate in single_tokens(question, candidates)])
+        found = np.array([known.get(candidate, 0.0) for candidate in tokens])
         rows.append(_Answer(found, item.token_ids[at], item.probabilities[at], item.log_normalisers[at]))
     return _gather(questions, [candidates for _, candidates in encoded], rows)
 
