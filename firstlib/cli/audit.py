@@ -11,8 +11,8 @@ from firstlib.runtime.errors import UserError, on_one_line
 HELP = """Measure how honest a model is: from a log, a table of answers, or by asking it.
 
 WHAT is a log of lm-evaluation-harness (--log_samples) or its results folder, a log of inspect-ai, a table (CSV, JSON
-Lines, Parquet; - for standard input), the folder or hub name of a model with --task, or the folder of a run. Several
-are set side by side."""
+Lines, Parquet; - for standard input), the folder, GGUF file or hub name of a model with --task, or the folder of a run.
+Several are set side by side."""
 
 What = Annotated[list[str], typer.Argument(metavar="WHAT...", help="logs, tables, models or runs")]
 Against = Annotated[str | None, typer.Option(metavar="WHAT", help="compare the others with this one")]
@@ -35,6 +35,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="questions to ask a model
 BatchSize = Annotated[int, typer.Option(min=1, help="questions in one forward pass of a model")]
 Dtype = Annotated[str, typer.Option(help="of a model's weights: float32, bfloat16 or float16")]
 Chat = Annotated[bool, typer.Option("--chat", help="ask in the model's own chat format")]
+Candidates = Annotated[str, typer.Option(help="what a model is scored on: letters, or the choices' own text")]
 MaxUnusable = Annotated[float, typer.Option(min=0, max=1, help="share of an input's rows that may be left out")]
 
 
@@ -59,6 +60,7 @@ def audit(
     batch_size: BatchSize = 16,
     dtype: Dtype = "float32",
     chat: Chat = False,
+    candidates: Candidates = "letters",
     max_unusable: MaxUnusable = 0.01,
 ) -> None:
     """What `HELP` says."""
@@ -70,7 +72,8 @@ def audit(
     found = measured(
         *what, against=against, bins=bins, reading=reading, filter=filter, confidence=confidence, correct=correct,
         probabilities=probabilities.split(",") if probabilities else None, answer=answer, id=id, by=by, task=task,
-        data=data, split=split, limit=limit, batch_size=batch_size, dtype=dtype, chat=chat, max_unusable=max_unusable,
+        data=data, split=split, limit=limit, batch_size=batch_size, dtype=dtype, chat=chat, candidates=candidates,
+        max_unusable=max_unusable,
     )  # fmt: skip
     console = Console()
     console.print(rendered(found.inputs, found.differences), highlight=False)

@@ -209,6 +209,17 @@ def import_logprobs(
     console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
 
 
+@app.command("import-gguf")
+def import_gguf(
+    file: Annotated[list[Path], typer.Argument(metavar="FILE...", help="a GGUF file, or its parts in order")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="a new or empty folder, or an earlier import")],
+) -> None:
+    """Turn a GGUF file into a plain transformers folder that can be trained; what would be lost is refused."""
+    from firstlib.models.gguf import import_gguf as imported  # here: seconds, which a mistake need not cost
+
+    console.print(f"imported   {_short(imported(file, to))}", soft_wrap=True, highlight=False, markup=False)
+
+
 def _short(path: os.PathLike[str]) -> str:
     relative = os.path.relpath(path)
     return relative if not relative.startswith("..") else str(path)

@@ -9,11 +9,21 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from firstlib.evaluation.predictions import Predictions
+from firstlib.evaluation.several import score_candidates
 from firstlib.knowledge import KnowledgeStore, TopK, extract_top_k, top_k_of_logits
 from firstlib.models.heads import LanguageModel, body_and_head, logits_of
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.progress import steps
-from firstlib.tasks.encoding import Encoded, encode_questions, pad
+from firstlib.settings.schema import CandidateScore
+from firstlib.tasks.encoding import (
+    Candidates,
+    Encoded,
+    EncodedQuestion,
+    encode_questions,
+    pad,
+    single_tokens,
+    tokens_of,
+)
 from firstlib.tasks.question import Question
 
 AT_ONCE = 2  # questions per stored example in one forward pass: a question needs the logits of one position only
@@ -29,6 +39,7 @@ class Asking:
         temperature: Divides the model's logits.
         normalisers: Temperatures whose log normalisers are stored.
         vocabulary: Rows of the output head that are tokens; padding rows get no mass. None: all.
+        score: What ranks candidates of several tokens.
     """
 
     k: int = 5
@@ -36,6 +47,7 @@ class Asking:
     temperature: float = 1.0
     normalisers: tuple[float, ...] = ()
     vocabulary: int | None = None
+    score: CandidateScore = "total"
 
 
 class _Answer(NamedTuple):
@@ -45,6 +57,7 @@ class _Answer(NamedTuple):
     top_ids: np.ndarray  # (K,)
     top_probabilities: np.ndarray  # (K,)
     log_normalisers: np.ndarray  # (G,)
+    log_candidates: np.ndarray | None = None  # (C,), where candidates are several tokens
 
 
 def ask(
@@ -52,7 +65,7 @@ def ask(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     asking: Asking = Asking(),
-    encoded: Sequence[tuple[list[int], list[int]]] | None = None,
+    encoded: Sequence[EncodedQuestion] | None = None,
 ) -> Predictions:
     """Returns the model's answers, in the questions' order.
 
@@ -64,18 +77,22 @@ def ask(
         encoded: The result of `encode_questions`, where several models are asked the same.
 
     Raises:
-        UserError: A candidate is not a single token of this tokenizer.
+        UserError: A letter is not a single token of this tokenizer.
     """
     encoded = encoded or encode_questions(tokenizer, questions)
-    order = sorted(range(len(questions)), key=lambda i: -len(encoded[i][0]))
+    several = [i for i, (_, candidates) in enumerate(encoded) if isinstance(candidates[0], tuple)]
+    order = sorted({*range(len(questions))} - {*several}, key=lambda i: -len(encoded[i][0]))
     rows: dict[int, _Answer] = {}
-    with steps("asking", len(order)) as at:
+    with steps("asking", len(questions)) as at:
         for first in range(0, len(order), asking.batch_size):
             chosen = order[first : first + asking.batch_size]
             rows.update(zip(chosen, _ask_batch(model, [encoded[i] for i in chosen], asking), strict=True))
             at(first + len(chosen))
+        for i in several:
+            rows[i] = _ask_several(model, encoded[i], asking)
+            at(len(rows))
     places = range(len(questions))
-    return _gather(questions, [encoded[i][1] for i in places], [rows[i] for i in places])
+    return _gather(questions, [encoded[i][1] for i in places], [rows[i] for i in places]).scored(asking.score)
 
 
 def follow(model: LanguageModel, encoded: Sequence[Encoded], asking: Asking = Asking()) -> Predictions:
@@ -111,19 +128,18 @@ def of_knowledge(pairs: Sequence[tuple[Encoded, TopK]]) -> Predictions:
     )
 
 
-def of_store(
-    questions: Sequence[Question], encoded: Sequence[tuple[list[int], list[int]]], store: KnowledgeStore
-) -> Predictions:
+def of_store(questions: Sequence[Question], encoded: Sequence[EncodedQuestion], store: KnowledgeStore) -> Predictions:
     """Returns the answers of a teacher known only by its store; a candidate outside the top k has probability 0.
 
     Raises:
-        UserError: The store does not hold an answer's position.
+        UserError: The store does not hold an answer's position, or candidates are several tokens.
     """
     rows = []
     for question, (stem, candidates) in zip(questions, encoded, strict=True):
+        tokens = single_tokens(question, candidates)
         item, at = _at(store, question.id, len(stem))
         known = dict(zip(item.token_ids[at].tolist(), item.probabilities[at].tolist(), strict=True))
-        found = np.array([known.get(candidate, 0.0) for candidate in candidates])
+        found = np.array([known.get(candidate, 0.0) for candidate in tokens])
         rows.append(_Answer(found, item.token_ids[at], item.probabilities[at], item.log_normalisers[at]))
     return _gather(questions, [candidates for _, candidates in encoded], rows)
 
@@ -137,7 +153,7 @@ def _at(store: KnowledgeStore, name: str, position: int) -> tuple[TopK, int]:
 
 
 @torch.inference_mode()
-def _ask_batch(model: LanguageModel, encoded: Sequence[tuple[list[int], list[int]]], asking: Asking) -> list[_Answer]:
+def _ask_batch(model: LanguageModel, encoded: Sequence[EncodedQuestion], asking: Asking) -> list[_Answer]:
     body, head = body_and_head(model)
     device = head.weight.device
     ids, mask = pad([stem for stem, _ in encoded])
@@ -157,19 +173,47 @@ def _ask_batch(model: LanguageModel, encoded: Sequence[tuple[list[int], list[int
     ]
 
 
-def _gather(questions: Sequence[Question], candidates: Sequence[list[int]], rows: Sequence[_Answer]) -> Predictions:
+def _ask_several(model: LanguageModel, encoded: EncodedQuestion, asking: Asking) -> _Answer:
+    stem, candidates = encoded
+    scored = score_candidates(model, stem, list(map(tokens_of, candidates)), asking.vocabulary, asking.temperature)
+    found = top_k_of_logits(scored.first_logits, asking.k, asking.normalisers)
+    log_candidates = scored.log_probabilities.double().cpu().numpy()
+    top = (part[0].cpu().numpy() for part in (found.token_ids, found.probabilities, found.log_normalisers))
+    return _Answer(np.exp(log_candidates), *top, log_candidates)
+
+
+def _gather(questions: Sequence[Question], candidates: Sequence[Candidates], rows: Sequence[_Answer]) -> Predictions:
     widest = max(map(len, candidates))
+    firsts = [[tokens_of(one)[0] for one in each] for each in candidates]
     posteriors = [q.posterior or (np.nan,) * len(q.candidates) for q in questions]
     return Predictions(
         question_id=np.array([question.id for question in questions]),
-        candidate_ids=_table(candidates, widest, -1).astype(np.int64),
+        candidate_ids=_table(firsts, widest, -1).astype(np.int64),
         probabilities=_table([row.candidates for row in rows], widest, 0.0),
         answer=np.array([question.answer for question in questions]),
         top_ids=np.stack([row.top_ids for row in rows]),
         top_probabilities=np.stack([row.top_probabilities for row in rows]),
         posterior=_table(posteriors, widest, 0.0),
         log_normalisers=np.stack([row.log_normalisers for row in rows]),
+        **_lengths(questions, candidates, rows, widest),
     )
+
+
+def _lengths(
+    questions: Sequence[Question], candidates: Sequence[Candidates], rows: Sequence[_Answer], width: int
+) -> dict[str, np.ndarray]:
+    """Returns what is kept of candidates besides their probability where some are several tokens."""
+    if all(row.log_candidates is None for row in rows):
+        return {}
+    with np.errstate(divide="ignore"):
+        logs = [np.log(row.candidates) if row.log_candidates is None else row.log_candidates for row in rows]
+    return {
+        "log_probabilities": _table(logs, width, -np.inf),
+        "tokens": _table([[len(tokens_of(one)) for one in each] for each in candidates], width, 1).astype(np.int64),
+        "characters": _table([[len(text.strip()) for text in q.candidates] for q in questions], width, 1).astype(
+            np.int64
+        ),
+    }
 
 
 def _table(rows: Sequence[Sequence[float] | np.ndarray], width: int, fill: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A model's answers to questions: probabilities, confidence and correctness, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from firstlib.knowledge.top_k import normalisers_at, tempered
 from firstlib.metrics import Reliability, reliability
-from firstlib.settings.schema import Reading
+from firstlib.settings.schema import CandidateScore, Reading
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,12 @@ class Predictions:
         top_probabilities: `(N, K)`, theirs.
         posterior: `(N, C)`, the exact posterior where the world knows it, else NaN.
         log_normalisers: `(N, G)`, log sum_j exp(z_j / T) over the vocabulary at G stored temperatures, in nats.
+        log_probabilities: `(N, C)`, log-probability of all tokens of a candidate together, in nats; None where every
+            candidate is one token. Where it is given, `candidate_ids` are first tokens, and `probabilities` follow from
+            it and `score`.
+        tokens: `(N, C)`, number of tokens of each candidate; None likewise.
+        characters: `(N, C)`, number of characters of each candidate; None likewise.
+        score: What ranks candidates of several tokens.
     """
 
     question_id: np.ndarray
@@ -34,17 +40,48 @@ class Predictions:
     top_probabilities: np.ndarray
     posterior: np.ndarray
     log_normalisers: np.ndarray
+    log_probabilities: np.ndarray | None = None
+    tokens: np.ndarray | None = None
+    characters: np.ndarray | None = None
+    score: CandidateScore = "total"
 
     def __len__(self) -> int:
         return len(self.answer)
 
     def shares(self) -> np.ndarray:
         """`(N, C)`: probabilities renormalised over the candidates; equal where no candidate has any."""
+        if self.log_probabilities is not None:  # by logarithms: probabilities of long texts are too small for a float
+            scores = self._log_scores()
+            return np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
         return renormalise(self.probabilities, self.candidate_ids >= 0)
 
     def predicted(self) -> np.ndarray:
         """`(N,)`: index of the most probable candidate."""
-        return self.probabilities.argmax(axis=1)
+        return (self.probabilities if self.log_probabilities is None else self._log_scores()).argmax(axis=1)
+
+    def scored(self, score: CandidateScore) -> "Predictions":
+        """Returns these predictions with candidates of several tokens ranked by another score; others unchanged."""
+        if self.log_probabilities is None:
+            return self
+        found = replace(self, score=score)
+        return replace(found, probabilities=np.exp(found._log_scores()))
+
+    def _log_scores(self) -> np.ndarray:
+        """`(N, C)`: the total log-probability, or its mean over tokens or characters; minus infinity where missing."""
+        lengths = {"total": None, "mean": self.tokens, "mean-by-character": self.characters}[self.score]
+        assert self.log_probabilities is not None
+        return self.log_probabilities if lengths is None else self.log_probabilities / lengths
+
+    def with_shares(self, change: Callable[[np.ndarray], np.ndarray]) -> "Predictions":
+        """Returns these predictions with shares `(M, C)`, most probable first and none missing, replaced by a map's."""
+        shares, counts = self.shares(), (self.candidate_ids >= 0).sum(axis=1)
+        order = np.argsort(-np.where(self.candidate_ids >= 0, shares, -1), axis=1, kind="stable")
+        changed = np.zeros_like(shares)
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)[:, None]
+            places = order[rows[:, 0], :count]
+            changed[rows, places] = change(shares[rows, places])
+        return replace(self, probabilities=changed, log_probabilities=None, tokens=None, characters=None)
 
     def correct(self) -> np.ndarray:
         """`(N,)` bool."""
@@ -88,12 +125,13 @@ class Predictions:
         )
 
     def as_dict(self) -> dict[str, np.ndarray]:
-        """All arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """All arrays by name; those that are only kept of candidates of several tokens where there are any."""
+        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "score"}
+        return {name: array for name, array in found.items() if array is not None}
 
     def save(self, folder: Path) -> None:
-        """Writes all arrays to `predictions.npz`."""
-        np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **self.as_dict())
+        """Writes all arrays to `predictions.npz`; candidates of several tokens with their total probability."""
+        np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **self.scored("total").as_dict())
 
     @classmethod
     def load(cls, folder: Path) -> "Predictions":
@@ -104,7 +142,8 @@ class Predictions:
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """Returns several models' answers to the same questions, one after the other."""
-        return cls(**{name: np.concatenate([part.as_dict()[name] for part in parts]) for name in parts[0].as_dict()})
+        arrays = {name: np.concatenate([part.as_dict()[name] for part in parts]) for name in parts[0].as_dict()}
+        return cls(**arrays, score=parts[0].score)
 
 
 def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:

@@ -41,13 +41,15 @@ def asking(run: Run, role: Role, candidates: bool = True, temperature: float = 1
         temperature=temperature,
         normalisers=kept.temperatures,
         vocabulary=run.data.vocabulary(role),
+        score=run.settings.measures.candidate_score,
     )
 
 
 def kept_answers(run: Run, name: str, inputs: AnswerInputs) -> Predictions:
     """Returns a model's answers, asking it if the run does not hold them yet."""
     folder = run.stage(f"predictions-{name}", inputs.content(), lambda to: stages.answer(inputs).save(to))
-    return run.data.once(("predictions", folder), lambda: Predictions.load(folder))
+    score = inputs.asking.score
+    return run.data.once(("predictions", folder, score), lambda: Predictions.load(folder).scored(score))
 
 
 def base_answers(run: Run, role: Role, test: Task, split: str = "test") -> Predictions:

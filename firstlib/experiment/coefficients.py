@@ -95,7 +95,13 @@ def target_answers(run: Run, method: Method, task: Task, split: str) -> Predicti
 def recalibrated(
     found: Predictions, kind: Map | str, coefficient: float, stored: tuple[float, ...] = ()
 ) -> Predictions:
-    """Returns answers as a student would give them that matched the recalibrated targets exactly."""
+    """Returns answers as a student would give them that matched the recalibrated targets exactly.
+
+    Of candidates of several tokens the map changes the shares: targets are known only along the right one.
+    """
+    if found.log_probabilities is not None:
+        shares = Map.LOGIT_TEMPERATURE if Map(kind) is Map.EXACT_TEMPERATURE else kind
+        return found.with_shares(lambda rows: recalibrate(rows, shares, coefficient))
     if Map(kind) is Map.EXACT_TEMPERATURE:
         return found.at_temperature(coefficient, stored)
     return found.under(recalibrate(found.top_probabilities, kind, coefficient))

@@ -16,12 +16,11 @@ from firstlib.runtime.hashing import stream_hash
 from firstlib.runtime.paths import project_path
 from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Model, Role, Settings, Task
-from firstlib.tasks.encoding import Encoded, encode_on_disk, encode_questions
+from firstlib.tasks.encoding import Encoded, EncodedQuestion, encode_on_disk, encode_questions
 from firstlib.tasks.question import Item, Question
 from firstlib.tasks.source import DataSource
 
 T = TypeVar("T")
-EncodedQuestion = tuple[list[int], list[int]]
 
 
 class RunData:
@@ -101,6 +100,13 @@ class RunData:
     def has_candidates(self, task: Task, split: str = "test") -> bool:
         """Whether the task's items are questions with candidates rather than free text."""
         return isinstance(self.items(task, split)[0], Question)
+
+    def is_several_tokens(self, task: Task, split: str = "test") -> bool:
+        """Whether some of a split's candidates are several tokens."""
+        if not self.has_candidates(task, split):
+            return False
+        role = self.knowledge_role
+        return any(isinstance(each[0], tuple) for _, each in self.encoded_questions(task, split, role))
 
     def hash(self, task: Task, split: str) -> str:
         """Returns a hash of a split's texts."""

@@ -16,6 +16,7 @@ from firstlib.knowledge.servers.requests import FORMS, Form, requests, vllm_scri
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Settings, Task
+from firstlib.tasks.encoding import single_tokens
 from firstlib.tasks.question import SPLITS
 
 
@@ -52,7 +53,7 @@ def _candidates(data: RunData, task: Task, split: str) -> dict[str, Candidates]:
     if not data.has_candidates(task, split):
         return {}
     pairs = zip(data.questions(task, split), data.encoded_questions(task, split, "student"), strict=True)
-    return {q.id: Candidates(len(stem), tuple(ids), q.candidates) for q, (stem, ids) in pairs}
+    return {q.id: Candidates(len(stem), tuple(single_tokens(q, ids)), q.candidates) for q, (stem, ids) in pairs}
 
 
 def write_requests(run: Run, task: Task, split: str, to: Path, form: Form, model: str) -> tuple[Path, ...]:

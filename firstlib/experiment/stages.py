@@ -50,7 +50,7 @@ class TargetInputs:
         tail: What becomes of the mass outside the targets' tokens.
         student: Which softmax the student's probabilities come from.
         where: Positions that the map applies to.
-        answer_positions: Gives, by example, the position that names the choice; None in free text.
+        answer_positions: Gives, by example, the positions that name the choice; None in free text.
     """
 
     store: KnowledgeStore
@@ -60,7 +60,7 @@ class TargetInputs:
     tail: str
     student: str
     where: str = "everywhere"
-    answer_positions: Callable[[], dict[str, int]] | None = None
+    answer_positions: Callable[[], dict[str, range]] | None = None
 
     def content(self) -> dict[str, Any]:
         """Returns what a student's folder is named after."""
@@ -150,7 +150,7 @@ def soft_targets_of(inputs: TargetInputs, examples: Sequence[Encoded]) -> SoftTa
         if inputs.where == "uncertain":
             return at_positions(item, targets, item.entropy() > UNCERTAIN)
         if item.example_id in positions:
-            return at_positions(item, targets, item.position == positions[item.example_id])
+            return at_positions(item, targets, np.isin(item.position, positions[item.example_id]))
         return targets
 
     return SoftTargets(select(examples, known), inputs.store, recalibrate)

@@ -16,6 +16,7 @@ from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Model, Task
+from firstlib.tasks.encoding import tokens_of
 from firstlib.tasks.question import Question
 
 PILOT_COEFFICIENTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -70,12 +71,15 @@ def _target_inputs(run: Run, method: Method, task: Task, chosen: float) -> Targe
     )
 
 
-def _answer_positions(run: Run, task: Task) -> dict[str, int]:
-    """The position that names the choice, by example; none in free text."""
+def _answer_positions(run: Run, task: Task) -> dict[str, range]:
+    """The positions that name the choice, by example; none in free text."""
     if not run.data.has_candidates(task, "train"):
         return {}
-    stems = run.data.encoded_questions(task, "train", run.data.knowledge_role)
-    return {one.id: len(stem) for one, (stem, _) in zip(run.data.questions(task, "train"), stems, strict=True)}
+    pairs = run.data.encoded_questions(task, "train", run.data.knowledge_role)
+    return {
+        one.id: range(len(stem), len(stem) + len(tokens_of(candidates[one.answer])))
+        for one, (stem, candidates) in zip(run.data.questions(task, "train"), pairs, strict=True)
+    }
 
 
 def student(run: Run, name: str, task: Task) -> Path:

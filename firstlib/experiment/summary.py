@@ -1,14 +1,14 @@
 """What a run reports: the content of `results.json`."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import Row, evaluate
 from firstlib.evaluation.truth import against_truth
 from firstlib.experiment import answers, coefficients, students, teachers
 from firstlib.experiment.run import Run
-from firstlib.settings.schema import Column, Reading, Task
+from firstlib.settings.schema import CandidateScore, Column, Reading, Task
 
 
 def all_tasks(run: Run) -> list[Task]:
@@ -64,7 +64,26 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
         "coverage": {task: _coverage(run, task) for task in tasks},
         "unusable": {task: _unusable(run, task) for task in all_tasks(run)},
         **_files(run),
+        **_by_score(run),
     }
+
+
+def _by_score(run: Run) -> dict[str, Any]:
+    """The table under every score of candidates of several tokens, where there are any."""
+    tests = dict.fromkeys(test for column in run.settings.columns for test in column.test)
+    if run.settings.data.candidates == "letters" or not any(run.data.is_several_tokens(test) for test in tests):
+        return {}
+    return {"rows_by_candidate_score": {score: _scored_rows(run, score) for score in get_args(CandidateScore)}}
+
+
+def _scored_rows(run: Run, score: CandidateScore) -> list[dict[str, Any]]:
+    return [
+        Row(name, column.setting, test, evaluate(found, run.settings.measures), against_truth(found)).flat()
+        for column in run.settings.columns
+        for test in column.test
+        for name in run.settings.method_names
+        for found in [predictions(run, name, column.train, test).scored(score)]
+    ]
 
 
 def _unusable(run: Run, task: Task) -> dict[str, dict[str, str]]:

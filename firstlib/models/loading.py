@@ -1,4 +1,7 @@
-"""Loads causal language models from a folder or the hub, for full tuning, LoRA or QLoRA. Safetensors only."""
+"""Loads causal language models from a folder, a GGUF file or the hub, for full tuning, LoRA or QLoRA.
+
+Weights are safetensors only; a GGUF file is imported into a folder of them first.
+"""
 
 import os
 import warnings
@@ -17,7 +20,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from firstlib.models import gguf
 from firstlib.models.heads import LanguageModel, check_own_logits
+from firstlib.runtime.artefacts import MANIFEST
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import files_hash
 from firstlib.runtime.paths import project_path
@@ -40,12 +45,14 @@ def _is_sharded() -> bool:
 
 
 def base_location(model: Model) -> str:
-    """Returns the base model's folder if it exists, else its hub name.
+    """Returns the base model's folder if it exists, else its hub name; a GGUF file is imported into a cached folder.
 
     Raises:
-        UserError: The name is a path, but the folder does not exist.
+        UserError: The name is a path, but the folder does not exist; or a GGUF file cannot be imported.
     """
     folder = project_path(model.base)
+    if folder.suffix == gguf.SUFFIX:
+        return str(gguf.cached(folder))
     if (folder / "config.json").is_file():
         return str(folder)
     if model.base.count("/") != 1 or model.base.startswith((".", "/", "~", "data/")):
@@ -57,7 +64,8 @@ def base_identity(model: Model) -> str:
     """Returns a string that identifies the base model: a hash of its folder, or its hub name and commit."""
     location = Path(base_location(model))
     if location.is_dir():
-        return files_hash(p for p in location.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
+        parts = (p for p in location.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
+        return files_hash(p for p in parts if p.name != MANIFEST)  # which tells when an import was made
     commit = getattr(_configuration(model), "_commit_hash", None) or model.revision
     return f"{model.base}@{commit}"
 

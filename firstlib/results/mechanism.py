@@ -49,7 +49,10 @@ def mechanism(run: Run, name: str, task: Task) -> Mechanism:
     """Returns a distilled method's confidence from teacher to student, on the task that it is trained on."""
     method = students.method_of(run, name)
     chosen, under = students.coefficient(run, name, task), run.under(run.settings.under(method))
-    teacher = teachers.answers_in(under, teachers.knowledge_of(under, method, task), task, "train")
+    if run.data.is_several_tokens(task, "train"):  # the store holds the tokens of the right answer only
+        teacher = coefficients.target_answers(run, method, task, "train")
+    else:
+        teacher = teachers.answers_in(under, teachers.knowledge_of(under, method, task), task, "train")
     asked = coefficients.target_answers(run, method, task, "validation")
     recalibrate = lambda found: coefficients.recalibrated(found, method.map, chosen)  # noqa: E731
     answers = [students.student_answers(run, name, task, task, split) for split in ("train", "test")]

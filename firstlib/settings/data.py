@@ -37,6 +37,11 @@ class Data(Part):
     own: str | None = Field(
         default=None, description="short for `tasks.own.file`: a user's own file or folder, as the task `own`"
     )
+    candidates: Literal["letters", "text"] = Field(
+        default="letters",
+        description="what multiple-choice questions are answered with: a letter of a list of choices, or a choice's "
+        "own text, of any number of tokens",
+    )
     chat_template: bool = Field(
         default=False, description="ask in the model's own chat format; its date is fixed, and its thoughts stay empty"
     )

@@ -16,6 +16,7 @@ MOST_THREADS = 4096
 Task = str  # a data set of the paper, or a name under `tasks`
 Role = Literal["teacher", "student"]
 Reading = Literal["candidates", "vocabulary"]
+CandidateScore = Literal["total", "mean", "mean-by-character"]
 Precision = Literal["float32", "bfloat16", "float16"]
 _HALF = {"bf16": "bfloat16", "fp16": "float16"}  # by the names of `mixed_precision`
 
@@ -57,7 +58,7 @@ class Lora(Part):
 class Model(Part):
     """A base model and how it is tuned."""
 
-    base: str = Field(description="a local folder or a hub name of a causal language model")
+    base: str = Field(description="a local folder, a GGUF file or a hub name of a causal language model")
     revision: str = Field(default="main", description="of a hub name: a branch, a tag, or, safest, a commit")
     trust_remote_code: bool = Field(default=False, description="run code that the base model brings along")
     tuning: Tuning = Field(default="full", description="all weights, a LoRA adapter, or one on 4-bit weights (QLoRA)")
@@ -146,6 +147,11 @@ class Measures(Part):
         description="a candidate's share among the candidates, or its probability in the vocabulary",
     )
     bins: Count = Field(default=10, description="equal-width bins of the ECE")
+    candidate_score: CandidateScore = Field(
+        default="total",
+        description="what ranks candidates of several tokens: their log-probability in total, or its mean over tokens "
+        "or over characters; all are reported",
+    )
 
 
 class Settings(Part):

@@ -49,7 +49,8 @@ def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item, variables: Mapping[s
     if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] and tokenizer.bos_token:
         prompt = prompt.removeprefix(str(tokenizer.bos_token))  # tokenisation adds it again
     if isinstance(item, Question):
-        return replace(item, prompt=prompt, lead=item.lead.lstrip())
+        candidates = item.candidates if item.lead else tuple(text.lstrip() for text in item.candidates)
+        return replace(item, prompt=prompt, lead=item.lead.lstrip(), candidates=candidates)
     return replace(item, prompt=prompt, response=item.response.lstrip())
 
 

@@ -12,6 +12,9 @@ from firstlib.runtime.hashing import number_from
 from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk
 from firstlib.tasks.question import Example, Item, Question, as_example, characters
 
+Candidates = list[int] | list[tuple[int, ...]]  # one token each, or where a question has longer ones several
+EncodedQuestion = tuple[list[int], Candidates]
+
 WIDEST = 1000  # characters per token, at most: longer texts are too long for a model and need not be tokenised
 IGNORE_INDEX = -100  # label of tokens that the loss skips, in torch and transformers
 
@@ -74,14 +77,15 @@ def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
 
 
 def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> None:
-    """Checks that the answer's token in the training example is the one that a question is scored on.
+    """Checks that the answer's tokens in the training example are those that a question is scored on.
 
     Raises:
-        UserError: A candidate is not one token, or merges with the text that follows it in the response.
+        UserError: A letter is not one token, or an answer merges with the text that follows it in the response.
     """
     for question in questions:  # one at a time: texts may be long
         example, (stem, candidates) = encode(tokenizer, question.example()), encode_question(tokenizer, question)
-        if example.token_ids[: len(stem) + 1] != [*stem, candidates[question.answer]]:
+        right = tokens_of(candidates[question.answer])
+        if example.token_ids[: len(stem) + len(right)] != [*stem, *right]:
             raise UserError(
                 f"question {question.id}: in {question.response!r}, this tokenizer merges the answer "
                 f"{question.candidates[question.answer]!r} into another token; choose another model"
@@ -96,20 +100,40 @@ def reasons_not_to_fit(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]
     return [f"longer than {longest} tokens" if lengths.get(item.id, longest + 1) > longest else None for item in items]
 
 
-def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> tuple[list[int], list[int]]:
-    """Returns the token ids before the answer, and the token id of each candidate: `encode_questions` for one."""
+def tokens_of(candidate: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Returns a candidate's tokens, whether it is one or several."""
+    return candidate if isinstance(candidate, tuple) else (candidate,)
+
+
+def single_tokens(question: Question, candidates: Candidates) -> list[int]:
+    """Returns the token of each candidate, where only the answer's position is known of a model.
+
+    Raises:
+        UserError: A candidate is several tokens.
+    """
+    found = [one for one in candidates if not isinstance(one, tuple)]
+    if len(found) < len(candidates):
+        raise UserError(
+            f"question {question.id}: its candidates are several tokens, and stored or imported knowledge holds those "
+            "of the right one only; a teacher with weights can be asked, or set data.candidates to letters"
+        )
+    return found
+
+
+def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> EncodedQuestion:
+    """Returns the token ids before the answer, and those of each candidate: `encode_questions` for one."""
     return encode_questions(tokenizer, [question])[0]
 
 
-def encode_questions(
-    tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]
-) -> list[tuple[list[int], list[int]]]:
+def encode_questions(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> list[EncodedQuestion]:
     """Returns each question's token ids before the answer, and the token id of each candidate.
 
+    Where a question is answered in words, and one of them is not a single token, all its candidates are tuples of ids.
     The tokenizer is called only twice.
 
     Raises:
-        UserError: A candidate is not one token at its position, or two candidates are the same token.
+        UserError: A letter is not one token at its position, a word merges with the text before it, or two candidates
+            are the same tokens.
     """
     stems = _open_ended(tokenizer, [q.prompt + q.lead for q in questions])
     texts = [q.prompt + q.lead + candidate for q in questions for candidate in q.candidates]
@@ -125,12 +149,27 @@ def _open_ended(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> lis
 
 def _candidates(
     tokenizer: PreTrainedTokenizerBase, question: Question, stem: list[int], answered: Iterator[list[int]]
-) -> list[int]:
-    found = [_answer_token(tokenizer, question, text, stem, next(answered)) for text in question.candidates]
+) -> Candidates:
+    texts = [(text, next(answered)) for text in question.candidates]
+    several = question.in_words and any(len(ids) != len(stem) + 1 for _, ids in texts)
+    read = _answer_tokens if several else _answer_token
+    found: list = [read(tokenizer, question, text, stem, ids) for text, ids in texts]
     if len(set(found)) < len(found):
         raise UserError(
             f"question {question.id}: two of the candidates {question.candidates} are the same token; "
             "choose another model"
+        )
+    return found
+
+
+def _answer_tokens(
+    tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: list[int], ids: list[int]
+) -> tuple[int, ...]:
+    found = tuple(ids[len(stem) :])
+    if not found or ids[: len(stem)] != stem or tokenizer.unk_token_id in found:
+        raise UserError(
+            f"question {question.id}: the candidate {candidate[:60]!r} has no tokens of its own after "
+            f"{(question.prompt + question.lead)[-20:]!r}, or unknown ones; choose another model, or omit the question"
         )
     return found
 

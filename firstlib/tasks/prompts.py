@@ -33,8 +33,13 @@ def multiple_choice(question: str, choices: Sequence[str], upper: bool = False) 
     >>> multiple_choice("What is red?", ["a rose", "the sea"])
     'Q: What is red?\nAnswer Choices:\n(a) a rose\n(b) the sea\nA:'
     """
+    return f"Q: {question}{listed_choices(choices, upper)}"
+
+
+def listed_choices(choices: Sequence[str], upper: bool = False) -> str:
+    """Returns the end of a multiple-choice prompt: every choice with its letter, and where the answer begins."""
     lines = [f"({label}) {text}" for label, text in zip(letters(len(choices), upper), choices, strict=True)]
-    return "\n".join([f"Q: {question}", "Answer Choices:", *lines, "A:"])
+    return "\n".join(["", "Answer Choices:", *lines, "A:"])
 
 
 def instruction(text: str, context: str = "") -> str:

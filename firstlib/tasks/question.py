@@ -20,7 +20,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with candidate answers, each of which is one token.
+    """A question with candidate answers: letters, each of which is one token, or words, which may be several.
 
     The response is `lead + candidates[answer] + closing`; a model answers at the position after `prompt + lead`,
     where the next token is the answer.
@@ -31,7 +31,7 @@ class Question:
 
     Attributes:
         lead: Text of the response before the answer.
-        candidates: Texts of the candidate tokens, including leading spaces.
+        candidates: Texts of the candidates, including leading spaces.
         closing: Text of the response after the answer.
         answer: Index of the right candidate.
         choices: What each candidate stands for, for display.
@@ -52,6 +52,11 @@ class Question:
         """The right response, as a model is trained on it."""
         return self.lead + self.candidates[self.answer] + self.closing
 
+    @property
+    def in_words(self) -> bool:
+        """Whether a candidate is what it stands for, so that it may be several tokens."""
+        return all(text.strip() == choice.strip() for text, choice in zip(self.candidates, self.choices, strict=True))
+
     def example(self) -> Example:
         """Returns this question as a training example."""
         return Example(self.id, self.prompt, self.response)
@@ -64,7 +69,11 @@ def without_right_choice(question: Question, foreign: Sequence[str], rng: np.ran
     for old, new in zip(question.choices, choices, strict=True):
         prompt = prompt.replace(f") {old}\n", f") {new}\n")
     uniform = tuple(1 / len(choices) for _ in choices)
-    return replace(question, id=f"{question.id}-no-right-choice", prompt=prompt, choices=choices, posterior=uniform)
+    candidates = tuple(f" {choice}" for choice in choices) if question.in_words else question.candidates
+    return replace(
+        question, id=f"{question.id}-no-right-choice", prompt=prompt, candidates=candidates, choices=choices,
+        posterior=uniform,
+    )  # fmt: skip
 
 
 Item = Question | Example

@@ -1,6 +1,6 @@
 """The source of an experiment's questions: the microworld or real data sets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from firstlib.tasks import hub, microworld
 from firstlib.tasks.chat import in_chat
 from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Item, Question
+from firstlib.tasks.words import in_words
 
 
 class DataSource:
@@ -71,7 +72,10 @@ class DataSource:
     def _generate(self, task: Task, split: str) -> list[Item]:
         count = self.settings.count(task, split)
         assert count is not None, "the settings require all sizes for the microworld"
-        return list(microworld.ask(self.world, task, split, count, self.seed))
+        return list(map(self._worded, microworld.ask(self.world, task, split, count, self.seed)))
+
+    def _worded(self, item: Item) -> Item:
+        return in_words(item) if self.settings.data.candidates == "text" else item
 
     def _load(self, task: Task, split: str) -> Sequence[Item]:
         if task not in self._published:
@@ -86,10 +90,11 @@ class DataSource:
             self._published[task], split, seed=self.seed, count=self.settings.count(task, split),
             validation=sizes.validation, test=sizes.test,
         )  # fmt: skip
-        if not self.settings.data.chat_template:
-            return chosen
+        data = self.settings.data
+        if not data.chat_template:
+            return chosen if data.candidates == "letters" else LazySequence(len(chosen), lambda i: in_words(chosen[i]))
         return LazySequence(
-            len(chosen), lambda i: in_chat(self._tokenizer(), chosen[i], self.settings.data.chat_variables)
+            len(chosen), lambda i: in_chat(self._tokenizer(), self._worded(chosen[i]), data.chat_variables)
         )
 
     def _reasons_not_to_fit(self, items: Sequence[Item]) -> list[str | None]:
@@ -104,7 +109,7 @@ class DataSource:
 
     def _check_taught(self, published: Mapping[str, hub.PublishedSplit]) -> None:
         for part in published.values():
-            check_taught(self._tokenizer(), [item for item in part.items[:_CHECKED] if isinstance(item, Question)])
+            check_taught(self._tokenizer(), _questions(map(self._worded, part.items[:_CHECKED])))
 
     def _location(self, task: Task, own: TaskData | None) -> Path | None:
         data = self.settings.data
@@ -115,6 +120,10 @@ class DataSource:
         folder = _set(project_path(data.folder), "data.folder", data.folder)
         place = folder / str(own.hub if own else PUBLISHED[task][0]).rsplit("/", 1)[-1]
         return place if place.exists() or not own else None
+
+
+def _questions(items: Iterable[Item]) -> list[Question]:
+    return [item for item in items if isinstance(item, Question)]
 
 
 def _set(place: Path, key: str, given: str) -> Path:

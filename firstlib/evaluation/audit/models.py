@@ -1,4 +1,4 @@
-"""Asks a model of the reader's own: a folder, a hub name or an adapter, with any task that the lab can read."""
+"""Asks a model of the reader's own: a folder, a GGUF file, a hub name or an adapter, with any task of the lab."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,12 @@ from firstlib.evaluation.audit.options import Asked, Options
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.settings.data import OWN, PUBLISHED, Data
-from firstlib.settings.schema import Model, Task
+from firstlib.settings.schema import CandidateScore, Model, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.chat import in_chat
 from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Question
+from firstlib.tasks.words import in_words
 
 KIND = "a model"
 MICROWORLD = "microworld"  # as --data: the synthetic questions
@@ -30,17 +31,18 @@ def read(what: str, options: Options) -> Answers:
     Raises:
         UserError: The model or the data cannot be loaded, or the task has no questions with choices.
     """
-    if options.reading == "acc_norm":
-        raise UserError("reading acc_norm: only logs of lm-evaluation-harness have it; use candidates or vocabulary")
+    _check_options(options)
     base, adapter = _settings(what, options.asked)
     tokenizer = loading.load_tokenizer(base)
     asked = _questions(tokenizer, base, options)
     check_taught(tokenizer, asked[:_CHECKED])
     model = loading.load_trained(base, adapter) if adapter else loading.load_base(base).eval()
     vocabulary = min(len(tokenizer), loading.vocabulary_size(base))
-    found = ask(model, tokenizer, asked, Asking(batch_size=options.asked.batch_size, vocabulary=vocabulary))
     reading: Reading = options.reading or "candidates"
-    rows = found.shares() if reading == "candidates" else found.probabilities
+    score: CandidateScore = "mean-by-character" if reading == "acc_norm" else "total"
+    how = Asking(batch_size=options.asked.batch_size, vocabulary=vocabulary, score=score)
+    found = ask(model, tokenizer, asked, how)
+    rows = found.probabilities if reading == "vocabulary" else found.shares()
     task = options.asked.task
     return Answers(
         what, f"{KIND}, asked {task}", reading, *of_probabilities(rows, found.answer), rows, found.answer,
@@ -48,11 +50,20 @@ def read(what: str, options: Options) -> Answers:
     )  # fmt: skip
 
 
+def _check_options(options: Options) -> None:
+    words = options.asked.candidates
+    if words not in ("letters", "text"):
+        raise UserError(f"candidates: must be letters or text, not {words[:60]!r}")
+    if options.reading == "acc_norm" and words == "letters":
+        raise UserError(
+            "reading acc_norm: of a model it means something only with --candidates text, else only logs of "
+            "lm-evaluation-harness have it; use candidates or vocabulary"
+        )
+
+
 def _settings(what: str, asked: Asked) -> tuple[Model, Path | None]:
     """Returns the base model's settings, and the folder of its adapter where there is one."""
     folder = Path(what).expanduser()
-    if folder.suffix == ".gguf" and not hasattr(loading, "load_gguf"):  # the one place that GGUF support goes into
-        raise UserError(f"{what}: GGUF files cannot be read yet; give the model's folder of safetensors")
     if not folder.exists():
         return Model(base=what, dtype=asked.dtype), None  # type: ignore[arg-type]
     if not (folder / ADAPTER).is_file():
@@ -75,7 +86,8 @@ def _questions(tokenizer: object, base: Model, options: Options) -> list[Questio
     found = [item for item in items if isinstance(item, Question)]
     if not found:
         raise UserError(f"task {asked.task}: its answers are free text, so it has no choices; choose another")
-    return [in_chat(tokenizer, item) for item in found] if asked.chat else found  # type: ignore[arg-type, misc]
+    worded = [in_words(item) if asked.candidates == "text" else item for item in found]
+    return [in_chat(tokenizer, item) for item in worded] if asked.chat else worded  # type: ignore[arg-type, misc, return-value]
 
 
 def _invented(asked: Asked) -> list[Question]:

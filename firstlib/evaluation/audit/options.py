@@ -35,6 +35,7 @@ class Asked:
         batch_size: Questions in one forward pass.
         dtype: Number format of the weights.
         chat: Ask in the model's own chat format.
+        candidates: What is scored: `letters` of listed choices, or the choices' own `text`.
     """
 
     task: str | None = None
@@ -44,6 +45,7 @@ class Asked:
     batch_size: int = 16
     dtype: str = "float32"
     chat: bool = False
+    candidates: str = "letters"
 
 
 @dataclass(frozen=True)

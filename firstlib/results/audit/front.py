@@ -143,6 +143,7 @@ def audit(
     batch_size: int = 16,
     dtype: str = "float32",
     chat: bool = False,
+    candidates: str = "letters",
     max_unusable: float = MOST_UNUSABLE,
 ) -> Audit:
     """Returns how honest a model is: accuracy, calibration with intervals, and what a temperature would change.
@@ -170,6 +171,7 @@ def audit(
         batch_size: Questions in one forward pass of a model.
         dtype: Number format of a model's weights.
         chat: Ask in the model's own chat format.
+        candidates: What a model is scored on: `letters` of listed choices, or the choices' own `text`.
         max_unusable: Share of an input's rows that may be left out.
 
     Raises:
@@ -179,7 +181,7 @@ def audit(
     options = Options(
         bins=bins, reading=None if reading is None else check_reading(reading), filter=filter,
         max_unusable=max_unusable, asked=Asked(task, None if data is None else str(data), split, limit, batch_size,
-                                               dtype, chat),
+                                               dtype, chat, candidates),
     )  # fmt: skip
     given = {"confidence": confidence, "correct": correct, "probabilities": probabilities, "answer": answer,
              "id": id, "by": by}  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from firstlib.results.export.markdown import escaped, fenced, percent, table
 from firstlib.results.export.measured import Repeat
 from firstlib.results.export.student import ExportedStudent
-from firstlib.settings.schema import Reading
+from firstlib.settings.schema import CandidateScore, Reading
 from firstlib.tasks.question import Question
 
 LOADING = """\
@@ -28,6 +28,32 @@ with torch.inference_mode():
 confidence = {confidence}
 print(candidates[int(confidence.argmax())], float(confidence.max()))"""
 
+ASKING_WORDS = """\
+import torch
+
+prompt = (
+{prompt}
+)
+candidates = {candidates!r}
+
+def score(text):  # the log-probability of all its tokens{per}
+    start, ids = len(tokenizer(prompt).input_ids), torch.tensor([tokenizer(prompt + text).input_ids])
+    with torch.inference_mode():
+        logits = model(ids).logits[0, start - 1 : -1, : len(tokenizer)].float()
+    {scaling}return logits.log_softmax(-1).gather(1, ids[0, start:, None]).sum(){divided}
+
+scores = torch.stack([score(text) for text in candidates])
+confidence = {confidence}
+print(candidates[int(confidence.argmax())], float(confidence.max()))"""
+
+# How the score of several tokens is divided, and what the code says of it.
+DIVISORS: dict[CandidateScore, tuple[str, str]] = {
+    "total": ("", ""),
+    "mean": (", a token", " / (ids.shape[1] - start)"),
+    "mean-by-character": (", a character", " / len(text.strip())"),
+}
+READINGS_OF_WORDS: dict[Reading, str] = {"candidates": "scores.softmax(0)", "vocabulary": "scores.exp()"}
+
 SCALING = "logits = logits / {!r}  # the student's temperature, fitted after training\n"
 
 # What confidence is, and the code that computes it.
@@ -42,19 +68,23 @@ def how_to_ask(student: ExportedStudent, name: str, repeat: Repeat) -> str:
     reading, temperature = student.settings.measures.confidence, student.temperature
     meaning, confidence = READINGS[reading]
     question, given = _example(student, repeat)
-    code = ASKING.format(
+    words = repeat.found.log_probabilities is not None
+    per, divided = DIVISORS[repeat.found.score] if words else ("", "")
+    indent = "    " if words and temperature != 1 else ""
+    code = (ASKING_WORDS if words else ASKING).format(
         prompt=_literal(question.prompt + question.lead),
         candidates=list(question.candidates),
-        scaling=SCALING.format(temperature) if temperature != 1 else "",
-        confidence=confidence,
+        scaling=SCALING.format(temperature) + indent if temperature != 1 else "",
+        confidence=READINGS_OF_WORDS[reading] if words else confidence,
+        **({"per": per, "divided": divided} if words else {}),
     )
     scaled = f" Divide the logits by T = {temperature:g} before the softmax." if temperature != 1 else ""
     return "\n\n".join(
         [
             "Load it with transformers:",
             fenced(LOADING.format(name=name), "python"),
-            "Ask it for one token, directly after a prompt of exactly this form. The answer is the most probable "
-            f"candidate, and its confidence is {meaning}.{scaled}",
+            f"Ask it for {'a text' if words else 'one token'}, directly after a prompt of exactly this form. The "
+            f"answer is the most probable candidate, and its confidence is {meaning}.{scaled}",
             fenced(code, "python"),
             "It answers this question as follows:",
             _answers(question, given),

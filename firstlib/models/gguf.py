@@ -1,0 +1,195 @@
+"""GGUF files, as llama.cpp, Ollama and LM Studio keep models: imported as plain transformers folders, or refused.
+
+What transformers would lose without a word is refused here: tensors that it does not use, a scaling of positions, a
+tokenizer that splits text in another way.
+"""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+from transformers.integrations.gguf.utils import is_gguf_arch_supported
+from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+from firstlib.models.gguf_file import Contents, contents, joined
+from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, load_tokenizer
+from firstlib.runtime.artefacts import MANIFEST, Artefacts, write_manifest
+from firstlib.runtime.errors import UserError, first_line
+from firstlib.runtime.hashing import content_hash
+
+SUFFIX = ".gguf"
+STAGE = "gguf"  # in manifests and in the names of cached folders
+FORMAT = 1  # bump when the same file gives another folder
+
+_SHOWN = 8  # names in a message
+# Values of an architecture's keys that change what a model computes, and that transformers does not read.
+_LOST = ("rope.scaling.factor", "rope.scale_linear", "logit_scale", "embedding_scale", "residual_scale")
+_SCALINGS = (None, "", "none")
+_EXPERTS = "_exps."  # tensors of several experts, which transformers unpacks under other names
+
+
+def import_gguf(files: Sequence[str | Path], to: str | Path) -> Path:
+    """Writes a model from GGUF as a plain folder: float32 safetensors, configuration, tokenizer and manifest.
+
+    Args:
+        files: One file, or the parts of one in order.
+        to: A new or empty folder, or that of an earlier import.
+
+    Raises:
+        UserError: The files are not a whole model, or transformers cannot read it without loss.
+    """
+    to = Path(to).expanduser().resolve()
+    _check_free(to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as place:
+        found = contents(joined([Path(file).expanduser() for file in files], Path(place)))
+        inputs, made = found.provenance(), Path(place) / "made"
+        convert(found, made)
+        write_manifest(made, stage=STAGE, key=content_hash(inputs), inputs=inputs, seconds=0)
+        shutil.rmtree(to, ignore_errors=True)
+        made.rename(to)
+    return to
+
+
+def cached(file: Path) -> Path:
+    """Returns the folder of an imported GGUF file, in the user's cache under the file's hash; imports it if need be.
+
+    Raises:
+        UserError: As `import_gguf`.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file; check the path of the GGUF file")
+    stat = file.stat()
+    return _cached(file, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _cached(file: Path, size: int, changed: int) -> Path:
+    """`size` and `changed` tell a file that was replaced from the one that was read."""
+    place = cache_folder()
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
+        found = contents(joined([file], Path(scratch)))
+        inputs = {"format": FORMAT, **found.provenance()}
+        return Artefacts(place).get(STAGE, inputs, lambda to: convert(found, to))
+
+
+def cache_folder() -> Path:
+    """Returns the folder of imported files: `firstlib` in `$XDG_CACHE_HOME`, or in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlib"
+
+
+def _check_free(to: Path) -> None:
+    if to.exists() and not to.is_dir():
+        raise UserError(f"--to {to}: is a file; give a folder")
+    if to.is_dir() and any(to.iterdir()):
+        manifest = to / MANIFEST
+        if not manifest.is_file() or f'"stage": "{STAGE}"' not in manifest.read_text(encoding="utf-8"):
+            raise UserError(f"--to {to}: is not empty, and not an earlier import; give a new folder")
+
+
+def convert(found: Contents, to: Path) -> None:
+    """Writes model and tokenizer of a file to a folder.
+
+    Raises:
+        UserError: Part of it would be lost.
+    """
+    check_architecture(found)
+    check_scaling(found)
+    tokenizer = load_tokenizer(found)
+    if is_guessed(found):
+        warnings.warn(
+            f"{found.path.name}: does not say how its model splits text; llama.cpp's default rule is used, "
+            "as llama.cpp does, and the model may be worse for it",
+            stacklevel=2,
+        )
+    tokenizer.save_pretrained(to)
+    model = _load(found)
+    model.save_pretrained(to)
+    check_tokenizer(AutoTokenizer.from_pretrained(to), found)  # as it will be used: loaded beside the configuration
+
+
+def check_architecture(found: Contents) -> None:
+    """Checks that transformers reads the file's architecture.
+
+    Raises:
+        UserError: It does not.
+    """
+    family = found.architecture
+    known = {name.replace("_", "-") for name in GGUF_CONFIG_MAPPING} - {"general", "tokenizer"}
+    alike = {family, family.replace("qwen2moe", "qwen2-moe").replace("qwen3moe", "qwen3-moe").replace("_", "-")}
+    if not alike & known and not is_gguf_arch_supported(family):
+        raise UserError(
+            f"{found.path}: transformers reads no GGUF of the architecture {family[:60]!r}; use the model's original "
+            f"folder (it reads {', '.join(sorted(known)[:_SHOWN])} and {max(0, len(known) - _SHOWN)} others)"
+        )
+
+
+def check_scaling(found: Contents) -> None:
+    """Checks that no scaling of positions or logits would be lost.
+
+    Raises:
+        UserError: The file has one that transformers does not read.
+    """
+    for name in found.types:
+        if name.startswith(("rope_freqs", "rope_factors")):
+            raise UserError(
+                f"{found.path}: scales positions by its tensor {name}, as Llama 3.1 does, which transformers would "
+                "lose; use the model's original folder"
+            )
+    if found.architecture == "gpt-oss" or is_gguf_arch_supported(found.architecture):
+        return  # these are read with their scaling
+    kind = found.of_model("rope.scaling.type")
+    lost = {key: value for key in _LOST if (value := found.of_model(key)) not in (None, 0, 1)}
+    if kind not in _SCALINGS:
+        lost["rope.scaling.type"] = kind
+    for key, value in lost.items():
+        raise UserError(
+            f"{found.path}: has {found.architecture}.{key} = {value}, which transformers would lose; use the model's "
+            "original folder"
+        )
+
+
+def _load(found: Contents) -> PreTrainedModel:
+    file = found.path
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            dtype=torch.float32,  # exact for every type of block
+            quantization_config=GgufConfig(dequantize=True),  # otherwise it can be neither trained nor saved
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers and gguf raise many types
+        raise UserError(f"{file}: transformers cannot read it ({first_line(error)[:200]}); get it again") from error
+    _refuse(file, info["missing_keys"], "weights are not in the file")
+    _refuse(file, [str(each) for each in info["mismatched_keys"]], "weights have another shape than its keys say")
+    _refuse(file, {*info["unexpected_keys"], *unused_tensors(found, model)}, "tensors would be lost in transformers")
+    broken = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+    _refuse(file, broken, "weights are not finite, so the file is damaged or its parts are in another order")
+    return model
+
+
+def unused_tensors(found: Contents, model: PreTrainedModel) -> list[str]:
+    """Returns the names of the tensors that transformers leaves out without a word, such as unexpected biases."""
+    if is_gguf_arch_supported(found.architecture):
+        return []  # that loader reports them itself
+    config: dict[str, Any] = model.config.to_dict()
+    processor = TENSOR_PROCESSORS.get(found.architecture, TensorProcessor)(config=config)
+    used = get_gguf_hf_weights_map(model, processor)
+    return [name for name in found.types if name not in used and _EXPERTS not in name]
+
+
+def _refuse(file: Path, names: Iterable[str], what: str) -> None:
+    if found := sorted(names):
+        raise UserError(
+            f"{file}: {len(found)} {what}, first {found[0]}; use another file, or the model's original folder"
+        )

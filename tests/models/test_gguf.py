@@ -1,0 +1,263 @@
+"""GGUF files: imported exactly, or refused in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import first
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from write_gguf_model import HEADS, INNER, KEYS, WIDTH, write
+
+from firstlib.models import gguf, loading
+from firstlib.models.gguf_file import contents
+from firstlib.models.gguf_tokens import PROBE, SPLITS, load_tokenizer, own_tokens
+from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def rotated_back(weight, heads):
+    """GGUF holds llama's queries and keys with neighbouring rows as pairs; transformers pairs the halves of a head."""
+    return weight.reshape(heads, -1, 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_1", "Q4_K"])
+def test_weights_are_exactly_what_the_blocks_hold(tmp_path, kind):
+    held = write(tmp_path / "m.gguf", kind)
+    folder = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    weights = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    np.testing.assert_array_equal(weights["model.embed_tokens.weight"], held["token_embd.weight"])
+    np.testing.assert_array_equal(weights["model.layers.1.mlp.down_proj.weight"], held["blk.1.ffn_down.weight"])
+    np.testing.assert_array_equal(weights["model.layers.1.input_layernorm.weight"], held["blk.1.attn_norm.weight"])
+    for ours, theirs, heads in (("q_proj", "attn_q", HEADS), ("k_proj", "attn_k", KEYS)):
+        expected = rotated_back(held[f"blk.0.{theirs}.weight"], heads)
+        np.testing.assert_array_equal(weights[f"model.layers.0.self_attn.{ours}.weight"], expected)
+
+
+def test_an_imported_model_can_be_trained_and_saved(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    model = loading.load_for_training(Model(base=str(tmp_path / "m.gguf")), seed=0)
+    ids = torch.tensor([[1, 2, 3]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    model.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_head_is_tied_where_the_file_has_none(tmp_path, tied):
+    held = write(tmp_path / "m.gguf", tied=tied)
+    model = loading.load_base(Model(base=str(tmp_path / "m.gguf")))
+    head = model.get_output_embeddings().weight.detach()
+    np.testing.assert_array_equal(head, held["token_embd.weight" if tied else "output.weight"])
+    assert model.config.tie_word_embeddings is tied
+
+
+def test_the_manifest_tells_licence_and_quantisation(tmp_path):
+    write(tmp_path / "m.gguf", "Q4_1")
+    folder = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    inputs = json.loads((folder / "manifest.json").read_text())["inputs"]
+    assert inputs["licence"] == "apache-2.0"
+    assert inputs["quantisation"] == {"Q4_1": 15, "F32": 5}
+    assert inputs["head"] == "tied"
+
+
+# -- tokenizers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how its model splits text")
+@pytest.mark.parametrize("pre", ["smollm", "default", "gpt-2", "qwen2", "llama-bpe", "falcon"])
+def test_text_is_split_by_the_files_rule(tmp_path, pre):
+    write(tmp_path / "m.gguf", pre=pre)
+    folder = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer(PROBE).input_ids == own_tokens(contents(tmp_path / "m.gguf"), PROBE)
+
+
+def test_a_rule_that_splits_digits_keeps_them_apart(tmp_path):
+    """`smollm` splits before merging: with GPT-2's rule, to which transformers falls back, 1999 would be one token."""
+    tokens = {}
+    for pre in ("smollm", "gpt-2"):
+        write(tmp_path / f"{pre}.gguf", pre=pre)
+        tokens[pre] = load_tokenizer(contents(tmp_path / f"{pre}.gguf")).tokenize("in 1999")
+    assert tokens == {"smollm": ["in", "\u0120", "1", "9", "9", "9"], "gpt-2": ["in", "\u01201999"]}
+
+
+def test_a_file_that_does_not_name_its_rule_is_read_as_llama_cpp_does_with_a_warning(tmp_path):
+    write(tmp_path / "m.gguf", pre=None)
+    with pytest.warns(UserWarning, match="does not say how its model splits text"):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_vocabulary_with_scores_is_merged_by_them(tmp_path, prefix):
+    write(tmp_path / "m.gguf", tokenizer="llama", pre="default", tokenizer_keys={"add_space_prefix": prefix})
+    tokenizer = AutoTokenizer.from_pretrained(gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out"))
+    start = ["<s>", "\u2581the"] if prefix else ["<s>", "the"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer("the answer")["input_ids"])[:2] == start
+
+
+def test_an_unknown_rule_is_refused(tmp_path):
+    assert "invented" not in SPLITS
+    write(tmp_path / "m.gguf", pre="invented")
+    with pytest.raises(UserError, match="splits text by the rule 'invented'"):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+
+
+def test_a_tokenizer_that_reads_otherwise_than_the_file_is_refused(tmp_path, monkeypatch):
+    write(tmp_path / "m.gguf", pre="smollm")
+    monkeypatch.setattr(
+        gguf, "load_tokenizer", lambda found: AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
+    )
+    with pytest.raises(UserError, match=r"token \d+ of a probe text is"):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+
+
+# -- parts -------------------------------------------------------------------------------------------------------
+
+
+def cut(path, count):
+    raw = path.read_bytes()
+    size = -(-len(raw) // count)
+    parts = [path.with_name(f"part-{i + 1:02d}.bin") for i in range(count)]
+    for i, part in enumerate(parts):
+        part.write_bytes(raw[i * size : (i + 1) * size])
+    return parts
+
+
+def test_cut_files_are_joined(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    whole = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "a")
+    joined = gguf.import_gguf(cut(tmp_path / "m.gguf", 3), tmp_path / "b")
+    assert (joined / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [([0, 1], "a part is missing"), ([0, 2], "part 2 is missing"), ([0, 2, 1], "not in order"), ([1, 2], "begins with"),
+     ([0, 1, 2, 2], "given twice")],
+)  # fmt: skip
+def test_parts_that_are_not_one_model_are_refused(tmp_path, chosen, told):
+    write(tmp_path / "m.gguf", "Q8_0")
+    parts = cut(tmp_path / "m.gguf", 3)
+    with pytest.raises(UserError, match=told):
+        gguf.import_gguf([parts[i] for i in chosen], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def split(path, folder):
+    """Splits as gguf-split does: each part a file of its own, the metadata in the first."""
+    from gguf import GGUFReader, GGUFWriter
+
+    reader = GGUFReader(path)
+    half = len(reader.tensors) // 2
+    parts = []
+    for number, tensors in enumerate((reader.tensors[:half], reader.tensors[half:])):
+        parts.append(folder / f"m-{number + 1:05d}-of-00002.gguf")
+        writer = GGUFWriter(parts[-1], "llama")
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        for field in reader.fields.values() if number == 0 else ():
+            if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+                inner = field.types[-1] if len(field.types) > 1 else None
+                writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
+        for tensor in tensors:
+            writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return parts
+
+
+def test_parts_of_gguf_split_are_found_beside_the_first(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    whole = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "a")
+    parts = split(tmp_path / "m.gguf", tmp_path)
+    joined = gguf.import_gguf(parts[:1], tmp_path / "b")
+    assert (joined / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    parts[1].unlink()
+    with pytest.raises(UserError, match=r"m-00002-of-00002\.gguf is not beside it"):
+        gguf.import_gguf(parts[:1], tmp_path / "c")
+    alone = parts[0].rename(tmp_path / "renamed.gguf")
+    with pytest.raises(UserError, match="one of 2 parts"):
+        gguf.import_gguf([alone], tmp_path / "c")
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"architecture": "olmo2"}, "reads no GGUF of the architecture 'olmo2'"),
+        ({"extra": {"rope_freqs.weight": np.ones(32, np.float32)}}, "scales positions by its tensor rope_freqs.weight"),
+        ({"keys": {"rope.scaling.type": "yarn"}}, "llama.rope.scaling.type = yarn"),
+        ({"keys": {"rope.scaling.factor": 4.0}}, "llama.rope.scaling.factor = 4.0"),
+        (
+            {"extra": {"blk.0.attn_q.bias": np.ones(WIDTH, np.float32)}},
+            r"lost in transformers, first blk\.0\.attn_q\.bias",
+        ),
+        ({"extra": {"blk.0.ffn_down.weight": np.full((WIDTH, INNER), np.nan, np.float32)}}, "are not finite"),
+    ],
+)
+def test_what_would_be_lost_is_refused(tmp_path, changes, told):
+    write(tmp_path / "m.gguf", **changes)
+    with pytest.raises(UserError, match=told):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("keep", [3, 40, 4000, -1000])
+def test_a_file_that_was_cut_off_is_refused(tmp_path, keep):
+    write(tmp_path / "m.gguf", "Q8_0")
+    (tmp_path / "m.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"get the file again|cut off|begins with"):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    write(tmp_path / "m.gguf")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+# -- as a base model ---------------------------------------------------------------------------------------------
+
+
+def test_a_base_model_may_be_a_file_and_is_imported_once(tmp_path, monkeypatch):
+    write(tmp_path / "m.gguf", "Q8_0")
+    model = Model(base=str(tmp_path / "m.gguf"))
+    place = Path(loading.base_location(model))
+    assert place.parent == tmp_path / "cache" / "firstlib"
+    gguf._cached.cache_clear()
+    monkeypatch.setattr(gguf, "convert", None)  # a second import would fail
+    assert Path(loading.base_location(model)) == place
+    assert loading.base_identity(model) == loading.base_identity(Model(base=str(place)))
+
+
+def test_two_imports_of_one_file_are_one_base(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    places = [gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / name) for name in "ab"]
+    assert len({loading.base_identity(Model(base=str(place))) for place in places}) == 1
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(UserError, match="there is no such file"):
+        loading.base_location(Model(base="/nowhere/m.gguf"))
+
+
+def test_the_verb_imports_or_says_in_one_line_why_not(tmp_path):
+    write(tmp_path / "m.gguf")
+    done = first("import-gguf", tmp_path / "m.gguf", "--to", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    refused = first("import-gguf", tmp_path / "none.gguf", "--to", tmp_path / "out2")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
