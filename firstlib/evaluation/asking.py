@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -178,8 +178,10 @@ def _ask_several(model: LanguageModel, encoded: EncodedQuestion, asking: Asking)
     scored = score_candidates(model, stem, list(map(tokens_of, candidates)), asking.vocabulary, asking.temperature)
     found = top_k_of_logits(scored.first_logits, asking.k, asking.normalisers)
     log_candidates = scored.log_probabilities.double().cpu().numpy()
-    top = (part[0].cpu().numpy() for part in (found.token_ids, found.probabilities, found.log_normalisers))
-    return _Answer(np.exp(log_candidates), *top, log_candidates)
+    ids, top, normalisers = (
+        part[0].cpu().numpy() for part in (found.token_ids, found.probabilities, found.log_normalisers)
+    )
+    return _Answer(np.exp(log_candidates), ids, top, normalisers, log_candidates)
 
 
 def _gather(questions: Sequence[Question], candidates: Sequence[Candidates], rows: Sequence[_Answer]) -> Predictions:
@@ -201,7 +203,7 @@ def _gather(questions: Sequence[Question], candidates: Sequence[Candidates], row
 
 def _lengths(
     questions: Sequence[Question], candidates: Sequence[Candidates], rows: Sequence[_Answer], width: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Returns what is kept of candidates besides their probability where some are several tokens."""
     if all(row.log_candidates is None for row in rows):
         return {}

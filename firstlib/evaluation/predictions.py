@@ -106,7 +106,12 @@ class Predictions:
 
         Candidates outside the top K get 0. Applied to a teacher's recalibrated targets, this answers as a student
         that matched them exactly would.
+
+        Raises:
+            ValueError: Candidates are several tokens, of which the top K tokens tell only the first.
         """
+        if self.log_probabilities is not None:
+            raise ValueError("targets of one position do not give candidates of several tokens; use with_shares")
         same = self.candidate_ids[:, :, None] == self.top_ids[:, None, :]  # (N, C, K)
         moved = (same * targets[:, None, :]).sum(axis=2)
         return replace(self, probabilities=moved, top_probabilities=targets)

@@ -28,6 +28,8 @@ def targets(answers: Predictions, state: State, vocabulary: int) -> Predictions:
     it to no candidate, `renormalise` divides by the sum, `smooth` spreads it over the other tokens of the vocabulary,
     and `gold` gives it to the right answer. Only label smoothing leaves any mass over.
     """
+    if answers.log_probabilities is not None:  # of several tokens only shares can be recalibrated, as the search does
+        return answers.with_shares(lambda rows: recalibrate(rows, state.kind, state.coefficient))
     found = recalibrate(answers.top_probabilities, state.kind, state.coefficient)
     mass = found.sum(axis=1, keepdims=True)
     if state.tail is Tail.RENORMALISE:

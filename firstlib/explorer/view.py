@@ -1,6 +1,7 @@
 """From the controls' state to everything that the explorer shows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,8 @@ def example(
 
 
 def _one(found: Predictions, row: int) -> Predictions:
-    return Predictions(**{name: values[row : row + 1] for name, values in found.as_dict().items()})
+    arrays: dict[str, Any] = {name: values[row : row + 1] for name, values in found.as_dict().items()}
+    return Predictions(**arrays, score=found.score)
 
 
 def _matched(student: Predictions, candidate_ids: np.ndarray) -> np.ndarray:

@@ -161,7 +161,7 @@ def check_scaling(found: Contents) -> None:
 def _load(found: Contents) -> PreTrainedModel:
     file = found.path
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
             dtype=torch.float32,  # exact for every type of block
@@ -170,6 +170,7 @@ def _load(found: Contents) -> PreTrainedModel:
         )
     except Exception as error:  # transformers and gguf raise many types
         raise UserError(f"{file}: transformers cannot read it ({first_line(error)[:200]}); get it again") from error
+    model, info = loaded
     _refuse(file, info["missing_keys"], "weights are not in the file")
     _refuse(file, [str(each) for each in info["mismatched_keys"]], "weights have another shape than its keys say")
     _refuse(file, {*info["unexpected_keys"], *unused_tensors(found, model)}, "tensors would be lost in transformers")

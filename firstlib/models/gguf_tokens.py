@@ -57,6 +57,7 @@ def load_tokenizer(found: Contents) -> PreTrainedTokenizerBase:
             f"{path}: its tokenizer is of the kind {kind!r}, which cannot be checked; known are gpt2, llama"
         )
     rules = split_rules(found) if kind == "gpt2" else ()
+    tokenizer: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     except Exception as error:  # a vocabulary that contradicts itself fails in any way

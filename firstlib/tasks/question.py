@@ -54,8 +54,9 @@ class Question:
 
     @property
     def in_words(self) -> bool:
-        """Whether a candidate is what it stands for, so that it may be several tokens."""
-        return all(text.strip() == choice.strip() for text, choice in zip(self.candidates, self.choices, strict=True))
+        """Whether the response is a choice's own text, as `words.in_words` has it: that may be several tokens."""
+        alike = all(text.strip() == choice for text, choice in zip(self.candidates, self.choices, strict=True))
+        return alike and not self.lead and not self.closing
 
     def example(self) -> Example:
         """Returns this question as a training example."""

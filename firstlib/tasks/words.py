@@ -22,7 +22,7 @@ def in_words(item: Item) -> Item:
     for upper in (False, True):
         listed = listed_choices(item.choices, upper)
         if item.prompt.endswith(listed):
-            words = tuple(f" {choice.strip()}" for choice in item.choices)
-            prompt = f"{item.prompt.removesuffix(listed)}\nA:"
-            return replace(item, prompt=prompt, lead="", candidates=words, closing="")
+            prompt, choices = f"{item.prompt.removesuffix(listed)}\nA:", tuple(map(str.strip, item.choices))
+            words = tuple(f" {choice}" for choice in choices)
+            return replace(item, prompt=prompt, lead="", candidates=words, closing="", choices=choices)
     return item

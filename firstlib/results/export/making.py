@@ -85,7 +85,8 @@ def is_folder(model: Model) -> bool:
 
 def base_name(model: Model) -> str:
     """Returns the name of a base model, without the folder's path."""
-    return f"*{escaped(Path(model.base).name)}* (a local folder)" if is_folder(model) else f"*{escaped(model.base)}*"
+    name, kind = Path(model.base).name, "a GGUF file" if model.base.endswith(".gguf") else "a local folder"
+    return f"*{escaped(name)}* ({kind})" if is_folder(model) else f"*{escaped(model.base)}*"
 
 
 def _tuning(model: Model) -> str:
