@@ -218,7 +218,7 @@ class Settings(Part):
             near = difflib.get_close_matches(task[:40], known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(
-                f"columns: there is no task {task[:40]!r}; {hint}The tasks are {', '.join(known)[:200]}; "
+                f"columns: there is no task {task[:40]!r}; {hint}the tasks are {', '.join(known)[:200]}; "
                 f"add your own under tasks, for example tasks.mine.file"
             )
 

@@ -127,7 +127,7 @@ SETTINGS = {
     ),
     "an unknown task": (
         "columns=[{setting: in-domain, train: trivia, test: [csqa]}]",
-        r"columns\.0\.train: .*'csqa', .*not 'trivia'",
+        r"columns: there is no task 'trivia'; the tasks are csqa, .*; add your own under tasks",
     ),
     "a tail where the student has no mass": (
         "methods.first={learns: top-k, student: renormalised, tail: ghost}",
@@ -526,7 +526,7 @@ RESPONSES = {
     "a response cut short": (response() + b"\n" + response()[:-5], r"answers\.jsonl, line 2: not JSON"),
     "a response without a name": (b'{"choices": []}', "line 1: no `custom_id` and no `id`"),
     "a response without log-probabilities": (
-        b'{"custom_id": "e", "choices": [{}]}',
+        b'{"custom_id": "csqa-test-00000", "choices": [{}]}',
         r"line 1: no log-probabilities; expected an OpenAI",
     ),
     "two responses to one example": (

@@ -445,7 +445,7 @@ def test_the_lineage_holds_every_stage_of_the_student_and_no_other(experiment):
     experiment.student("distill", "csqa")
     names = [one["stage"] for one in ExportedStudent(experiment, "first", "csqa").lineage()]
     assert names == [
-        "teacher-csqa", "knowledge-csqa-train-top5", "predictions-teacher-csqa-on-csqa-validation",
+        "teacher-csqa", "predictions-teacher-csqa-on-csqa-validation", "knowledge-csqa-train-top5",
         "student-temperature-csqa", "predictions-student-temperature-csqa-on-csqa-test",
         "predictions-student-temperature-csqa-on-obqa-test",
     ]  # fmt: skip

@@ -198,7 +198,7 @@ def test_results_have_their_intervals_and_the_papers_numbers(experiment, report)
     low, high = clopper_pearson([correct.sum()], [len(correct)])
     assert (row.accuracy.low, row.accuracy.high) == (low[0], high[0])
     assert row.ece == bootstrap_ece(predictions.confidence(), correct, 10)
-    assert row.trust == row.accuracy.estimate - row.ece.estimate
+    assert row.trust == pytest.approx(row.accuracy.estimate - row.ece.estimate)
     assert [round(100 * number, 1) for number in row.paper] == [42.5, 7.8, 34.7]
     for one in found:
         assert f"{100 * one.accuracy.low:.1f} to {100 * one.accuracy.high:.1f}" in report

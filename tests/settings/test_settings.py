@@ -190,7 +190,7 @@ def test_data_own_is_short_for_a_task():
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        ([ON_LAW], "there is no task 'law'.*The tasks are csqa, boolq, obqa, alpaca; add your own under tasks"),
+        ([ON_LAW], "there is no task 'law'.*the tasks are csqa, boolq, obqa, alpaca; add your own under tasks"),
         (["columns=[{setting: in-domain, train: cqsa, test: [csqa]}]"], "no task 'cqsa'; did you mean 'csqa'"),
         (["tasks.law.config=main"], r"tasks\.law: has no place; give file .* or hub"),
         (["tasks.law={file: a, hub: b}"], r"tasks\.law: give file or hub, not both"),
