@@ -42,6 +42,7 @@ Fits = Callable[[Sequence[Item]], Sequence[str | None]]
 _KINDS: Mapping[str, Kind] = {"boolq": "yes-no", "alpaca": "free-text"}
 _SPLIT_FIELDS = ("split", "partition")
 _PEEKED = 1000  # rows of each file in which fields are looked for
+_OUTLINED = 200  # characters of a text that are looked at
 _SHOWN = 3  # reasons, and ids per reason, listed in a message
 _LONGEST_REASON, _LONGEST_ID = 80, 12  # characters of them
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\d+")  # a value in a reason
@@ -171,7 +172,7 @@ def _source(task: Task, place: Path | None, own: TaskData | None) -> _Source:
     told, name, config = _asked(task, own)
     search = Search(task, told.splits.patterns(), config, told.encoding, own=task not in PUBLISHED)
     tables = tables_in(place, search) if place else from_hub(name, told.revision, search)
-    peeked = list(chain.from_iterable(islice((row for _, row in table.rows()), _PEEKED) for table in tables))
+    peeked = list(chain.from_iterable(map(_outline, islice(table.rows(), _PEEKED)) for table in tables))
     fields = fields_of(peeked)
     kind = told.kind or (None if task not in PUBLISHED else _KINDS.get(task, "multiple-choice"))
     roles = recognise(task, fields, told.fields, kind)
@@ -182,6 +183,11 @@ def _source(task: Task, place: Path | None, own: TaskData | None) -> _Source:
     return _Source(
         task, tables, Reading(roles, way, told.answers is not None, upper=task == "obqa"), columns, counts, split_field
     )
+
+
+def _outline(placed: tuple[str | None, Row]) -> Row:
+    """A row without the ends of its long texts: a thousand rows are held at once."""
+    return {name: value[:_OUTLINED] if isinstance(value, str) else value for name, value in placed[1].items()}
 
 
 def _asked(task: Task, own: TaskData | None) -> tuple[TaskData, str, str | None]:
