@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from multiprocessing import get_context
 from statistics import mean
@@ -173,6 +174,7 @@ def _mean(choice: Choice, done: Scores, test: str, name: str, measure: str) -> f
     return 100 * mean(done[cell][test][name][measure] for cell in cells if cell in done)
 
 
+@cache  # the settings are compared by the thousand
 def paper_eces(where: str, test: str, method: str) -> list[float]:
     """Returns the ECE of the paper's three families, in percent."""
     rows = [row for family in FAMILIES for row in paper_rows(family)]

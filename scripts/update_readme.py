@@ -13,7 +13,7 @@ from typing import Any
 
 from firstlib import Experiment
 from firstlib.results import study, table
-from firstlib.results.beyond import STAGES
+from firstlib.results.beyond import STAGES, mechanism_frame
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table
@@ -173,14 +173,14 @@ def spread_block(runs: Sequence[Results]) -> str:
 
 def mechanism_block(runs: Sequence[Results]) -> str:
     """Returns confidence and accuracy from teacher to student on the main task, mean over seeds."""
-    lines = []
-    for method in [one["method"] for one in runs[0]["mechanism"]]:
-        found = [one for run in runs for one in run["mechanism"] if one["method"] == method]
-        cells = []
-        for stage in STAGES:
-            confidence, right = (100 * mean(one[stage][key] for one in found) for key in ("confidence", "accuracy"))
-            cells.append(f"{confidence:.1f} / {right:.1f}")
-        lines.append([method, f"{mean(one['coefficient'] for one in found):.2f}", *cells])
+    lines = [
+        [
+            str(method),
+            f"{line['', 'coefficient']:.2f}",
+            *(f"{line[title, 'confidence']:.1f} / {line[title, 'accuracy']:.1f}" for title in STAGES.values()),
+        ]
+        for method, line in mechanism_frame(runs).iterrows()
+    ]
     head = ["method", "coefficient", *STAGES.values()]
     return f"Mean confidence / accuracy in percent; seeds: {len(runs)}:\n\n{markdown_table(head, lines)}"
 
@@ -256,10 +256,7 @@ def variants_block(runs: Sequence[Results]) -> str:
 def _overall(found: Sequence[Difference], method: str) -> str:
     """A method's difference in the mean over test sets, or on the only one."""
     of = [one for one in found if one.method == method]
-    if not of:
-        return ""
-    one = of[-1]  # the mean, where there are several
-    return f"{100 * one.mean.estimate:+.1f} ({100 * one.mean.low:+.1f} to {100 * one.mean.high:+.1f})"
+    return of[-1].text if of else ""  # the last is the mean, where there are several
 
 
 def settings_block() -> str:

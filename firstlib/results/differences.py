@@ -38,6 +38,12 @@ class Difference:
         """Whether the interval excludes 0."""
         return self.mean.low > 0 or self.mean.high < 0
 
+    @property
+    def text(self) -> str:
+        """The mean with its interval, in points: `+3.1 (+2.0 to +4.2)`."""
+        mean, low, high = (f"{100 * value:+.1f}" for value in (self.mean.estimate, self.mean.low, self.mean.high))
+        return f"{mean} ({low} to {high})"
+
 
 def differences(runs: Sequence[Results], baseline: str, measure: str = "trust") -> list[Difference]:
     """Returns every method's difference to a baseline on every test set, and in the mean over test sets.
@@ -86,14 +92,9 @@ def difference_table(found: Sequence[Difference]) -> tuple[list[str], list[list[
     places = list(dict.fromkeys(one.place for one in found))
     lines = []
     for method in dict.fromkeys(one.method for one in found):
-        cells = {one.place: _cell(one) for one in found if one.method == method}
+        cells = {one.place: f"{one.text}, p = {one.p:.3f}" for one in found if one.method == method}
         lines.append([method, *(cells.get(place, "") for place in places)])
     return ["method", *(" ".join(place) for place in places)], lines
-
-
-def _cell(one: Difference) -> str:
-    mean, low, high = (f"{100 * value:+.1f}" for value in (one.mean.estimate, one.mean.low, one.mean.high))
-    return f"{mean} ({low} to {high}), p = {one.p:.3f}"
 
 
 def spread_of(runs: Sequence[Results], method: str, place: Place, measure: str = "trust") -> float:

@@ -101,10 +101,10 @@ def spread_cells() -> Iterator[Cell]:
 def beyond_cells() -> Iterator[Cell]:
     """Yields the preset's further methods on the main task and some of them out of domain, once per seed."""
     rest = tuple(name for name in load_preset(PRESET).beyond if name not in TEMPERED)
+    inside, outside = ({"columns": [_column(train)]} for train in ("csqa", "alpaca"))
     for seed in BEYOND_SEEDS:
-        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, {"columns": [_column("csqa")]}, rest, alone=True)
-        changes = {"columns": [_column("alpaca")]}
-        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, changes, OUT_OF_DOMAIN, alone=True)
+        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, inside, rest, alone=True)
+        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, outside, OUT_OF_DOMAIN, alone=True)
 
 
 def _column(train: str) -> dict[str, Any]:
