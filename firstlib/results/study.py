@@ -23,6 +23,7 @@ from firstlib.settings.schema import Task
 KEPT = PROJECT / "data" / "results"
 RUNS = "runs/study"
 PRESET = "microworld"
+THREADS = 1  # of a cell: two cells of one thread each finish sooner than one after the other on two (1.2x)
 
 SEEDS = tuple(range(10))
 BEYOND_SEEDS = SEEDS[:5]  # the methods of `beyond` train some thirty students a seed
@@ -80,8 +81,7 @@ class Cell:
 
     def experiment(self) -> Experiment:
         """Returns the experiment; computes nothing yet. Cells of one seed share a run's folder."""
-        made = Experiment(PRESET, self.seed, RUNS)
-        return made.change(**self.changes) if self.changes else made
+        return Experiment(PRESET, self.seed, RUNS).change(threads=THREADS, **self.changes)
 
 
 def seed_cells() -> Iterator[Cell]:
@@ -118,10 +118,9 @@ def map_cells() -> Iterator[Cell]:
     places = [
         (task, epochs, count) for task, counts in MAP_QUESTIONS.items() for epochs in MAP_EPOCHS for count in counts
     ]
-    for seed in MAP_SEEDS:
-        for task, epochs, count in sorted(places, key=lambda place: place[1] * place[2]):
+    for task, epochs, count in sorted(places, key=lambda place: place[1] * place[2]):
+        for seed in MAP_SEEDS:
             changes = {
-                "threads": 1,
                 "columns": [MAP_COLUMNS[task]],
                 "methods": MAP_METHODS,
                 "beyond": {},
