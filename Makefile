@@ -7,7 +7,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick lab plan app vulnerabilities fuzz lint bench notebooks settings-docs choose-settings seeds beyond map real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app vulnerabilities fuzz lint bench notebooks settings-docs choose-settings choose-adapter seeds beyond map real base-models real-base-models constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ real-base-models: .venv/installed ## pretrain two small Llamas on the real text 
 
 choose-settings: .venv/installed ## the baselines' calibration over epochs, questions and rates, by docs/protocol.md (resumable; hours)
 	@$(BIN)/python -m scripts.choose_settings
+
+choose-adapter: .venv/installed ## the rate of LoRA and QLoRA by fine-tuning's accuracy, by docs/protocol.md (resumable; half an hour)
+	@$(BIN)/python -m scripts.choose_adapter
 
 settings-docs: .venv/installed ## generate docs/settings.md and the presets' JSON schema
 	@$(BIN)/python -m scripts.write_settings_docs

@@ -22,7 +22,7 @@ from firstlib.results.study import KEPT
 from firstlib.results.table import Entry, ResultsTable
 from firstlib.runtime.files import write_json, write_text
 from firstlib.runtime.paths import PROJECT
-from scripts import choose_settings
+from scripts import choose_adapter, choose_settings
 
 README, FINDINGS, PROTOCOL = PROJECT / "README.md", PROJECT / "docs" / "findings.md", PROJECT / "docs" / "protocol.md"
 PAPER = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
@@ -265,6 +265,12 @@ def settings_block() -> str:
     return choose_settings.table(done, choose_settings.ranked(done)[:6])
 
 
+def adapters_block() -> str:
+    """Returns the accuracy of adapters by rate and rank, beside full tuning's."""
+    done = choose_adapter.kept_cells()
+    return choose_adapter.table(done) if choose_adapter.finished(done) else ""
+
+
 def real_block(results: Results) -> str:
     """Returns the table on real data, with what was chosen and left out."""
     coefficients = ", ".join(f"{c:g} ({task})" for task, c in results["coefficients"].items())
@@ -316,6 +322,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "variants out of domain"): ("make beyond", _beyond(out=True)),
     (FINDINGS, "real data"): ("make real", _real),
     (PROTOCOL, "settings"): ("make choose-settings", settings_block),
+    (PROTOCOL, "adapters"): ("make choose-adapter", adapters_block),
 }
 
 

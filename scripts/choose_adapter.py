@@ -1,0 +1,135 @@
+"""Chooses the rate of the microworld's LoRA and QLoRA by fine-tuning's accuracy: `make choose-adapter`.
+
+The rule and the grid are those of `docs/protocol.md`. Cells are kept in `data/results/adapters.json` as they are
+finished, so a search that is stopped resumes.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from statistics import mean
+from typing import Any
+
+from firstlib import Experiment
+from firstlib.evaluation.scores import evaluate
+from firstlib.results.markup import markdown_table
+from firstlib.results.study import KEPT
+from firstlib.runtime.files import write_json
+from firstlib.runtime.progress import steps
+
+KEPT_CELLS = KEPT / "adapters.json"
+SEEDS = (100, 101, 102)
+TASKS = ("csqa", "boolq")  # the preset's in-domain columns
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+RANK, OTHER_RANKS = 16, (4, 64)
+MEASURES = ("accuracy", "ece")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a student is tuned; of full tuning the rate and the rank are the preset's and 0."""
+
+    tuning: str
+    rate: float = 1e-3
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A choice on one task under one seed."""
+
+    choice: Choice
+    task: str
+    seed: int
+
+
+FULL = Choice("full")
+Scores = dict[Cell, dict[str, float]]
+
+
+def measure(cell: Cell) -> tuple[Cell, dict[str, float]]:
+    """Trains the fine-tuned student of one cell; returns its accuracy and ECE on validation questions."""
+    preset, choice = Experiment("microworld", cell.seed, "runs/settings"), cell.choice
+    column = next(one for one in preset.settings.columns if one.train == cell.task)
+    adapter = {"rank": choice.rank, "alpha": 2 * choice.rank, "learning_rate": choice.rate}
+    changes: dict[str, Any] = {"student__tuning": choice.tuning, "student__lora": adapter} if choice.rank else {}
+    experiment = preset.change(threads=1, columns=[column.model_dump(mode="json")], **changes)
+    answers = experiment.predictions("fine-tune", cell.task, cell.task, "validation")
+    scores = asdict(evaluate(answers, experiment.settings.measures))
+    return cell, {name: scores[name] for name in MEASURES}
+
+
+def kept_cells() -> Scores:
+    """Returns the finished cells with their scores."""
+    if not KEPT_CELLS.is_file():
+        return {}
+    kept = json.loads(KEPT_CELLS.read_text(encoding="utf-8"))
+    return {Cell(Choice(**one["choice"]), one["task"], one["seed"]): one["scores"] for one in kept}
+
+
+def compute(cells: Iterable[Cell], jobs: int) -> None:
+    """Measures the cells that are not kept yet, several at a time, and keeps each as it is finished."""
+    done = kept_cells()
+    missing = [cell for cell in cells if cell not in done]
+    with get_context("spawn").Pool(jobs) as pool, steps("cells", len(missing)) as at:
+        for number, (cell, scores) in enumerate(pool.imap_unordered(measure, missing), 1):
+            done[cell] = scores
+            write_json(KEPT_CELLS, [{**asdict(one), "scores": of} for one, of in done.items()])
+            at(number)
+
+
+def search(jobs: int) -> None:
+    """Computes full tuning and the rates of both adapters, then other ranks at LoRA's best rate."""
+    rates = [Choice(tuning, rate, RANK) for tuning in ("lora", "qlora") for rate in RATES]
+    compute(_cells([FULL, *rates]), jobs)
+    rate = best("lora", kept_cells()).rate
+    compute(_cells([Choice("lora", rate, rank) for rank in OTHER_RANKS]), jobs)
+
+
+def _cells(choices: Sequence[Choice]) -> Iterator[Cell]:
+    return (Cell(choice, task, seed) for choice in choices for task in TASKS for seed in SEEDS)
+
+
+def finished(done: Scores) -> list[Choice]:
+    """Returns the choices that are finished on all tasks and seeds."""
+    return [choice for choice in dict.fromkeys(cell.choice for cell in done) if set(_cells([choice])) <= done.keys()]
+
+
+def accuracy(choice: Choice, done: Scores) -> float:
+    """Returns a choice's validation accuracy, mean over tasks and seeds."""
+    return mean(done[cell]["accuracy"] for cell in _cells([choice]))
+
+
+def best(tuning: str, done: Scores) -> Choice:
+    """Returns an adapter's finished choice of rank 16 with the highest accuracy; of equals the smaller rate."""
+    of = [choice for choice in finished(done) if (choice.tuning, choice.rank) == (tuning, RANK)]
+    return max(of, key=lambda choice: (accuracy(choice, done), -choice.rate))
+
+
+def table(done: Scores) -> str:
+    """Returns accuracy and ECE of the finished choices in Markdown, in percent, mean over seeds."""
+    lines = []
+    for choice in sorted(finished(done), key=lambda one: (one.tuning, one.rank, one.rate)):
+        cells = [[done[Cell(choice, task, seed)] for seed in SEEDS] for task in TASKS]
+        scores = [" / ".join(f"{100 * mean(one[name] for one in of):.1f}" for name in MEASURES) for of in cells]
+        rank = str(choice.rank or "")
+        lines.append([choice.tuning, rank, f"{choice.rate:g}", *scores, f"{100 * accuracy(choice, done):.1f}"])
+    head = ["tuning", "rank", "rate", *(f"{task}: accuracy / ECE" for task in TASKS), "mean accuracy"]
+    return markdown_table(head, lines)
+
+
+def main() -> None:
+    """Computes missing cells and shows them all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2, help="cells at a time, one CPU thread each")
+    parser.add_argument("--show", action="store_true", help="compute nothing")
+    options = parser.parse_args()
+    if not options.show:
+        search(options.jobs)
+    print(table(kept_cells()))
+
+
+if __name__ == "__main__":
+    main()
