@@ -294,16 +294,6 @@ def _kept(group: str, block: Callable[[Sequence[Results]], str], least: int = 1)
     return make
 
 
-def _beyond(out: bool) -> Callable[[], str]:
-    """The block of methods beyond the paper, on the main task or out of domain."""
-
-    def make() -> str:
-        runs = [run for run in study.kept("beyond") if ("-out-" in run["name"]) == out]
-        return variants_block(runs) if len(runs) > 1 else ""
-
-    return make
-
-
 def _real() -> str:
     file = KEPT / "real-small-seed-0.json"
     return real_block(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ""
@@ -318,8 +308,9 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "truth"): ("make seeds", _kept("seeds", truth_block)),
     (FINDINGS, "cost"): ("make seeds", _kept("seeds", cost_block)),
     (FINDINGS, "spread"): ("make seeds", _kept("spread", spread_block, least=4)),
-    (FINDINGS, "variants"): ("make beyond", _beyond(out=False)),
-    (FINDINGS, "variants out of domain"): ("make beyond", _beyond(out=True)),
+    (FINDINGS, "variants"): ("make beyond", _kept("beyond", variants_block, least=2)),
+    (FINDINGS, "variants out of domain"): ("make beyond", _kept("out-of-domain", variants_block, least=2)),
+    (FINDINGS, "exact temperature"): ("make beyond", _kept("exact", variants_block, least=2)),
     (FINDINGS, "real data"): ("make real", _real),
     (PROTOCOL, "settings"): ("make choose-settings", settings_block),
     (PROTOCOL, "adapters"): ("make choose-adapter", adapters_block),

@@ -47,6 +47,12 @@ OUT_OF_DOMAIN = (
     "fine-tune-base-weights", "fine-tune-agreement-T", "first-logit", "first-answers", "first-uncertain",
     "first-logit-uncertain", "first-lora", "distill-lora", "fine-tune-lora",
 )  # fmt: skip
+EXACT_TEMPERATURES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.25, 2.5, 3.0, 4.0)
+EXACT_METHODS: dict[str, dict[str, Any]] = {
+    "fine-tune": {"learns": "answers"},
+    "first-logit": {"learns": "top-k", "map": "logit-temperature"},
+    "first-exact": {"learns": "top-k", "map": "exact-temperature"},
+}
 BASELINES = ("teacher", "fine-tune", "distill", "first")
 MAP_COLUMNS: dict[str, dict[str, Any]] = {
     "csqa": {"setting": "in-domain", "train": "csqa", "test": ["csqa"]},
@@ -99,12 +105,24 @@ def spread_cells() -> Iterator[Cell]:
 
 
 def beyond_cells() -> Iterator[Cell]:
-    """Yields the preset's further methods on the main task and some of them out of domain, once per seed."""
+    """Yields the preset's further methods on the main task, once per seed."""
     rest = tuple(name for name in load_preset(PRESET).beyond if name not in TEMPERED)
-    inside, outside = ({"columns": [_column(train)]} for train in ("csqa", "alpaca"))
     for seed in BEYOND_SEEDS:
-        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, inside, rest, alone=True)
-        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, outside, OUT_OF_DOMAIN, alone=True)
+        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, {"columns": [_column("csqa")]}, rest, alone=True)
+
+
+def out_of_domain_cells() -> Iterator[Cell]:
+    """Yields some of the preset's further methods out of domain, once per seed."""
+    for seed in BEYOND_SEEDS:
+        changes = {"columns": [_column("alpaca")]}
+        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, changes, OUT_OF_DOMAIN, alone=True)
+
+
+def exact_cells() -> Iterator[Cell]:
+    """Yields exact temperatures on the main task, once per seed; their stores also hold the teacher's normalisers."""
+    changes = {"knowledge__temperatures": EXACT_TEMPERATURES, "methods": EXACT_METHODS, "beyond": {}}
+    for seed in BEYOND_SEEDS:
+        yield Cell(f"{PRESET}-exact-seed-{seed}", seed, {"columns": [_column("csqa")], **changes})
 
 
 def _column(train: str) -> dict[str, Any]:
@@ -130,7 +148,14 @@ def map_cells() -> Iterator[Cell]:
             yield Cell(f"map-{task}-{epochs}x{count}-seed-{seed}", seed, changes, mechanism=True)
 
 
-GROUPS = {"seeds": seed_cells, "spread": spread_cells, "beyond": beyond_cells, "map": map_cells}
+GROUPS = {
+    "seeds": seed_cells,
+    "spread": spread_cells,
+    "beyond": beyond_cells,
+    "out-of-domain": out_of_domain_cells,
+    "exact": exact_cells,
+    "map": map_cells,
+}
 
 
 def cell_of(name: str) -> Cell:

@@ -44,11 +44,16 @@ def test_the_study_has_the_cells_of_its_plan():
 
 def test_every_cell_names_methods_that_its_experiment_has():
     known = load_preset("microworld").all_methods
-    for cells in study.GROUPS.values():
-        for cell in cells():
-            assert set(cell.methods) <= set(known)
+    cells = [cell for of_group in study.GROUPS.values() for cell in of_group()]
+    assert {name for cell in cells for name in cell.methods} <= set(known)
     measured = {name for cell in [*study.seed_cells(), *study.beyond_cells()] for name in cell.methods}
     assert measured == set(load_preset("microworld").beyond)
+
+
+def test_exact_temperatures_can_be_chosen_from_what_is_stored():
+    settings = study.cell_of("microworld-exact-seed-1").experiment().settings
+    assert settings.knowledge.temperatures == study.EXACT_TEMPERATURES
+    assert settings.methods["first-exact"].map == "exact-temperature"
 
 
 def test_data_and_weights_have_seeds_of_their_own():
@@ -119,7 +124,9 @@ class Failing:
 
 
 def test_an_unknown_cell_is_named():
-    with pytest.raises(SystemExit, match="nonsense: no such cell or group; the groups are seeds, spread, beyond, map"):
+    with pytest.raises(
+        SystemExit, match="nonsense: no such cell or group; the groups are seeds, spread, beyond, out-of-domain"
+    ):
         program.missing(["nonsense"])
 
 
