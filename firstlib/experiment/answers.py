@@ -1,18 +1,23 @@
 """Models' answers: to one split of a task, kept in the run; or to any questions, not kept."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from firstlib.evaluation.asking import AT_ONCE, Asking, ask
+from firstlib.evaluation.gathering import AT_ONCE, Asking
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import stages
-from firstlib.experiment.run import Run, cpu_threads
+from firstlib.experiment.run import Run
 from firstlib.experiment.stages import AnswerInputs
-from firstlib.models.heads import LanguageModel
+from firstlib.runtime.threads import cpu_threads
 from firstlib.settings.schema import Model, Role, Task
 from firstlib.tasks.question import Question
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a finished run needs none of it
+    from firstlib.models.heads import LanguageModel
 
 
 def answer_inputs(
@@ -25,14 +30,15 @@ def answer_inputs(
         trained=trained,
         identity=trained.name if trained else data.base_identity(role),
         data=data.hash(task, split),
-        tokenizer=data.tokenizer(role),
+        tokenizer=partial(data.tokenizer, role),
         questions=data.questions(task, split) if candidates else (),
         encoded=partial(data.encoded_questions if candidates else data.encoded, task, split, role),
-        asking=asking(run, role, candidates, temperature),
+        vocabulary=partial(data.vocabulary, role),
+        asking=asking(run, candidates, temperature),
     )
 
 
-def asking(run: Run, role: Role, candidates: bool = True, temperature: float = 1.0) -> Asking:
+def asking(run: Run, candidates: bool = True, temperature: float = 1.0) -> Asking:
     """Returns how a run asks a model: questions take fewer logits than free text, so more fit into one pass."""
     kept = run.settings.knowledge
     return Asking(
@@ -40,9 +46,13 @@ def asking(run: Run, role: Role, candidates: bool = True, temperature: float = 1
         batch_size=kept.batch_size * (AT_ONCE if candidates else 1),
         temperature=temperature,
         normalisers=kept.temperatures,
-        vocabulary=run.data.vocabulary(role),
         score=run.settings.measures.candidate_score,
     )
+
+
+def asking_any(run: Run, role: Role, temperature: float = 1.0) -> Asking:
+    """Returns how a run asks teacher or student questions that it does not keep."""
+    return replace(asking(run, temperature=temperature), vocabulary=run.data.vocabulary(role))
 
 
 def kept_answers(run: Run, name: str, inputs: AnswerInputs) -> Predictions:
@@ -62,12 +72,14 @@ def ask_any(
     run: Run, role: Role, model: Model, trained: Path, questions: Sequence[Question], temperature: float = 1.0
 ) -> Predictions:
     """Returns a trained model's answers to any questions."""
+    from firstlib.evaluation.asking import ask  # here: it needs torch
+
+    how = asking_any(run, role, temperature)
     with cpu_threads(run.settings.threads):
-        loaded = stages.load(run.settings.asked(model), trained)
-        return ask(loaded, run.data.tokenizer(role), questions, asking(run, role, temperature=temperature))
+        return ask(stages.load(run.settings.asked(model), trained), run.data.tokenizer(role), questions, how)
 
 
-def measure_while_training(model: LanguageModel, run: Run, role: Role, task: Task) -> dict[str, float]:
+def measure_while_training(model: "LanguageModel", run: Run, role: Role, task: Task) -> dict[str, float]:
     """Returns accuracy, ECE and Trust on validation questions during training."""
     inputs = answer_inputs(run, role, run.data.model(role), None, task, "validation")
     found = evaluate(stages.answer_with(model, inputs), run.settings.measures)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from firstlib.knowledge import Origin
 from firstlib.knowledge.servers.candidates import too_many
 from firstlib.knowledge.servers.logprobs import unanswered
-from firstlib.models import loading
+from firstlib.models.places import base_identity
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import stream_hash
@@ -19,6 +17,9 @@ from firstlib.settings.schema import Model, Role, Settings, Task
 from firstlib.tasks.encoding import Encoded, EncodedQuestion, encode_on_disk, encode_questions
 from firstlib.tasks.question import Item, Question
 from firstlib.tasks.source import DataSource
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
@@ -124,9 +125,11 @@ class RunData:
 
     # -- tokens ------------------------------------------------------------------------------------------------
 
-    def tokenizer(self, role: Role = "student") -> PreTrainedTokenizerBase:
+    def tokenizer(self, role: Role = "student") -> "PreTrainedTokenizerBase":
         """Returns the tokenizer of teacher or student."""
-        return self.once(("tokenizer", role), lambda: loading.load_tokenizer(self.model(role)))
+        from firstlib.models.loading import load_tokenizer  # here, as below: it needs transformers
+
+        return self.once(("tokenizer", role), lambda: load_tokenizer(self.model(role)))
 
     def encoded(self, task: Task, split: str, role: Role = "student") -> Sequence[Encoded]:
         """Returns a split's items with their right responses, as token ids."""
@@ -140,7 +143,9 @@ class RunData:
 
     def vocabulary(self, role: Role) -> int:
         """Returns how many rows of a model's output head are tokens."""
-        make = lambda: min(len(self.tokenizer(role)), loading.vocabulary_size(self.model(role)))  # noqa: E731
+        from firstlib.models.loading import vocabulary_size
+
+        make = lambda: min(len(self.tokenizer(role)), vocabulary_size(self.model(role)))  # noqa: E731
         return self.once(("vocabulary", role), make)
 
     def shared_vocabulary(self) -> int:
@@ -164,11 +169,13 @@ class RunData:
 
     def base_identity(self, role: Role) -> str:
         """Returns what identifies a base model: a hash of its folder, or its hub name with the commit."""
-        return self.once(("identity", role), lambda: loading.base_identity(self.model(role)))
+        return self.once(("identity", role), lambda: base_identity(self.model(role)))
 
     def context_length(self) -> int | None:
         """Returns how many tokens both models can read at once; None if no configuration says so."""
-        known = [length for role in self.roles() if (length := loading.context_length(self.model(role)))]
+        from firstlib.models.loading import context_length
+
+        known = [length for role in self.roles() if (length := context_length(self.model(role)))]
         return min(known, default=None)
 
     def check_same_tokens(self) -> None:
@@ -179,7 +186,9 @@ class RunData:
         """
         if self.settings.knowledge.imported:
             return
-        self.once("tokens", lambda: loading.check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
+        from firstlib.models.loading import check_same_tokens
+
+        self.once("tokens", lambda: check_same_tokens(self.tokenizer("teacher"), self.tokenizer("student")))
         k, words = self.settings.knowledge.k, self.shared_vocabulary()
         if k > words:
             raise UserError(f"knowledge.k: {k}, but the teacher has {words} tokens that the student shares; lower it")

@@ -10,10 +10,9 @@ from copy import copy
 from dataclasses import replace
 from operator import index
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from firstlib.distillation.loggers import check_loggers
 from firstlib.distillation.search import Search
@@ -23,7 +22,6 @@ from firstlib.experiment import answers, coefficients, students, summary, teache
 from firstlib.experiment.data import RunData
 from firstlib.experiment.run import Run
 from firstlib.knowledge import KnowledgeStore
-from firstlib.models import loading
 from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
@@ -34,6 +32,9 @@ from firstlib.settings.loading import change_settings, load_preset
 from firstlib.settings.schema import Reading, Role, Settings, Task
 from firstlib.tasks.encoding import encode_questions
 from firstlib.tasks.question import Question
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
 
 
 class Experiment:
@@ -119,13 +120,15 @@ class Experiment:
         """
         return self.run.data.questions(task, split)
 
-    def tokenizer(self, role: Role = "student") -> PreTrainedTokenizerBase:
+    def tokenizer(self, role: Role = "student") -> "PreTrainedTokenizerBase":
         """Returns the tokenizer of teacher or student."""
         return self.run.data.tokenizer(role)
 
     def describe(self, role: Role) -> str:
         """Returns teacher or student in a line: base, size, tuning, type, device."""
-        return f"{role} {loading.description(self.run.data.model(role))}"
+        from firstlib.models.loading import description  # here: it needs torch
+
+        return f"{role} {description(self.run.data.model(role))}"
 
     # -- the paper's stages ------------------------------------------------------------------------------------
 

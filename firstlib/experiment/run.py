@@ -1,12 +1,9 @@
 """A preset under one seed, with its folder: what the functions of this room work on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from firstlib.experiment.data import RunData
 from firstlib.runtime.artefacts import Artefacts
@@ -42,16 +39,4 @@ class Run:
         self, name: str, content: dict[str, Any], make: Callable[[Path], None], *, together: bool = False
     ) -> Path:
         """Returns a stage's folder, computing it with the settings' CPU threads if it does not exist yet."""
-        with cpu_threads(self.settings.threads):
-            return self.artefacts.get(name, content, make, together=together)
-
-
-@contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
-    """Runs torch with so many CPU threads; None: no change."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return self.artefacts.get(name, content, make, together=together, threads=self.settings.threads)

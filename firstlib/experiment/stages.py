@@ -4,24 +4,18 @@ Each input knows the content that its stage's folder is named after, so that wha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from transformers import PreTrainedTokenizerBase
 
 from firstlib import knowledge
 from firstlib.distillation.recalibration import UNCERTAIN, at_positions, targets_of
-from firstlib.distillation.targets import SoftTargets
-from firstlib.evaluation.asking import Asking, ask, follow
+from firstlib.evaluation.gathering import Asking
 from firstlib.evaluation.predictions import Predictions
 from firstlib.knowledge import KnowledgeStore, Origin, TopK
-from firstlib.knowledge.servers.vllm_engine import extract_with_vllm
-from firstlib.models import loading
-from firstlib.models.heads import LanguageModel
 from firstlib.runtime import distributed
 from firstlib.runtime.artefacts import unfinished
 from firstlib.runtime.files import write_json
@@ -29,6 +23,12 @@ from firstlib.runtime.sequences import select
 from firstlib.settings.schema import Knowledge, Model, Training
 from firstlib.tasks.encoding import Encoded
 from firstlib.tasks.question import Question
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and a finished run needs neither
+    from transformers import PreTrainedTokenizerBase
+
+    from firstlib.distillation.targets import SoftTargets
+    from firstlib.models.heads import LanguageModel
 
 # Bump when an artefact's format changes.
 FORMATS = {"training": 3, "predictions": 2}
@@ -76,7 +76,7 @@ class TrainingInputs:
         base: Identity of the base model.
         data: Identity of the examples.
         examples: Gives what is trained on, tokenised only if the model is trained; without targets, on its responses.
-        vocabulary: Rows of the output head that are tokens.
+        vocabulary: Gives the rows of the output head that are tokens.
         smoothing: Mass of each right token that is spread over the vocabulary, where there are no targets.
         measure: Called on the model every `training.eval_steps` steps.
     """
@@ -89,10 +89,10 @@ class TrainingInputs:
     threads: int | None
     data: Any
     examples: Callable[[], Sequence[Encoded]]
-    vocabulary: int
+    vocabulary: Callable[[], int]
     targets: TargetInputs | None = None
     smoothing: float = 0.0
-    measure: Callable[[LanguageModel], dict[str, float]] | None = None
+    measure: Callable[["LanguageModel"], dict[str, float]] | None = None
     logs: Path | None = None
 
     def content(self) -> dict[str, Any]:
@@ -122,7 +122,10 @@ def _described(model: Model, without: set[str]) -> dict[str, Any]:
 
 def train(inputs: TrainingInputs, to: Path) -> None:
     """Trains a model and writes its weights and `losses.json` to a folder."""
-    from firstlib.distillation import training  # here: the Trainer takes four seconds to import
+    import torch
+
+    from firstlib.distillation import training
+    from firstlib.models import loading
 
     torch.manual_seed(inputs.seed)
     model = loading.load_for_training(inputs.model, inputs.seed)
@@ -130,18 +133,21 @@ def train(inputs: TrainingInputs, to: Path) -> None:
         inputs.learning_rate, inputs.seed, save_to=to, logs=inputs.logs, checkpoints=unfinished(to),
         measure=inputs.measure,
     )  # fmt: skip
+    vocabulary = inputs.vocabulary()
     if inputs.targets is None:
-        losses = training.fine_tune(model, inputs.examples(), inputs.training, run, inputs.vocabulary, inputs.smoothing)
+        losses = training.fine_tune(model, inputs.examples(), inputs.training, run, vocabulary, inputs.smoothing)
     else:
-        matching = training.Matching(inputs.targets.tail, inputs.targets.student, inputs.vocabulary)
+        matching = training.Matching(inputs.targets.tail, inputs.targets.student, vocabulary)
         targets = soft_targets_of(inputs.targets, inputs.examples())
         losses = training.distill(model, targets, inputs.training, run, matching)
     if distributed.rank() == 0:
         write_json(to / "losses.json", losses)
 
 
-def soft_targets_of(inputs: TargetInputs, examples: Sequence[Encoded]) -> SoftTargets:
+def soft_targets_of(inputs: TargetInputs, examples: Sequence[Encoded]) -> "SoftTargets":
     """Returns the recalibrated targets of the examples that the store holds; an import reported the missing ones."""
+    from firstlib.distillation.targets import SoftTargets  # here: it needs torch
+
     known = [place for place, example in enumerate(examples) if example.id in inputs.store]
     positions = inputs.answer_positions() if inputs.answer_positions and inputs.where == "answers" else {}
 
@@ -163,7 +169,7 @@ class ExtractionInputs:
     Attributes:
         teachers: Folder of the trained teacher; of several, their mean distribution is extracted.
         origin: Of the store; its folder is named after it.
-        vocabulary: Rows of the output head that are tokens.
+        vocabulary: Gives the rows of the output head that are tokens.
         examples: Gives what is extracted on, tokenised only if it is.
         draws: Seed of the tokens to draw; None: the top k.
     """
@@ -172,7 +178,7 @@ class ExtractionInputs:
     teachers: tuple[Path, ...]
     origin: Origin
     settings: Knowledge
-    vocabulary: int
+    vocabulary: Callable[[], int]
     examples: Callable[[], Sequence[Encoded]]
     draws: int | None = None
 
@@ -182,7 +188,7 @@ def extract(inputs: ExtractionInputs, to: Path) -> None:
     rank, processes, examples = distributed.rank(), distributed.world_size(), inputs.examples()
     parts = knowledge.RowGroupCache(unfinished(to) / knowledge.file_name(rank, processes))
     found = _engine(inputs)(
-        knowledge.shard(examples, rank, processes), inputs.origin.k, vocabulary=inputs.vocabulary,
+        knowledge.shard(examples, rank, processes), inputs.origin.k, vocabulary=inputs.vocabulary(),
         known=parts.example_ids(),
     )  # fmt: skip
     knowledge.write_store(to, found, inputs.origin, rank, processes, parts)
@@ -192,6 +198,9 @@ def extract(inputs: ExtractionInputs, to: Path) -> None:
 
 
 def _engine(inputs: ExtractionInputs) -> Callable[..., Iterator[TopK]]:
+    from firstlib.knowledge.servers.vllm_engine import extract_with_vllm
+    from firstlib.models import loading
+
     temperatures, batch = inputs.origin.temperatures, inputs.settings.batch_size
     whole = len(inputs.teachers) > 1 or inputs.draws is not None  # needs whole distributions, which vLLM does not give
     if inputs.settings.engine == "vllm" and not whole:
@@ -214,15 +223,17 @@ class AnswerInputs:
         data: Identity of the split.
         questions: With candidates; empty where answers are free text.
         encoded: Gives the questions' token ids, or the examples of free text; tokenised only if the model is asked.
+        vocabulary: Gives the rows of the output head that are tokens.
     """
 
     model: Model
     trained: Path | None
     identity: str
     data: str
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Callable[[], "PreTrainedTokenizerBase"]
     questions: Sequence[Question]
     encoded: Callable[[], Any]
+    vocabulary: Callable[[], int]
     asking: Asking
 
     def content(self) -> dict[str, Any]:
@@ -243,13 +254,18 @@ def answer(inputs: AnswerInputs) -> Predictions:
     return answer_with(load(inputs.model, inputs.trained), inputs)
 
 
-def answer_with(model: LanguageModel, inputs: AnswerInputs) -> Predictions:
+def answer_with(model: "LanguageModel", inputs: AnswerInputs) -> Predictions:
     """Returns the answers of a model that is loaded already."""
+    from firstlib.evaluation.asking import ask, follow
+
+    how = replace(inputs.asking, vocabulary=inputs.vocabulary())
     if inputs.questions:
-        return ask(model, inputs.tokenizer, inputs.questions, inputs.asking, inputs.encoded())
-    return follow(model, inputs.encoded(), inputs.asking)
+        return ask(model, inputs.tokenizer(), inputs.questions, how, inputs.encoded())
+    return follow(model, inputs.encoded(), how)
 
 
-def load(model: Model, trained: Path | None) -> LanguageModel:
+def load(model: Model, trained: Path | None) -> "LanguageModel":
     """Loads a trained model, or the base model, ready to be asked."""
+    from firstlib.models import loading
+
     return loading.load_trained(model, trained) if trained else loading.load_base(model).eval()

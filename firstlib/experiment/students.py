@@ -11,7 +11,6 @@ from firstlib.evaluation.temperature import fit_temperature, fit_temperature_to
 from firstlib.experiment import answers, coefficients, stages, teachers
 from firstlib.experiment.run import Run
 from firstlib.experiment.stages import TargetInputs, TrainingInputs
-from firstlib.models.averaging import average_with_base
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.settings.methods import Method
@@ -145,6 +144,8 @@ def _pilot_ece(run: Run, name: str, task: Task, tried: float) -> float:
 
 def _averaged(run: Run, name: str, task: Task, trained: Path) -> Path:
     """Weights between the base model's and the student's, the share chosen by NLL on validation questions."""
+    from firstlib.models.averaging import average_with_base  # here: it needs torch
+
     model = student_model(run, name)
     inputs = answers.answer_inputs(run, "student", model, trained, task, "validation")
 

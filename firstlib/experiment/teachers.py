@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from firstlib import knowledge as stores
-from firstlib.evaluation.asking import of_knowledge, of_store
+from firstlib.evaluation.gathering import of_knowledge, of_store
 from firstlib.evaluation.predictions import Predictions
 from firstlib.experiment import answers, stages
 from firstlib.experiment.run import Run
@@ -39,7 +39,7 @@ def training_inputs(run: Run, role: Role, task: Task, model: Model, stage: str) 
         threads=run.settings.threads,
         data=run.data.hash(task, "train"),
         examples=partial(run.data.encoded, task, "train", role),
-        vocabulary=run.data.vocabulary(role),
+        vocabulary=partial(run.data.vocabulary, role),
         measure=measure if training.eval_steps else None,
         logs=run.folder / "logs" / f"{stage}-{task}" if training.report_to else None,
     )
@@ -85,7 +85,6 @@ def knowledge(run: Run, task: Task, k: int | None = None, split: str = "train") 
     """
     if run.settings.knowledge.imported:
         return _imported(run, task, split, k)
-    run.data.check_same_tokens()
     trained, examples = teacher(run, task), partial(run.data.encoded, task, split, "teacher")
     origin = _origin(run, trained.name, run.data.hash(task, split), k)
     return _extracted(run, f"knowledge-{task}-{split}-top{origin.k}", trained, origin, examples)
@@ -113,13 +112,18 @@ def _origin(run: Run, teacher: str, data: str, k: int | None = None) -> Origin:
 def _extracted(run: Run, name: str, trained: Path, origin: Origin, examples: Examples) -> KnowledgeStore:
     model = run.settings.asked(run.settings.teacher)
     return _store(run, name, ExtractionInputs(
-        model, (trained,), origin, run.settings.knowledge, run.data.shared_vocabulary(), examples
+        model, (trained,), origin, run.settings.knowledge, run.data.shared_vocabulary, examples
     ))  # fmt: skip
 
 
 def _store(run: Run, name: str, inputs: ExtractionInputs) -> KnowledgeStore:
     origin = inputs.origin
-    folder = run.stage(name, asdict(origin), lambda to: stages.extract(inputs, to), together=True)
+
+    def make(to: Path) -> None:
+        run.data.check_same_tokens()
+        stages.extract(inputs, to)
+
+    folder = run.stage(name, asdict(origin), make, together=True)
     return run.data.once(("store", folder), lambda: KnowledgeStore(folder, origin))
 
 
@@ -134,11 +138,10 @@ def knowledge_of(run: Run, method: Method, task: Task, split: str = "train") -> 
 
 def sampled_knowledge(run: Run, task: Task) -> KnowledgeStore:
     """Returns tokens drawn from the teacher's distribution at every response position, as many as its k."""
-    run.data.check_same_tokens()
     trained, settings = teacher(run, task), run.settings
     origin = replace(_origin(run, f"{trained.name}, drawn {run.seed}", run.data.hash(task, "train")), temperatures=())
     inputs = ExtractionInputs(
-        settings.asked(settings.teacher), (trained,), origin, settings.knowledge, run.data.shared_vocabulary(),
+        settings.asked(settings.teacher), (trained,), origin, settings.knowledge, run.data.shared_vocabulary,
         partial(run.data.encoded, task, "train", "teacher"), draws=run.seed,
     )  # fmt: skip
     return _store(run, f"knowledge-{task}-train-drawn{origin.k}", inputs)
@@ -157,13 +160,12 @@ def ensemble_member(run: Run, task: Task, member: int) -> Path:
 
 def ensemble_knowledge(run: Run, task: Task, members: int, split: str = "train") -> KnowledgeStore:
     """Returns the top k of the mean distribution of several LoRA teachers."""
-    run.data.check_same_tokens()
     folders = tuple(ensemble_member(run, task, member) for member in range(members))
     name = f"ensemble-{content_hash([folder.name for folder in folders])}"
     origin = replace(_origin(run, name, run.data.hash(task, split)), temperatures=())
     model = run.settings.asked(run.settings.teacher.model_copy(update={"tuning": "lora"}))
     inputs = ExtractionInputs(
-        model, folders, origin, run.settings.knowledge, run.data.shared_vocabulary(),
+        model, folders, origin, run.settings.knowledge, run.data.shared_vocabulary,
         partial(run.data.encoded, task, split, "teacher"),
     )  # fmt: skip
     return _store(run, f"knowledge-{task}-{split}-top{origin.k}-ensemble-{members}", inputs)
@@ -202,7 +204,6 @@ def cross_fitted_knowledge(run: Run, task: Task, folds: int) -> KnowledgeStore:
     Raises:
         UserError: A fold has no examples.
     """
-    run.data.check_same_tokens()
     filled = {fold_of(example.id, folds) for example in run.data.items(task, "train")}
     if len(filled) < folds:
         raise UserError(f"folds: {task} has too few training examples for {folds} folds; lower it")

@@ -4,12 +4,16 @@
 the one over token t given the tokens before it.
 """
 
-from firstlib.knowledge.distributions import extract_mean_top_k, extract_sampled
-from firstlib.knowledge.extraction import extract_top_k, top_k_of_logits
+from typing import TYPE_CHECKING, Any
+
 from firstlib.knowledge.row_groups import RowGroupCache
 from firstlib.knowledge.shards import file_name, shard
 from firstlib.knowledge.store import FORMAT, KnowledgeStore, Origin, bytes_by_k, check_complete, write_store
 from firstlib.knowledge.top_k import TopK, tempered
+
+if TYPE_CHECKING:
+    from firstlib.knowledge.distributions import extract_mean_top_k, extract_sampled
+    from firstlib.knowledge.extraction import extract_top_k, top_k_of_logits
 
 __all__ = [
     "FORMAT",
@@ -28,3 +32,13 @@ __all__ = [
     "top_k_of_logits",
     "write_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what extracts when it is first used: it needs torch, and reading a store does not."""
+    from firstlib.knowledge import distributions, extraction
+
+    for module in (distributions, extraction):
+        if name in __all__ and hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

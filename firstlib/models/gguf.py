@@ -25,7 +25,6 @@ from firstlib.runtime.artefacts import MANIFEST, Artefacts, write_manifest
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import content_hash
 
-SUFFIX = ".gguf"
 STAGE = "gguf"  # in manifests and in the names of cached folders
 FORMAT = 1  # bump when the same file gives another folder
 

@@ -20,12 +20,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from firstlib.models import gguf
 from firstlib.models.heads import LanguageModel, check_own_logits
-from firstlib.runtime.artefacts import MANIFEST
+from firstlib.models.places import base_location
 from firstlib.runtime.errors import UserError, first_line
-from firstlib.runtime.hashing import files_hash
-from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
 if TYPE_CHECKING:  # imported at run time only for adapters: it takes three seconds
@@ -42,32 +39,6 @@ def device() -> torch.device:
 def _is_sharded() -> bool:
     """Returns whether accelerate shards a model over devices for training (FSDP or DeepSpeed)."""
     return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-
-
-def base_location(model: Model) -> str:
-    """Returns the base model's folder if it exists, else its hub name; a GGUF file is imported into a cached folder.
-
-    Raises:
-        UserError: The name is a path, but the folder does not exist; or a GGUF file cannot be imported.
-    """
-    folder = project_path(model.base)
-    if folder.suffix == gguf.SUFFIX:
-        return str(gguf.cached(folder))
-    if (folder / "config.json").is_file():
-        return str(folder)
-    if model.base.count("/") != 1 or model.base.startswith((".", "/", "~", "data/")):
-        raise UserError(f"base model {model.base!r}: no folder {folder} with a config.json; check the preset's `base`")
-    return model.base
-
-
-def base_identity(model: Model) -> str:
-    """Returns a string that identifies the base model: a hash of its folder, or its hub name and commit."""
-    location = Path(base_location(model))
-    if location.is_dir():
-        parts = (p for p in location.iterdir() if p.suffix in (".json", ".safetensors", ".model"))
-        return files_hash(p for p in parts if p.name != MANIFEST)  # which tells when an import was made
-    commit = getattr(_configuration(model), "_commit_hash", None) or model.revision
-    return f"{model.base}@{commit}"
 
 
 def _from_pretrained(loader: Any, model: Model, **options: Any) -> Any:
@@ -264,6 +235,11 @@ def context_length(model: Model) -> int | None:
 def vocabulary_size(model: Model) -> int:
     """Returns the number of rows of the output head."""
     return int(_configuration(model).get_text_config().vocab_size)
+
+
+def commit(model: Model) -> str:
+    """Returns the commit of a model on the hub, or the revision that the settings name."""
+    return getattr(_configuration(model), "_commit_hash", None) or model.revision
 
 
 def _configuration(model: Model) -> Any:

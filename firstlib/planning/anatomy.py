@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from firstlib.models.loading import base_location
+from firstlib.models.places import base_location
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firstlib.evaluation.asking import AT_ONCE
+from firstlib.evaluation.gathering import AT_ONCE
 from firstlib.planning.anatomy import Anatomy, anatomy_of
 from firstlib.planning.machines import Machine
 from firstlib.planning.memory import Batch, Memory, asking_memory, training_memory

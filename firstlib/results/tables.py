@@ -1,11 +1,10 @@
 """Tables for the notebooks, as pandas frames: numbers in, one frame out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
 
 from firstlib.distillation.recalibration import Map, label_smoothing, recalibrate
 from firstlib.distillation.search import GRIDS
@@ -19,6 +18,9 @@ from firstlib.planning import BYTES_PER_ENTRY, store_bytes
 from firstlib.results.comparison import BASELINE
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Measures, Task
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
 
 Pairs = dict[str, tuple[float, float]]
 
@@ -136,7 +138,7 @@ def shares_of_choices(shares: Mapping[str, np.ndarray], choices: Sequence[str]) 
 # -- knowledge ---------------------------------------------------------------------------------------------------
 
 
-def one_example(item: TopK, tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> pd.DataFrame:
+def one_example(item: TopK, tokenizer: "PreTrainedTokenizerBase", token_ids: Sequence[int]) -> pd.DataFrame:
     """Returns what a store holds on one example: a line per position, the top tokens with their probabilities."""
     lines = []
     for position, ids, probabilities, residual in zip(

@@ -19,6 +19,7 @@ from firstlib.runtime.errors import MissingStageError, UserError
 from firstlib.runtime.files import disk_is_full, write_json
 from firstlib.runtime.hashing import content_hash, file_hash, library_hash
 from firstlib.runtime.progress import steps
+from firstlib.runtime.threads import cpu_threads
 
 MANIFEST = "manifest.json"
 _RECORDED = ("firstlib", "torch", "transformers", "peft", "numpy", "pyarrow")
@@ -38,12 +39,20 @@ class Artefacts:
     sealed: bool = False
     on_get: Callable[[Path], None] | None = None
 
-    def get(self, stage: str, inputs: dict[str, Any], make: Callable[[Path], None], *, together: bool = False) -> Path:
+    def get(
+        self,
+        stage: str,
+        inputs: dict[str, Any],
+        make: Callable[[Path], None],
+        *,
+        together: bool = False,
+        threads: int | None = None,
+    ) -> Path:
         """Returns the folder of a stage, computing it if it does not exist yet.
 
         `make` writes to a temporary folder, which is renamed when complete. Waits if another run is already building
         this stage. Under `accelerate launch`, only rank 0 calls `make` and the others wait; with `together`, all ranks
-        call it, on the same temporary folder.
+        call it, on the same temporary folder. Torch then has so many CPU `threads`.
 
         Raises:
             UserError: The existing folder is damaged, the stage is missing and `sealed` is set, or the disk is full.
@@ -57,7 +66,7 @@ class Artefacts:
             return final
         if self.sealed:
             raise MissingStageError(f"{final} is missing; run again")
-        with _explain_full_disk(final), self._locked(final.name):
+        with _explain_full_disk(final), self._locked(final.name), cpu_threads(threads):
             if not distributed.broadcast((final / MANIFEST).is_file()):
                 self._make(stage, key, inputs, make, final, together)
         return final

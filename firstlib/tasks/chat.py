@@ -4,13 +4,15 @@ import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-from transformers import PreTrainedTokenizerBase
 
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.tasks.question import Item, Question
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
 
 # Templates that write today's date would make another prompt, and other keys, every day. This is Llama 3's own default.
 DATE = datetime.datetime(2024, 7, 26)
@@ -34,7 +36,7 @@ _THOUGHTS = (
 _CHANNELS = ("<|start|>assistant", "<|channel|>final<|message|>")  # gpt-oss: an answer begins in its own channel
 
 
-def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item, variables: Mapping[str, Any] | None = None) -> Item:
+def in_chat(tokenizer: "PreTrainedTokenizerBase", item: Item, variables: Mapping[str, Any] | None = None) -> Item:
     """Returns the item in the model's chat format: the prompt is the user's turn, the response the assistant's.
 
     Args:
@@ -54,7 +56,7 @@ def in_chat(tokenizer: PreTrainedTokenizerBase, item: Item, variables: Mapping[s
     return replace(item, prompt=prompt, response=item.response.lstrip())
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, item: Item, variables: Mapping[str, Any]) -> str:
+def _rendered(tokenizer: "PreTrainedTokenizerBase", item: Item, variables: Mapping[str, Any]) -> str:
     if tokenizer.chat_template is None:
         raise UserError(
             f"data.chat_template: the tokenizer of {tokenizer.name_or_path} has no chat template; set it to false"

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from transformers import PreTrainedTokenizerBase
 
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import number_from
 from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk
 from firstlib.tasks.question import Example, Item, Question, as_example, characters
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and a finished run needs neither
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 Candidates = list[int] | list[tuple[int, ...]]  # one token each, or where a question has longer ones several
 EncodedQuestion = tuple[list[int], Candidates]
@@ -28,12 +31,12 @@ class Encoded:
     start: int
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, example: Example) -> Encoded:
+def encode(tokenizer: "PreTrainedTokenizerBase", example: Example) -> Encoded:
     """Returns the token ids of prompt, response and end token: `encode_examples` for one example."""
     return encode_examples(tokenizer, [example])[0]
 
 
-def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[Encoded]:
+def encode_examples(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Example]) -> list[Encoded]:
     """Returns the token ids of each example's prompt, response and end token.
 
     Prompt and response are tokenised together, because in many tokenizers a word's token includes its leading space.
@@ -47,7 +50,7 @@ def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Examp
     return [_encoded(tokenizer, example, list(ids), offsets) for example, ids, offsets in rows]
 
 
-def encode_on_disk(tokenizer: PreTrainedTokenizerBase, items: Iterable[Item]) -> LazySequence[Encoded]:
+def encode_on_disk(tokenizer: "PreTrainedTokenizerBase", items: Iterable[Item]) -> LazySequence[Encoded]:
     """Encodes any number of items like `encode_examples`, stored on disk so that memory use does not grow."""
     pieces = in_pieces(map(as_example, items), characters)
     encoded = (one for piece in pieces for one in encode_examples(tokenizer, piece))
@@ -55,7 +58,7 @@ def encode_on_disk(tokenizer: PreTrainedTokenizerBase, items: Iterable[Item]) ->
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerBase, example: Example, ids: list[int], offsets: Sequence[tuple[int, int]]
+    tokenizer: "PreTrainedTokenizerBase", example: Example, ids: list[int], offsets: Sequence[tuple[int, int]]
 ) -> Encoded:
     start = next((i for i, (begin, end) in enumerate(offsets) if end > len(example.prompt) and end > begin), None)
     if start is None:
@@ -76,7 +79,7 @@ def longest_first(encoded: Sequence[Encoded]) -> np.ndarray:
     return np.lexsort((ranks, -lengths))
 
 
-def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> None:
+def check_taught(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[Question]) -> None:
     """Checks that the answer's tokens in the training example are those that a question is scored on.
 
     Raises:
@@ -92,7 +95,7 @@ def check_taught(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Questio
             )
 
 
-def reasons_not_to_fit(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], longest: int) -> list[str | None]:
+def reasons_not_to_fit(tokenizer: "PreTrainedTokenizerBase", items: Sequence[Item], longest: int) -> list[str | None]:
     """Returns, for each item, None, or the reason why it does not fit: it is longer than `longest` tokens."""
     examples = [as_example(item) for item in items]
     readable = [example for example in examples if len(example.prompt + example.response) <= longest * WIDEST]
@@ -120,12 +123,12 @@ def single_tokens(question: Question, candidates: Candidates) -> list[int]:
     return found
 
 
-def encode_question(tokenizer: PreTrainedTokenizerBase, question: Question) -> EncodedQuestion:
+def encode_question(tokenizer: "PreTrainedTokenizerBase", question: Question) -> EncodedQuestion:
     """Returns the token ids before the answer, and those of each candidate: `encode_questions` for one."""
     return encode_questions(tokenizer, [question])[0]
 
 
-def encode_questions(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> list[EncodedQuestion]:
+def encode_questions(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[Question]) -> list[EncodedQuestion]:
     """Returns each question's token ids before the answer, and the token id of each candidate.
 
     Where a question is answered in words, and one of them is not a single token, all its candidates are tuples of ids.
@@ -141,14 +144,14 @@ def encode_questions(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Que
     return [(stem, _candidates(tokenizer, q, stem, answered)) for q, stem in zip(questions, stems, strict=True)]
 
 
-def _open_ended(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def _open_ended(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Returns the token ids of each text, without the end token that some tokenizers append."""
     found = tokenizer(texts)["input_ids"] if texts else []
     return [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in found]
 
 
 def _candidates(
-    tokenizer: PreTrainedTokenizerBase, question: Question, stem: list[int], answered: Iterator[list[int]]
+    tokenizer: "PreTrainedTokenizerBase", question: Question, stem: list[int], answered: Iterator[list[int]]
 ) -> Candidates:
     texts = [(text, next(answered)) for text in question.candidates]
     several = question.in_words and any(len(ids) != len(stem) + 1 for _, ids in texts)
@@ -163,7 +166,7 @@ def _candidates(
 
 
 def _answer_tokens(
-    tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: list[int], ids: list[int]
+    tokenizer: "PreTrainedTokenizerBase", question: Question, candidate: str, stem: list[int], ids: list[int]
 ) -> tuple[int, ...]:
     found = tuple(ids[len(stem) :])
     if not found or ids[: len(stem)] != stem or tokenizer.unk_token_id in found:
@@ -175,7 +178,7 @@ def _answer_tokens(
 
 
 def _answer_token(
-    tokenizer: PreTrainedTokenizerBase, question: Question, candidate: str, stem: list[int], ids: list[int]
+    tokenizer: "PreTrainedTokenizerBase", question: Question, candidate: str, stem: list[int], ids: list[int]
 ) -> int:
     if len(ids) != len(stem) + 1 or ids[: len(stem)] != stem or ids[-1] == tokenizer.unk_token_id:
         raise UserError(
@@ -186,12 +189,14 @@ def _answer_token(
     return ids[-1]
 
 
-def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+def _pieces(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
     return list(tokenizer.tokenize(text))
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(rows: Sequence[Sequence[int]]) -> tuple["Tensor", "Tensor"]:
     """Returns token ids `(B, T)` padded with 0 on the right, and a mask `(B, T)`, 1 for tokens and 0 for padding."""
+    import torch
+
     length = max(map(len, rows))
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     mask = torch.zeros(len(rows), length, dtype=torch.long)

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import project_path
@@ -17,6 +16,9 @@ from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Item, Question
 from firstlib.tasks.words import in_words
 
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
+
 
 class DataSource:
     """Provides the items of every task and split; each is computed once."""
@@ -25,7 +27,7 @@ class DataSource:
         self,
         settings: Settings,
         seed: int,
-        tokenizer: Callable[[], PreTrainedTokenizerBase],
+        tokenizer: Callable[[], "PreTrainedTokenizerBase"],
         context: Callable[[], int | None],
     ) -> None:
         """Reads nothing yet; the tokenizer and the context length are requested only for real data sets."""

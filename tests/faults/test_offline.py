@@ -12,14 +12,14 @@ def refuse(*arguments, **named):
     raise OSError("no network in this test")
 socket.getaddrinfo = socket.socket.connect = refuse
 from firstlib import Experiment
-from firstlib.models import loading
+from firstlib.models import loading, places
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
 Experiment(sys.argv[1], run_folder=sys.argv[2]).predictions("first", "csqa", "csqa")
 hub = {"data__source": "hub", "columns": [{"setting": "in-domain", "train": "csqa", "test": ["csqa"]}]}
 for load in (
     lambda: loading.load_base(Model(base="meta-llama/Llama-2-7b-hf")),
-    lambda: loading.base_identity(Model(base="meta-llama/Llama-2-7b-hf")),
+    lambda: places.base_identity(Model(base="meta-llama/Llama-2-7b-hf")),
     lambda: Experiment(sys.argv[1], run_folder=sys.argv[2]).change(**hub).questions("csqa"),
 ):
     try:

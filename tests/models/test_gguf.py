@@ -10,7 +10,7 @@ from command_line import first
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from write_gguf_model import HEADS, INNER, KEYS, WIDTH, write
 
-from firstlib.models import gguf, loading
+from firstlib.models import gguf, loading, places
 from firstlib.models.gguf_file import contents
 from firstlib.models.gguf_tokens import PROBE, SPLITS, load_tokenizer, own_tokens
 from firstlib.runtime.errors import UserError
@@ -235,23 +235,23 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 def test_a_base_model_may_be_a_file_and_is_imported_once(tmp_path, monkeypatch):
     write(tmp_path / "m.gguf", "Q8_0")
     model = Model(base=str(tmp_path / "m.gguf"))
-    place = Path(loading.base_location(model))
+    place = Path(places.base_location(model))
     assert place.parent == tmp_path / "cache" / "firstlib"
     gguf._cached.cache_clear()
     monkeypatch.setattr(gguf, "convert", None)  # a second import would fail
-    assert Path(loading.base_location(model)) == place
-    assert loading.base_identity(model) == loading.base_identity(Model(base=str(place)))
+    assert Path(places.base_location(model)) == place
+    assert places.base_identity(model) == places.base_identity(Model(base=str(place)))
 
 
 def test_two_imports_of_one_file_are_one_base(tmp_path):
     write(tmp_path / "m.gguf", "Q8_0")
     places = [gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / name) for name in "ab"]
-    assert len({loading.base_identity(Model(base=str(place))) for place in places}) == 1
+    assert len({places.base_identity(Model(base=str(place))) for place in places}) == 1
 
 
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(UserError, match="there is no such file"):
-        loading.base_location(Model(base="/nowhere/m.gguf"))
+        places.base_location(Model(base="/nowhere/m.gguf"))
 
 
 def test_the_verb_imports_or_says_in_one_line_why_not(tmp_path):

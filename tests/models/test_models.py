@@ -14,7 +14,7 @@ from transformers import (
     LlamaConfig,
 )
 
-from firstlib.models import heads, loading
+from firstlib.models import heads, loading, places
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
 
@@ -43,7 +43,7 @@ def disturb(parameters):
 
 
 def test_a_folder_is_identified_by_its_content_not_by_its_path(base, copy):
-    assert loading.base_identity(copy) == loading.base_identity(base)
+    assert places.base_identity(copy) == places.base_identity(base)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
@@ -52,7 +52,7 @@ def test_a_changed_file_makes_another_base(base, copy, tmp_path, name):
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
     path.write_bytes(content)
-    assert loading.base_identity(copy) != loading.base_identity(base)
+    assert places.base_identity(copy) != places.base_identity(base)
 
 
 def test_a_hub_model_is_identified_by_its_commit(monkeypatch):
@@ -60,8 +60,8 @@ def test_a_hub_model_is_identified_by_its_commit(monkeypatch):
     config = LlamaConfig()
     config._commit_hash = "0f1e"
     monkeypatch.setattr("firstlib.models.loading.AutoConfig.from_pretrained", lambda *_, **__: config)
-    assert loading.base_location(hub) == "meta-llama/Llama-2-7b-hf"
-    assert loading.base_identity(hub) == "meta-llama/Llama-2-7b-hf@0f1e"
+    assert places.base_location(hub) == "meta-llama/Llama-2-7b-hf"
+    assert places.base_identity(hub) == "meta-llama/Llama-2-7b-hf@0f1e"
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_code_is_run_only_if_the_preset_allows_it_and_with_a_warning(with_code):
 @pytest.mark.parametrize("name", ["data/nowhere", "/nowhere/at/all", "./nowhere", "nowhere", "~/nowhere"])
 def test_a_missing_folder_is_reported(name):
     with pytest.raises(UserError, match=r"nowhere.*config\.json") as error:
-        loading.base_location(Model(base=name))
+        places.base_location(Model(base=name))
     assert "\n" not in str(error.value)
 
 

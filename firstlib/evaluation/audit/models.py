@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from firstlib.evaluation.asking import Asking, ask
+from firstlib.evaluation.asking import ask
 from firstlib.evaluation.audit.answers import Answers, Reading, Shown, of_probabilities
 from firstlib.evaluation.audit.options import Asked, Options
+from firstlib.evaluation.gathering import Asking
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.settings.data import OWN, PUBLISHED, Data

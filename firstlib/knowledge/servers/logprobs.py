@@ -17,9 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TextIO
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, TextIO
 
 from firstlib.knowledge.servers.alignment import REMEDIES
 from firstlib.knowledge.servers.candidates import TOLERATED, Candidates, too_many
@@ -32,6 +30,9 @@ from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.progress import steps
 from firstlib.tasks.encoding import Encoded
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
 
 UNMATCHED, REPORT = "unmatched.jsonl", "report.json"
 _SHOWN = 3  # reasons in an error
@@ -132,7 +133,7 @@ def import_logprobs(
     file: Path | str,
     folder: Path,
     encoded: Sequence[Encoded],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     origin: Origin,
     rules: Rules,
     vocabulary: int | None = None,

@@ -7,8 +7,11 @@ may be part of a character.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
+    from transformers import PreTrainedTokenizerBase
+
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # replaces bytes that do not form a character
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
@@ -87,7 +90,7 @@ class Pieces:
     end: int
 
 
-def pieces_of(tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Pieces:
+def pieces_of(tokenizer: "PreTrainedTokenizerBase", vocabulary: int | None = None) -> Pieces:
     """Determines token texts by decoding each token after another token.
 
     If several tokens have the same text, `ids` holds the first that is not a byte token, or else the first.
@@ -106,7 +109,7 @@ def pieces_of(tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None)
     return Pieces(tuple(texts), ids, tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
-def _decoded(tokenizer: PreTrainedTokenizerBase, names: list[str]) -> list[bytes]:
+def _decoded(tokenizer: "PreTrainedTokenizerBase", names: list[str]) -> list[bytes]:
     backend = tokenizer.backend_tokenizer
     before = next((i for i, name in enumerate(names) if _is_plain(name, backend.decode([i]))), 0)
     start = backend.decode([before], skip_special_tokens=False)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from firstlib.knowledge.top_k import TopK
-from firstlib.models.loading import base_location
+from firstlib.models.places import base_location
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.progress import steps
 from firstlib.runtime.sequences import select

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from firstlib.evaluation.asking import ask
 from firstlib.experiment import Experiment
-from firstlib.experiment.answers import asking
+from firstlib.experiment.answers import asking_any
 from firstlib.figures import reliability_diagrams
 from firstlib.figures.chrome import picture
 from firstlib.models import loading
@@ -92,7 +92,7 @@ def ask_again(student: ExportedStudent, folder: Path) -> list[Repeat]:
     """Loads an exported folder as any user would, and asks it every test question at the student's temperature."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval().to(loading.device())
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    how = asking(student.experiment.run, "student", temperature=student.temperature)
+    how = asking_any(student.experiment.run, "student", temperature=student.temperature)
     repeats = []
     for setting, test in student.tests:
         kept = student.answers(test)

@@ -8,7 +8,7 @@ import numpy as np
 from firstlib.distillation.recalibration import UNCERTAIN, Map
 from firstlib.experiment import coefficients, teachers
 from firstlib.knowledge import KnowledgeStore
-from firstlib.models import loading
+from firstlib.models.places import base_location
 from firstlib.results.export.markdown import counted, escaped, percent
 from firstlib.results.export.student import ExportedStudent
 from firstlib.settings.methods import Method
@@ -80,7 +80,7 @@ def _student(student: ExportedStudent) -> str:
 
 def is_folder(model: Model) -> bool:
     """Whether a base model is a local folder rather than one of the hub's."""
-    return Path(loading.base_location(model)).is_dir()
+    return Path(base_location(model)).is_dir()
 
 
 def base_name(model: Model) -> str:

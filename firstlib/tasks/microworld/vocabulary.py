@@ -1,9 +1,12 @@
 """The microworld's tokenizer: one token per word, including its leading space, as in large models."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # A choice's letter with its closing bracket, "a)", is one token, the same before the choice and in the answer.
 # Words, signs and newlines are one token each.
@@ -11,13 +14,15 @@ PIECES = r"[a-zA-Z]\)| ?[A-Za-z]+| ?#+| ?[^\sA-Za-z#]|\n| "
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 
 
-def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     """Builds a word-level tokenizer with every piece of `texts` in its vocabulary; decoding restores the exact text.
 
     >>> tokenizer = build_tokenizer(["A: The answer is (a)."])
     >>> tokenizer.tokenize("A: The answer is (a).")
     ['A', ':', ' The', ' answer', ' is', ' (', 'a)', '.']
     """
+    from transformers import PreTrainedTokenizerFast  # here: it takes seconds to import
+
     cut = pre_tokenizers.Split(Regex(PIECES), "isolated")
     pieces = sorted({piece for text in set(texts) for piece, _ in cut.pre_tokenize_str(text)})
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *pieces))}
