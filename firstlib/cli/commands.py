@@ -11,13 +11,10 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from firstlib.cli import audit as audits
-from firstlib.cli.notebooks import NOTEBOOKS, NotebookError, Plan
-from firstlib.cli.notebooks import run as run_notebooks
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError, on_one_line
 from firstlib.runtime.files import disk_is_full
-from firstlib.settings.base import LARGEST_SEED
-from firstlib.tasks.splits import told_files
+from firstlib.settings.limits import LARGEST_SEED
 
 STOPPED = 130  # typer's exit status after Ctrl-C
 
@@ -49,6 +46,10 @@ def run(
     beyond: Annotated[bool, typer.Option("--beyond", help="also run notebook 07, on the study over seeds")] = False,
 ) -> None:
     """Run the numbered notebooks in order; those that would not change are skipped."""
+    from firstlib.cli.notebooks import Plan  # imported here, as by every command: `first --help` needs none of it
+    from firstlib.cli.notebooks import run as run_notebooks
+    from firstlib.tasks.splits import told_files
+
     plan = Plan(preset, seed, runs, tuple(set or ()), beyond)
     executed = run_notebooks(plan, console)
     from firstlib.results.table import of_rows  # here: seconds, which a mistake in the settings need not cost
@@ -70,6 +71,8 @@ def run(
 @app.command()
 def lab() -> None:
     """Open JupyterLab on the notebooks, on this machine only and with its token."""
+    from firstlib.cli.notebooks import NOTEBOOKS
+
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={NOTEBOOKS}"])
 
 
@@ -236,6 +239,8 @@ def _explained(error: Exception) -> tuple[int, str]:
     Raises:
         Exception: The error itself, where it is a defect of the library.
     """
+    from firstlib.cli.notebooks import NotebookError
+
     if isinstance(error, NotebookError):
         return 1, str(error)
     if isinstance(error, TyperException):

@@ -27,7 +27,7 @@ from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash
 from firstlib.runtime.paths import preset_name, run_folder
-from firstlib.settings.base import LARGEST_SEED
+from firstlib.settings.limits import LARGEST_SEED
 from firstlib.settings.loading import change_settings, load_preset
 from firstlib.settings.schema import Reading, Role, Settings, Task
 from firstlib.tasks.encoding import encode_questions

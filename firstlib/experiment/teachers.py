@@ -17,7 +17,7 @@ from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import content_hash, files_hash, number_from
 from firstlib.runtime.sequences import select
-from firstlib.settings.base import LARGEST_SEED
+from firstlib.settings.limits import LARGEST_SEED
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Model, Role, Task
 from firstlib.tasks.encoding import Encoded

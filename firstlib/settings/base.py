@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-LARGEST_COUNT = 10_000_000  # upper bound of anything counted: catches typos before memory runs out
-LARGEST_SEED = 2**32 - 1  # NumPy's, which the Trainer seeds too
+from firstlib.settings.limits import LARGEST_COUNT
 
 Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from firstlib.settings.base import LARGEST_SEED, Count, Part
+from firstlib.settings.base import Count, Part
+from firstlib.settings.limits import LARGEST_SEED
 
 # The paper's data sets, as the hub calls them: name and configuration.
 PUBLISHED: dict[str, tuple[str, str | None]] = {

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from firstlib.settings.base import LARGEST_COUNT, Part
+from firstlib.settings.base import Part
+from firstlib.settings.limits import LARGEST_COUNT
 
 Tuning = Literal["full", "lora", "qlora"]
 MapName = Literal["none", "label-smoothing", "temperature", "logit-temperature", "exact-temperature"]

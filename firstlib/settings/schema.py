@@ -7,8 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, model_validator
 
 from firstlib.runtime.errors import UserError
-from firstlib.settings.base import LARGEST_COUNT, Count, Part
+from firstlib.settings.base import Count, Part
 from firstlib.settings.data import OWN, PUBLISHED, Data, TaskData, check_task_names
+from firstlib.settings.limits import LARGEST_COUNT
 from firstlib.settings.methods import Method, Tuning, check_names, paper_methods
 
 MOST_THREADS = 4096

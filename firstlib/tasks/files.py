@@ -12,7 +12,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -99,7 +98,7 @@ def from_hub(name: str, revision: str | None, search: Search) -> list[Table]:
     """
     try:
         options: dict[str, Any] = {"revision": revision} if revision else {}
-        found = dict(datasets.load_dataset(name, search.config, **options))
+        found = dict(_datasets().load_dataset(name, search.config, **options))
     except Exception as error:  # datasets raises errors of several libraries
         raise UserError(
             f"data set {name}: neither cached nor available from the hub ({first_line(error)[:200]}); "
@@ -193,12 +192,20 @@ def _walk(folder: Path, root: Path, encoding: str | None) -> Iterator[Table]:
             yield _from_file(path, root, encoding)
 
 
+def _datasets() -> Any:
+    """The library, without a progress bar for every file; imported only where data are read: it takes a second."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets
+
+
 def _saved(folder: Path, root: Path) -> list[Table]:
     """Returns the tables of a folder that `save_to_disk` wrote; none if it did not."""
     if not folder.is_dir() or not any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return []
     try:
-        whole = datasets.load_from_disk(str(folder))
+        whole = _datasets().load_from_disk(str(folder))
         told = "" if isinstance(whole, dict) else json.loads((folder / "state.json").read_bytes()).get("_split") or ""
     except Exception as error:  # datasets raises errors of several libraries
         message = first_line(error)[:200]

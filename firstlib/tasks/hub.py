@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-import datasets
 import numpy as np
 
 from firstlib.runtime import distributed
@@ -46,8 +45,6 @@ _OUTLINED = 200  # characters of a text that are looked at
 _SHOWN = 3  # reasons, and ids per reason, listed in a message
 _LONGEST_REASON, _LONGEST_ID = 80, 12  # characters of them
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\d+")  # a value in a reason
-
-datasets.disable_progress_bars()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import nbformat
@@ -25,6 +26,16 @@ def test_a_run_writes_notebooks_figures_and_results(smoke):
     for expected in ("notebooks", "figures", "results", "label-smoothing", "in-domain csqa"):
         assert expected in printed
     assert json.loads((folder / "cost.json").read_text())["peak_memory_bytes"] > 0
+
+
+def test_the_table_of_a_finished_run_needs_no_torch(smoke):
+    code = (
+        "import sys; from firstlib import Experiment; from firstlib.results import table; "
+        f"Experiment('smoke', 0, {str(smoke[0])!r}).sealed().rows(); "
+        "print(sorted({'torch', 'transformers', 'datasets'} & sys.modules.keys()))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
 
 
 def default_notebooks():
