@@ -223,6 +223,27 @@ def import_gguf(
     console.print(f"imported   {_short(imported(file, to))}", soft_wrap=True, highlight=False, markup=False)
 
 
+@app.command()
+def shrink(
+    base: Annotated[str, typer.Argument(help="a folder, a GGUF file or a hub name")],
+    layers: Annotated[int, typer.Option(min=1, help="how many are left")],
+    text: Annotated[Path, typer.Option(metavar="FILE", help="a text in UTF-8, on which the rest is healed")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="a new folder, or one shrunk earlier")],
+    passages: Annotated[int | None, typer.Option(min=10, help="the most that are read of the text")] = None,
+    passage: Annotated[int, typer.Option(min=16, help="tokens of each")] = 256,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the text")] = 1,
+    rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-4,
+) -> None:
+    """Make a smaller sibling with the same tokens: drop the layers that change least, heal the rest by distillation."""
+    from firstlib.experiment.shrinking import Shrinking
+    from firstlib.experiment.shrinking import shrink as shrunk
+    from firstlib.results.layers import layers_table
+
+    found = shrunk(Shrinking(base, layers, text, passage, passages, rate, epochs), to)
+    console.print(layers_table(found))
+    console.print(f"shrunk     {_short(to)}", soft_wrap=True, highlight=False, markup=False)
+
+
 def _short(path: os.PathLike[str]) -> str:
     relative = os.path.relpath(path)
     return relative if not relative.startswith("..") else str(path)

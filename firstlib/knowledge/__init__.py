@@ -4,6 +4,7 @@
 the one over token t given the tokens before it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from firstlib.knowledge.row_groups import RowGroupCache
@@ -34,11 +35,16 @@ __all__ = [
 ]
 
 
+_OF_TORCH = {
+    "extract_mean_top_k": "distributions",
+    "extract_sampled": "distributions",
+    "extract_top_k": "extraction",
+    "top_k_of_logits": "extraction",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Imports what extracts when it is first used: it needs torch, and reading a store does not."""
-    from firstlib.knowledge import distributions, extraction
-
-    for module in (distributions, extraction):
-        if name in __all__ and hasattr(module, name):
-            return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _OF_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_OF_TORCH[name]}"), name)

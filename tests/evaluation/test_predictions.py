@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from firstlib.evaluation import asking
-from firstlib.evaluation.asking import Asking
+from firstlib.evaluation.gathering import Asking
 from firstlib.evaluation.predictions import Predictions, renormalise
 from firstlib.evaluation.temperature import fit_temperature
 from firstlib.models import heads, loading

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from firstlib.distillation.recalibration import recalibrate
-from firstlib.evaluation.asking import Asking, ask, of_store
+from firstlib.evaluation.asking import ask
+from firstlib.evaluation.gathering import Asking, of_store
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.several import score_candidates
 from firstlib.experiment.coefficients import recalibrated
