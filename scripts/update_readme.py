@@ -13,7 +13,7 @@ from typing import Any
 
 from firstlib import Experiment
 from firstlib.results import study, table
-from firstlib.results.beyond import STAGES, mechanism_frame
+from firstlib.results.beyond import STAGES, cost_frame, mechanism_frame, truth_frame
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table
@@ -137,25 +137,21 @@ def differences_block(runs: Sequence[Results], methods: Sequence[str] = ()) -> s
 
 def truth_block(runs: Sequence[Results]) -> str:
     """Returns the distances from the exact posterior, mean over seeds, for every method and test set."""
-    rows = [row for run in runs for row in run["rows"]]
-    places = list(dict.fromkeys((row["setting"], row["dataset"]) for row in rows))
+    places = list(dict.fromkeys((row["setting"], row["dataset"]) for run in runs for row in run["rows"]))
+    frames = [truth_frame(runs, *place)[list(TRUTH)] for place in places]
+    lines = [
+        [str(method), *(" / ".join(f"{value:.3f}" for value in frame.loc[method]) for frame in frames)]
+        for method in frames[0].index
+    ]
     head = ["method", *(" ".join(place) for place in places)]
-    lines = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [[r for r in rows if (r["method"], r["setting"], r["dataset"]) == (method, *place)] for place in places]
-        lines.append([method, *(" / ".join(f"{mean(r[key] for r in cell):.3f}" for key in TRUTH) for cell in cells)])
     return f"{' / '.join(TRUTH.values())}, seeds: {len(runs)}; mean:\n\n{markdown_table(head, lines)}"
 
 
 def cost_block(runs: Sequence[Results]) -> str:
     """Returns what each method cost on the main task: seconds and operations, mean over seeds."""
-    task = runs[0]["rows"][0]["dataset"]
-    lines = []
-    for name in runs[0]["cost"]:
-        costs = [run["cost"][name][task] for run in runs]
-        own, total = (mean(one[key] for one in costs) for key in ("seconds", "total_seconds"))
-        lines.append([name, f"{own:.0f}", f"{total:.0f}", f"{mean(one['flops'] for one in costs) / 1e12:.2f}"])
-    return markdown_table(["method", "own training, s", "with all it rests on, s", "TFLOP"], lines)
+    frame = cost_frame(runs, runs[0]["rows"][0]["dataset"])
+    lines = [[str(method), *(f"{value:g}" for value in line)] for method, line in frame.iterrows()]
+    return markdown_table(["method", *frame.columns], lines)
 
 
 def spread_block(runs: Sequence[Results]) -> str:
