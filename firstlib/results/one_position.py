@@ -61,17 +61,37 @@ def one_position(experiment: Experiment, task: Task | None = None, number: int =
     )
 
 
-def hidden_and_head(
-    experiment: Experiment, method: str, at: OnePosition, task: Task | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns a student's last hidden state `(1, D)` before a position, and its output matrix `(V, D)`.
+@dataclass(frozen=True)
+class StudentAt:
+    """What a student computes before a position, as the loss takes it.
 
-    Their product is the logits; a family's factor on them is folded into the hidden state.
+    Attributes:
+        hidden: `(1, D)`, the last hidden state; a family's factor on logits is folded in, and a 1 for a head's bias.
+        head: `(V, D)`, the output matrix, with its bias as one more column.
+        softcap: Of the logits; None: there is none.
     """
+
+    hidden: torch.Tensor
+    head: torch.Tensor
+    softcap: float | None
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """`(1, V)`."""
+        product = self.hidden @ self.head.T
+        return product if self.softcap is None else self.softcap * torch.tanh(product / self.softcap)
+
+
+@torch.no_grad()
+def student_at(experiment: Experiment, method: str, at: OnePosition, task: Task | None = None) -> StudentAt:
+    """Returns what a method's student computes before a position."""
     task, run = task or experiment.main_task, experiment.run
     model = stages.load(students.student_model(run, method), students.student(run, method, task))
     body, head = body_and_head(model)
     ids = torch.tensor([at.before], device=head.weight.device)
-    with torch.no_grad():
-        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float()
-    return (hidden * logit_form(model)[0]).cpu(), head.weight.detach().float().cpu()
+    hidden, matrix = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float(), head.weight.float()
+    if head.bias is not None:
+        hidden = torch.cat([hidden, hidden.new_ones(1, 1)], 1)
+        matrix = torch.cat([matrix, head.bias.float()[:, None]], 1)
+    factor, softcap = logit_form(model)
+    return StudentAt((hidden * factor).cpu(), matrix.cpu(), softcap)
