@@ -6,8 +6,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from firstlib.evaluation.asking import ask
@@ -73,8 +73,8 @@ def save_weights(student: ExportedStudent, to: Path) -> int:
     """
     spec, trained = student.model, student.folder
     unquantised = spec.model_copy(update={"tuning": "lora"}) if spec.tuning == "qlora" else spec
-    model = loading.load_trained(unquantised, trained)
-    if isinstance(model, PeftModel):
+    model: Any = loading.load_trained(unquantised, trained)
+    if spec.tuning != "full":
         _save_adapter(trained, to / ADAPTER)
         model = model.merge_and_unload(safe_merge=True)
     model.save_pretrained(to)
