@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks import gpu
 from benchmarks.__main__ import MODULES, Row, table
 from benchmarks.measure import measured
 from firstlib.runtime.paths import PROJECT
@@ -43,3 +44,15 @@ def test_the_table_has_one_line_per_row():
         "name": "loss: peak", "unit": "MiB", "ours": 1.0, "theirs": 4.0, "ratio": 0.25, "peer": "plain", "goal": "less",
     }  # fmt: skip
     assert table([line]).splitlines()[-1] == "| loss: peak | MiB | 1 | 4 | 0.25 | plain | less |"
+
+
+def test_what_a_gpu_would_measure_runs_small_without_one(monkeypatch):
+    monkeypatch.setattr(gpu, "run_lines", lambda preset: iter(()))
+    names = [one["name"] for one in gpu.lines(gpu.SMALL)]
+    assert {"loss: time", "full step: throughput", "QLoRA step: memory", "extraction: time"} <= set(names)
+
+
+def test_without_a_card_the_table_says_so():
+    assert gpu.table(gpu.kept()) in gpu.README.read_text(encoding="utf-8")
+    found = {"H200": [gpu.line("loss: time", 1.5, "ms", 3.0, "plain PyTorch")]}
+    assert gpu.table(found).splitlines()[-1] == "| H200 | loss: time | ms | 1.5 | 3 | plain PyTorch |"
