@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, growth
 from benchmarks.__main__ import MODULES, Row, table
 from benchmarks.measure import measured
 from firstlib.runtime.paths import PROJECT
@@ -56,3 +56,15 @@ def test_without_a_card_the_table_says_so():
     assert gpu.table(gpu.kept()) in gpu.README.read_text(encoding="utf-8")
     found = {"H200": [gpu.line("loss: time", 1.5, "ms", 3.0, "plain PyTorch")]}
     assert gpu.table(found).splitlines()[-1] == "| H200 | loss: time | ms | 1.5 | 3 | plain PyTorch |"
+
+
+@pytest.mark.parametrize("stage", ["extraction", "store", "training", "audit"])
+def test_growth_is_measured_on_any_amount_of_data(stage):
+    assert growth.STAGES[stage](20)()["done"] > 0
+
+
+def test_growth_is_shown_by_stage():
+    by_times = {"1": {"seconds": 1, "MiB": 5}, "10": {"seconds": 2, "MiB": 6}, "100": {"seconds": 20, "MiB": 7}}
+    found = {"stages": {"store": by_times}, "processes": {"extraction": {"1": 9.0, "2": 5.0}}}
+    assert "| store | 2,000 examples | 1 | 2 | 20 | 1.00 | 5 | 6 | 7 |" in growth.table(found)
+    assert "extraction 9 s and 5 s" in growth.table(found)

@@ -31,6 +31,7 @@ _QWEN = {"model_type": "qwen2"}
 KNOWN: dict[str, dict[str, Any]] = {
     "huggyllama/llama-30b": _llama(6656, 17_920, 60, 52),
     "huggyllama/llama-7b": _llama(4096, 11_008, 32, 32),
+    "meta-llama/Llama-2-70b-hf": _llama(8192, 28_672, 80, 64, num_key_value_heads=8),
     "meta-llama/Llama-2-13b-hf": _llama(5120, 13_824, 40, 40),
     "meta-llama/Llama-2-7b-hf": _llama(4096, 11_008, 32, 32),
     "openlm-research/open_llama_13b": _llama(5120, 13_824, 40, 40),

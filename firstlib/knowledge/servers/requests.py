@@ -51,7 +51,7 @@ def _body(form: Form, prompt: str, response: str, k: int) -> dict[str, Any]:
 
 
 VLLM_SCRIPT = '''\
-"""Asks a model through vLLM in Python: python {name}.py MODEL. Written by `first requests`.
+"""Asks a model through vLLM in Python: python {name}.py MODEL [GPUS]. Written by `first requests`.
 
 Reads {name}.jsonl and writes responses-{name}.jsonl, for `first import-logprobs`.
 """
@@ -65,7 +65,8 @@ from vllm import LLM, SamplingParams
 here = Path(__file__).parent
 lines = (here / "{name}.jsonl").read_text(encoding="utf-8").splitlines()
 asked = [json.loads(line) for line in lines]
-engine = LLM(sys.argv[1], max_logprobs={most}, enable_prefix_caching=False)
+gpus = int(sys.argv[2]) if len(sys.argv) > 2 else 1  # that share the model
+engine = LLM(sys.argv[1], tensor_parallel_size=gpus, max_logprobs={most}, enable_prefix_caching=False)
 how = SamplingParams(prompt_logprobs={spare}, max_tokens=1, temperature=0.0)
 with (here / "responses-{name}.jsonl").open("w", encoding="utf-8") as file:
     for request, output in zip(asked, engine.generate([each["body"]["prompt"] for each in asked], how)):
