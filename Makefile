@@ -7,7 +7,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick lab plan app vulnerabilities fuzz lint bench notebooks settings-docs choose-settings choose-adapter seeds beyond map real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench notebooks settings-docs choose-settings choose-adapter seeds beyond map real base-models real-base-models constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ vulnerabilities: .venv/installed-vulnerabilities ## look up the pinned packages 
 
 film: .venv/installed-test ## record the README's animation from a finished run (REPORT=runs/microworld/seed-0/report.html)
 	@PYTHONPATH=tests $(BIN)/python -m browser.film $(REPORT)
+
+mutants: .venv/installed-mutants ## change the code that computes numbers in small ways, and see which changes no test notices (hours; resumable)
+	@OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/mutmut run --max-children $(JOBS); $(BIN)/python -m scripts.mutants
 
 fuzz: .venv/installed-test ## fuzz the readers of presets and responses, one minute each
 	@mkdir -p runs; for target in presets responses; do \
@@ -101,6 +104,10 @@ clean: ## delete runs; keep the environment and the models
 
 .venv/installed-vulnerabilities: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[vulnerabilities]'
+	@touch $@
+
+.venv/installed-mutants: .venv/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
 	@touch $@
 
 .venv/installed-app: .venv/installed

@@ -22,7 +22,7 @@ from firstlib.results.study import KEPT
 from firstlib.results.table import Entry, ResultsTable
 from firstlib.runtime.files import write_json, write_text
 from firstlib.runtime.paths import PROJECT
-from scripts import choose_adapter, choose_settings, scale
+from scripts import choose_adapter, choose_settings, mutants, scale
 
 README, FINDINGS, PROTOCOL = PROJECT / "README.md", PROJECT / "docs" / "findings.md", PROJECT / "docs" / "protocol.md"
 PAPER = ("teacher", "fine-tune", "distill", "label-smoothing", "first")
@@ -309,6 +309,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "exact temperature"): ("make beyond", _kept("exact", variants_block, least=2)),
     (FINDINGS, "real data"): ("make real", _real),
     (PROTOCOL, "settings"): ("make choose-settings", settings_block),
+    (PROJECT / "docs" / "reliability.md", "mutants"): ("make mutants", mutants.kept),
     (scale.PAGE, "scale"): ("python -m benchmarks.growth", scale.block),
     (PROTOCOL, "adapters"): ("make choose-adapter", adapters_block),
 }
