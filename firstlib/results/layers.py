@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from firstlib.experiment.shrinking import Shrunk
+from firstlib.experiment.healing import Shrunk
 
 
 def layers_table(found: Shrunk) -> Table:

@@ -7,8 +7,8 @@ import torch
 from command_line import first
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from firstlib.experiment import shrinking, stages
-from firstlib.experiment.shrinking import Shrinking, shrink
+from firstlib.experiment import healing, stages
+from firstlib.experiment.healing import Shrinking, shrink
 from firstlib.runtime.errors import UserError
 from firstlib.tasks import microworld
 from firstlib.tasks.microworld import corpus
@@ -50,7 +50,7 @@ def test_the_layer_that_changes_nothing_is_dropped_first(base, text, tmp_path):
     assert found.cut == pytest.approx(found.base, abs=1e-5) == pytest.approx(found.without[2], abs=1e-5)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "small").config.num_hidden_layers == 3
     assert len(AutoTokenizer.from_pretrained(tmp_path / "small")) == len(AutoTokenizer.from_pretrained(base))
-    assert json.loads((tmp_path / "small" / shrinking.REPORT).read_text())["healed"] == found.healed
+    assert json.loads((tmp_path / "small" / healing.REPORT).read_text())["healed"] == found.healed
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
@@ -71,7 +71,7 @@ def test_a_killed_call_resumes_from_its_finished_stages(base, text, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             shrink(how(base, text), tmp_path / "small")
     assert not (tmp_path / "small").exists()
-    monkeypatch.setattr(shrinking, "_cut", killed)
+    monkeypatch.setattr(healing, "_cut", killed)
     assert shrink(how(base, text), tmp_path / "small").dropped == [2]
 
 

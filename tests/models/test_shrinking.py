@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM, Qwen3Config
 
-from firstlib.models.layers import drop_layers, influences, nll_without_each, text_nll
+from firstlib.models.shrinking import drop_layers, influences, nll_without_each, text_nll
 from firstlib.runtime.errors import UserError
 
 TEXTS = [[1, 5, 9, 30, 7, 7], [1, 40, 3, 22]]
