@@ -7,7 +7,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench notebooks settings-docs choose-settings choose-adapter seeds beyond map real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench notebooks settings-docs choose-settings choose-adapter seeds beyond map pretrained real base-models real-base-models constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ beyond: .venv/installed ## compute the methods beyond the paper over five seeds 
 
 map: .venv/installed ## compute the map of when FIRST helps (hours; resumable; JOBS=1)
 	@$(BIN)/python -m scripts.study map --jobs $(JOBS)
+	@$(BIN)/python -m scripts.update_readme
+
+pretrained: .venv/installed ## the table on real pretrained weights, from FIRST_PRETRAINED and FIRST_REAL_DATA (days; resumable; docs/real-models.md)
+	@$(BIN)/python -m scripts.pretrained
+	@$(BIN)/python -m scripts.study pretrained --jobs 1
 	@$(BIN)/python -m scripts.update_readme
 
 real: .venv/installed ## compute the real-data table of docs/findings.md from FIRST_REAL_DATA (after real-base-models; half an hour)

@@ -14,7 +14,7 @@ from typing import Any
 from firstlib import Experiment
 from firstlib.results import study, table
 from firstlib.results.beyond import STAGES, cost_frame, mechanism_frame, truth_frame
-from firstlib.results.comparison import Compared, compare
+from firstlib.results.comparison import compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table
 from firstlib.results.paper import paper_rows
@@ -43,24 +43,9 @@ def real(seed: int = 0) -> None:
     experiment = Experiment("real-small", seed)
     results = experiment.results()
     results["unusable"] = {t: {s: len(rows) for s, rows in of.items()} for t, of in results["unusable"].items()}
-    results["intervals"] = [_flat(one) for one in compare(experiment, base=True)]
+    results["intervals"] = [one.flat() for one in compare(experiment, base=True)]
     write_json(KEPT / f"real-small-seed-{seed}.json", results)
     main()
-
-
-def _flat(one: Compared) -> dict[str, Any]:
-    """A line of the comparison, as it is kept."""
-    return {
-        "setting": one.setting,
-        "dataset": one.dataset,
-        "method": one.method,
-        "n": one.n,
-        "accuracy": one.accuracy.estimate,
-        "ece": one.ece.estimate,
-        "trust": one.trust,
-        "low": one.ece.low,
-        "high": one.ece.high,
-    }
 
 
 def replaced(text: str, name: str, block: str) -> str:

@@ -26,6 +26,7 @@ def _llama(width: int, inner: int, layers: int, heads: int, **others: Any) -> di
 
 _SMOL = {"vocab_size": 49_152, "tie_word_embeddings": True}
 _QWEN = {"model_type": "qwen2"}
+_SMALL_QWEN = {"vocab_size": 151_936, "tie_word_embeddings": True, **_QWEN}
 
 # Configurations of the presets' models as published, so that a plan does not need the hub.
 KNOWN: dict[str, dict[str, Any]] = {
@@ -40,9 +41,9 @@ KNOWN: dict[str, dict[str, Any]] = {
     "HuggingFaceTB/SmolLM2-360M": _llama(960, 2560, 32, 15, num_key_value_heads=5, **_SMOL),
     "HuggingFaceTB/SmolLM2-135M": _llama(576, 1536, 30, 9, num_key_value_heads=3, **_SMOL),
     "Qwen/Qwen2.5-7B": _llama(3584, 18_944, 28, 28, num_key_value_heads=4, vocab_size=152_064, **_QWEN),
-    "Qwen/Qwen2.5-0.5B": _llama(
-        896, 4864, 24, 14, num_key_value_heads=2, vocab_size=151_936, tie_word_embeddings=True, **_QWEN
-    ),
+    "Qwen/Qwen2.5-0.5B": _llama(896, 4864, 24, 14, num_key_value_heads=2, **_SMALL_QWEN),
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct": _llama(1536, 8960, 28, 12, num_key_value_heads=2, **_SMALL_QWEN),
+    "Qwen/Qwen2.5-Coder-0.5B-Instruct": _llama(896, 4864, 24, 14, num_key_value_heads=2, **_SMALL_QWEN),
 }
 
 

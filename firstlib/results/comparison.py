@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import evaluate
@@ -36,6 +37,12 @@ class Compared:
     trust: float
     difference: Interval | None
     paper: Numbers | None
+
+    def flat(self) -> dict[str, Any]:
+        """Returns what kept results hold of it: numbers, and the interval of the ECE as `low` and `high`."""
+        named = {name: getattr(self, name) for name in ("setting", "dataset", "method", "n", "trust")}
+        ece = {"ece": self.ece.estimate, "low": self.ece.low, "high": self.ece.high}
+        return {**named, "accuracy": self.accuracy.estimate, **ece}
 
 
 def compare(experiment: Experiment, base: bool = False) -> list[Compared]:

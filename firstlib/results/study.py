@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from firstlib.experiment import Experiment, summary
+from firstlib.results.comparison import compare
 from firstlib.results.cost import cost
 from firstlib.results.mechanism import mechanism
+from firstlib.results.prediction import predicted
 from firstlib.runtime.files import write_json
 from firstlib.runtime.paths import PROJECT
 from firstlib.settings.loading import load_preset
@@ -53,6 +55,13 @@ EXACT_METHODS: dict[str, dict[str, Any]] = {
     "first-logit": {"learns": "top-k", "map": "logit-temperature"},
     "first-exact": {"learns": "top-k", "map": "exact-temperature"},
 }
+PAIR, HALF = "qwen2.5-coder-1.5b-0.5b", "qwen2.5-coder-0.5b-half"
+PRETRAINED_SEEDS, PRETRAINED_TASKS = SEEDS[:3], ("csqa", "obqa", "boolq", "alpaca")
+SMALLER, LARGER = "$FIRST_PRETRAINED/qwen2.5-coder-0.5b.gguf", "$FIRST_PRETRAINED/qwen2.5-coder-1.5b.gguf"
+PRETRAINED: dict[str, dict[str, Any]] = {  # the hub's models, as local files
+    PAIR: {"teacher__base": LARGER, "student__base": SMALLER},
+    HALF: {"teacher__base": SMALLER},
+}
 BASELINES = ("teacher", "fine-tune", "distill", "first")
 MAP_COLUMNS: dict[str, dict[str, Any]] = {
     "csqa": {"setting": "in-domain", "train": "csqa", "test": ["csqa"]},
@@ -71,6 +80,10 @@ class Cell:
         methods: Of the preset's `beyond`, measured beside its own methods.
         alone: Whether they are measured beside `BASELINES` alone.
         mechanism: Whether confidence is followed from teacher to student on the first training task.
+        preset: Whose settings are changed.
+        threads: CPU threads.
+        predicts: Whether it is noted, before a student is trained, what the microworld's map says of its teacher; then
+            results also have intervals over questions.
     """
 
     name: str
@@ -79,6 +92,9 @@ class Cell:
     methods: tuple[str, ...] = ()
     alone: bool = False
     mechanism: bool = False
+    preset: str = PRESET
+    threads: int = THREADS
+    predicts: bool = False
 
     @property
     def file(self) -> Path:
@@ -87,7 +103,7 @@ class Cell:
 
     def experiment(self) -> Experiment:
         """Returns the experiment; computes nothing yet. Cells of one seed share a run's folder."""
-        return Experiment(PRESET, self.seed, RUNS).change(threads=THREADS, **self.changes)
+        return Experiment(self.preset, self.seed, RUNS).change(threads=self.threads, **self.changes)
 
 
 def seed_cells() -> Iterator[Cell]:
@@ -125,9 +141,21 @@ def exact_cells() -> Iterator[Cell]:
         yield Cell(f"{PRESET}-exact-seed-{seed}", seed, {"columns": [_column("csqa")], **changes})
 
 
-def _column(train: str) -> dict[str, Any]:
-    """The preset's column that trains on a task."""
-    columns = load_preset(PRESET).columns
+def pretrained_cells() -> Iterator[Cell]:
+    """Yields the paper's table on real pretrained weights: a column and a seed a cell, hours on two cores each.
+
+    `FIRST_PRETRAINED` names the folder with the GGUF files, and `FIRST_REAL_DATA` that with the data sets.
+    """
+    places = [(HALF, task, seed) for seed in PRETRAINED_SEEDS for task in PRETRAINED_TASKS]
+    for preset, task, seed in (*places, (PAIR, PRETRAINED_TASKS[0], 0)):
+        changes = {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
+        name = f"pretrained-{preset}-{task}-seed-{seed}"
+        yield Cell(name, seed, changes, tuple(load_preset(preset).beyond), False, True, preset, 2, True)
+
+
+def _column(train: str, preset: str = PRESET) -> dict[str, Any]:
+    """A preset's column that trains on a task."""
+    columns = load_preset(preset).columns
     return next(column.model_dump(mode="json") for column in columns if column.train == train)
 
 
@@ -155,6 +183,7 @@ GROUPS = {
     "out-of-domain": out_of_domain_cells,
     "exact": exact_cells,
     "map": map_cells,
+    "pretrained": pretrained_cells,
 }
 
 
@@ -180,11 +209,12 @@ def compute(cell: Cell) -> dict[str, Any]:
 def measure(cell: Cell) -> dict[str, Any]:
     """Computes a cell. Its stages are kept in `runs/study` as they are finished, so a killed computation resumes."""
     experiment = cell.experiment()
+    noted = _noted(cell, experiment)
     names = _names(experiment, cell)
     run, tasks = experiment.run, experiment.tasks
     content = {
         "name": cell.name,
-        "preset": PRESET,
+        "preset": cell.preset,
         "seed": cell.seed,
         "changes": cell.changes,
         "rows": [row.flat() for row in summary.rows(run, names=names)],
@@ -192,9 +222,22 @@ def measure(cell: Cell) -> dict[str, Any]:
         "cost": {name: {task: asdict(cost(experiment, name, task)) for task in tasks} for name in names},
         "mechanism": [asdict(one) for one in _mechanisms(experiment, names)] if cell.mechanism else [],
     }
+    if cell.predicts:
+        content |= {"prediction": noted, "intervals": [one.flat() for one in compare(experiment, base=True)]}
     if not cell.changes:  # the preset itself: also what its `results.json` holds
-        content = {**summary.measured(run, PRESET), **content}
+        content = {**summary.measured(run, cell.preset), **content}
     return content
+
+
+def _noted(cell: Cell, experiment: Experiment) -> dict[str, Any] | None:
+    """Returns what the map says of a cell's teacher, as it was noted before a student was trained."""
+    if not cell.predicts:
+        return None
+    note = cell.file.with_name(f"{cell.name}-prediction.json")
+    if not note.is_file():
+        write_json(note, asdict(predicted(experiment, kept("map"))))
+    found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return found
 
 
 def _names(experiment: Experiment, cell: Cell) -> tuple[str, ...]:

@@ -25,10 +25,10 @@ TINY = {
 def kept(tiny_preset_file, tmp_path_factory):
     """A finished cell on tiny models, and its content."""
     patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("study")
-    patch.setattr(study, "PRESET", str(tiny_preset_file))
     patch.setattr(study, "RUNS", str(folder / "runs"))
     patch.setattr(study, "KEPT", folder)
-    cell = Cell("tiny", 0, {"methods": TINY, "columns": [study.MAP_COLUMNS["csqa"]]}, mechanism=True)
+    changes = {"methods": TINY, "columns": [study.MAP_COLUMNS["csqa"]]}
+    cell = Cell("tiny", 0, changes, mechanism=True, preset=str(tiny_preset_file), predicts=True)
     yield cell, study.compute(cell)
     patch.undo()
 
@@ -43,9 +43,8 @@ def test_the_study_has_the_cells_of_its_plan():
 
 
 def test_every_cell_names_methods_that_its_experiment_has():
-    known = load_preset("microworld").all_methods
-    cells = [cell for of_group in study.GROUPS.values() for cell in of_group()]
-    assert {name for cell in cells for name in cell.methods} <= set(known)
+    for cell in (cell for of_group in study.GROUPS.values() for cell in of_group()):
+        assert set(cell.methods) <= set(load_preset(cell.preset).all_methods)
     measured = {name for cell in [*study.seed_cells(), *study.beyond_cells()] for name in cell.methods}
     assert measured == set(load_preset("microworld").beyond)
 
@@ -77,6 +76,22 @@ def test_a_cell_keeps_rows_choices_and_costs(kept):
     assert all({"trust", "nll", "brier", "aurc", "kl", "excess_nll"} <= row.keys() for row in content["rows"])
     assert content["methods"]["first-c1.0"]["coefficients"] == {"csqa": 1.0}
     assert content["methods"]["distill+T"]["temperatures"]["csqa"] > 0
+
+
+def test_what_the_map_says_is_noted_before_a_student_is_trained(kept):
+    cell, content = kept
+    note = cell.file.with_name("tiny-prediction.json")
+    assert json.loads(note.read_text()) == content["prediction"]
+    assert content["prediction"]["gains"] == {}  # no map is kept in this folder
+    students = list(cell.experiment().folder.glob("student-*/manifest.json"))
+    assert students
+    assert note.stat().st_mtime < min(path.stat().st_mtime for path in students)
+
+
+def test_a_cell_with_one_seed_has_intervals_over_questions(kept):
+    _, content = kept
+    assert {"base student", "first"} <= {one["method"] for one in content["intervals"]}
+    assert all(one["low"] <= one["ece"] <= one["high"] for one in content["intervals"] if one["method"] == "first")
 
 
 def test_a_students_cost_holds_its_teachers(kept):

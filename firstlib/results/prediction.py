@@ -1,0 +1,50 @@
+"""What the microworld's map says of another teacher: where it lies, and which methods are ahead there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from firstlib.experiment import Experiment, teachers
+from firstlib.experiment.run import Run
+from firstlib.results.beyond import benefit
+from firstlib.settings.schema import Task
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A teacher's place on the map.
+
+    Attributes:
+        memorised: Its mean confidence on training questions minus that on validation questions; a fraction.
+        gains: For each method, Trust minus fine-tuning's at the map's setting that is nearest, mean over test sets;
+            a fraction. Empty where the map has no setting.
+    """
+
+    memorised: float
+    gains: dict[str, float]
+
+    @property
+    def ahead(self) -> str | None:
+        """The method that the map expects to have the most Trust; None without a map."""
+        return max({"fine-tune": 0.0, **self.gains}.items(), key=lambda pair: pair[1])[0] if self.gains else None
+
+
+def predicted(experiment: Experiment, grid: Sequence[Mapping[str, Any]]) -> Prediction:
+    """Returns what the kept cells of the map say of an experiment's teacher on its main task; trains no student."""
+    task = experiment.main_task
+    place = _memorised(experiment.run, task)
+    setting = next(column.setting for column in experiment.settings.columns if column.train == task)
+    gains: dict[str, list[float]] = {}
+    for name, methods in benefit(grid).items():
+        if name.endswith(setting):
+            for method, of in methods.items():
+                gains.setdefault(method, []).append(min(of, key=lambda gain: abs(gain.at - place)).gain.estimate)
+    return Prediction(place, {method: mean(of) for method, of in gains.items()})
+
+
+def _memorised(run: Run, task: Task) -> float:
+    """A teacher's mean confidence on its training questions minus that on validation questions; a fraction."""
+    known = teachers.answers_in(run, teachers.knowledge(run, task), task, "train")
+    new = teachers.teacher_answers(run, task, task, "validation")
+    return float(known.confidence().mean() - new.confidence().mean())

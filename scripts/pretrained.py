@@ -1,0 +1,52 @@
+"""Checks what `make pretrained` needs, and makes the shrunk student: `FIRST_PRETRAINED`, `FIRST_REAL_DATA`."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from firstlib.experiment.healing import Shrinking, shrink
+from firstlib.results.study import HALF, LARGER, SMALLER
+from firstlib.runtime.paths import PROJECT, project_path
+from firstlib.settings.loading import load_preset
+
+LAYERS, PASSAGES = 12, 2000
+WANTED = {
+    SMALLER: "Qwen2.5-Coder-0.5B-Instruct (`ollama pull qwen2.5-coder:0.5b`, or the hub's ...-GGUF)",
+    LARGER: "Qwen2.5-Coder-1.5B-Instruct (`ollama pull qwen2.5-coder:1.5b`, or the hub's ...-GGUF)",
+}
+
+
+def main() -> None:
+    """Names what is missing in one line, or makes the student that has no file of its own."""
+    if missing := lacking():
+        sys.exit(missing)
+    student = PROJECT / load_preset(HALF).student.base
+    if not (student / "config.json").is_file():
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as text:
+            text.write(instructions())
+            text.flush()
+            shrink(Shrinking(SMALLER, LAYERS, Path(text.name), passages=PASSAGES), student)
+
+
+def lacking() -> str | None:
+    """Returns one line that says what to get, or None if everything is there."""
+    for variable in ("FIRST_PRETRAINED", "FIRST_REAL_DATA"):
+        if not os.environ.get(variable):
+            return f"{variable}: is not set; docs/real-models.md says which files it must hold"
+    for place, model in WANTED.items():
+        if not project_path(place).is_file():
+            return f"{project_path(place)}: there is no such file; get {model} as GGUF, and give it this name"
+    return None
+
+
+def instructions() -> str:
+    """Returns the text that heals: Alpaca's instructions with their answers."""
+    (file,) = sorted((project_path("$FIRST_REAL_DATA") / "alpaca").glob("*.json"))[:1]
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    return "\n\n".join(f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
