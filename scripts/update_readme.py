@@ -13,7 +13,7 @@ from typing import Any
 
 from firstlib import Experiment
 from firstlib.results import study, table
-from firstlib.results.beyond import STAGES, cost_frame, mechanism_frame, truth_frame
+from firstlib.results.beyond import STAGES, benefit, benefit_frame, cost_frame, mechanism_frame, truth_frame
 from firstlib.results.comparison import compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table
@@ -166,6 +166,18 @@ def mechanism_block(runs: Sequence[Results]) -> str:
     return f"Mean confidence / accuracy in percent; seeds: {len(runs)}:\n\n{markdown_table(head, lines)}"
 
 
+def map_block(runs: Sequence[Results]) -> str:
+    """Returns the map in short: every method's gain by how much the teacher has memorised."""
+    frame = benefit_frame(benefit(runs))
+    lines = [
+        [*map(str, place), *("" if value != value else f"{value:g}" for value in line)]
+        for place, line in frame.iterrows()
+    ]
+    seeds = len({run["seed"] for run in runs})
+    told = f"Trust minus fine-tuning's, in points; {len(runs)} cells, up to {seeds} seeds a setting:"
+    return f"{told}\n\n{markdown_table(['test set', 'method', *frame.columns], lines)}"
+
+
 def claims_block(runs: Sequence[Results]) -> str:
     """Returns the paper's claims beside these runs; mean over seeds and standard deviation."""
     lines = []
@@ -289,6 +301,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "truth"): ("make seeds", _kept("seeds", truth_block)),
     (FINDINGS, "cost"): ("make seeds", _kept("seeds", cost_block)),
     (FINDINGS, "spread"): ("make seeds", _kept("spread", spread_block, least=4)),
+    (FINDINGS, "map"): ("make map", _kept("map", map_block, least=20)),
     (FINDINGS, "variants"): ("make beyond", _kept("beyond", variants_block, least=2)),
     (FINDINGS, "variants out of domain"): ("make beyond", _kept("out-of-domain", variants_block, least=2)),
     (FINDINGS, "exact temperature"): ("make beyond", _kept("exact", variants_block, least=2)),

@@ -1,9 +1,11 @@
 """The tables and figures of notebook 07, from the study's kept cells."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from firstlib.figures import Gain
@@ -11,6 +13,7 @@ from firstlib.results.differences import Difference, differences
 
 Results = Mapping[str, Any]
 TRUTH = ("kl", "excess_nll", "calibration_error", "overconfidence", "aurc")
+MEMORISED = (-5, 5, 10, 20, 40, 100)  # points of confidence, training minus new questions
 STAGES = {
     "teacher_train": "teacher, training questions",
     "teacher_validation": "teacher, validation",
@@ -36,6 +39,29 @@ def benefit(runs: Sequence[Results], baseline: str = "fine-tune") -> dict[str, d
                 gains = panels.setdefault(f"{dataset}, {setting}", {}).setdefault(one.method, [])
                 gains.append(Gain(at, one.mean, name))
     return panels
+
+
+def benefit_frame(panels: Mapping[str, Mapping[str, Sequence[Gain]]]) -> pd.DataFrame:
+    """Returns the map in short: each method's mean gain in points, by test set and by the teacher's memorisation.
+
+    The last column counts the settings; the one before is how much a gain rises where a teacher has memorised ten
+    points more (least squares).
+    """
+    lines = {}
+    for panel, methods in panels.items():
+        for method, gains in methods.items():
+            at, values = (np.array([100 * value for value in pair]) for pair in zip(*map(_point, gains), strict=True))
+            line: dict[str, float] = {}
+            for low, high in pairwise(MEMORISED):
+                inside = (at >= low) & (at < high)
+                line[f"{low} to {high}"] = round(float(values[inside].mean()), 1) if inside.any() else float("nan")
+            slope = float(np.polyfit(at, values, 1)[0]) if len(set(at)) > 1 else float("nan")
+            lines[panel, method] = {**line, "per ten points": round(10 * slope, 1), "settings": len(at)}
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def _point(gain: Gain) -> tuple[float, float]:
+    return gain.at, gain.gain.estimate
 
 
 def _by_setting(runs: Sequence[Results]) -> dict[str, list[Results]]:

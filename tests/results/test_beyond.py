@@ -2,6 +2,8 @@
 
 import pytest
 
+from firstlib.figures import Gain
+from firstlib.metrics import Interval
 from firstlib.results import beyond
 from firstlib.results.differences import differences
 
@@ -30,6 +32,17 @@ def test_a_setting_lies_at_its_teachers_memorisation():
     assert gain.at == pytest.approx(0.3)
     assert gain.gain.estimate == pytest.approx(0.2)
     assert gain.label == "map-csqa-8x400"
+
+
+def test_the_map_in_short_is_a_mean_by_memorisation():
+    gains = [Gain(at, Interval(value, value, value), "") for at, value in ((0.01, 0.02), (0.02, 0.04), (0.3, 0.10))]
+    line = beyond.benefit_frame({"csqa": {"first": gains}}).loc[("csqa", "first")]
+    assert line["-5 to 5"] == 3.0
+    assert line["20 to 40"] == 10.0
+    assert line.isna()["5 to 10"]
+    assert line["settings"] == 3
+    straight = [Gain(at, Interval(at / 2, 0, 0), "") for at in (0.1, 0.2, 0.4)]
+    assert beyond.benefit_frame({"csqa": {"first": straight}}).loc[("csqa", "first"), "per ten points"] == 5.0
 
 
 def test_frames_are_means_over_seeds():
