@@ -28,6 +28,12 @@ def test_a_run_writes_notebooks_figures_and_results(smoke):
     assert json.loads((folder / "cost.json").read_text())["peak_memory_bytes"] > 0
 
 
+def test_help_needs_none_of_the_libraries():
+    code = "import sys, firstlib.cli; print(sorted({'numpy', 'pydantic', 'torch', 'pandas'} & sys.modules.keys()))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
 def test_the_table_of_a_finished_run_needs_no_torch(smoke):
     code = (
         "import sys; from firstlib import Experiment; from firstlib.results import table; "
