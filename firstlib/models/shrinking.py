@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from firstlib.models.heads import LanguageModel, body_and_head, logits_of
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.progress import steps
 
 _ROWS = 256  # positions whose logits are in memory at once
 
@@ -111,10 +112,12 @@ def nll_without_each(model: LanguageModel, texts: Sequence[Sequence[int]]) -> np
     """Returns what the texts cost without one layer at a time `(L,)`, in nats a token."""
     layers: Any = layers_of(model)
     costs = []
-    for layer in layers:
-        hook = layer.register_forward_hook(_passed_through, with_kwargs=True)
-        costs.append(text_nll(model, texts))
-        hook.remove()
+    with steps("leaving out layers", len(layers)) as at:
+        for layer in layers:
+            hook = layer.register_forward_hook(_passed_through, with_kwargs=True)
+            costs.append(text_nll(model, texts))
+            hook.remove()
+            at(len(costs))
     return np.array(costs)
 
 
