@@ -4,11 +4,9 @@ The rule and the grid are those of `docs/protocol.md`. Cells are kept in `data/r
 finished, so a search that is stopped resumes.
 """
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from statistics import mean
 from typing import Any
 
@@ -17,7 +15,7 @@ from firstlib.evaluation.scores import evaluate
 from firstlib.results.markup import markdown_table
 from firstlib.results.study import KEPT
 from firstlib.runtime.files import write_json
-from firstlib.runtime.progress import steps
+from scripts import cells as cells_of
 
 KEPT_CELLS = KEPT / "adapters.json"
 SEEDS = (100, 101, 102)
@@ -73,11 +71,12 @@ def compute(cells: Iterable[Cell], jobs: int) -> None:
     """Measures the cells that are not kept yet, several at a time, and keeps each as it is finished."""
     done = kept_cells()
     missing = [cell for cell in cells if cell not in done]
-    with get_context("spawn").Pool(jobs) as pool, steps("cells", len(missing)) as at:
-        for number, (cell, scores) in enumerate(pool.imap_unordered(measure, missing), 1):
-            done[cell] = scores
-            write_json(KEPT_CELLS, [{**asdict(one), "scores": of} for one, of in done.items()])
-            at(number)
+
+    def keep(cell: Cell, scores: dict[str, float]) -> None:
+        done[cell] = scores
+        write_json(KEPT_CELLS, [{**asdict(one), "scores": of} for one, of in done.items()])
+
+    cells_of.compute(missing, measure, keep, jobs)
 
 
 def search(jobs: int) -> None:
@@ -122,10 +121,7 @@ def table(done: Scores) -> str:
 
 def main() -> None:
     """Computes missing cells and shows them all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="cells at a time, one CPU thread each")
-    parser.add_argument("--show", action="store_true", help="compute nothing")
-    options = parser.parse_args()
+    options = cells_of.options(__doc__)
     if not options.show:
         search(options.jobs)
     print(table(kept_cells()))

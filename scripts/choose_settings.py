@@ -4,14 +4,12 @@ The rule, the grid and the distance are those of `docs/protocol.md`. Cells are k
 they are finished, so a search that is stopped resumes.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from multiprocessing import get_context
 from statistics import mean
 from typing import Any
 
@@ -21,7 +19,7 @@ from firstlib.results.markup import markdown_table
 from firstlib.results.paper import paper_rows
 from firstlib.results.study import KEPT
 from firstlib.runtime.files import write_json
-from firstlib.runtime.progress import steps
+from scripts import cells as cells_of
 
 KEPT_CELLS = KEPT / "settings.json"
 SEEDS = (100, 101, 102)
@@ -94,20 +92,16 @@ def kept_cells() -> Scores:
     return {Cell(Choice(**one["choice"]), one["seed"]): one["scores"] for one in kept}
 
 
-def keep(done: Scores) -> None:
-    """Writes the finished cells."""
-    write_json(KEPT_CELLS, [{**asdict(cell), "scores": scores} for cell, scores in done.items()])
-
-
 def compute(cells: Iterable[Cell], jobs: int) -> None:
     """Measures the cells that are not kept yet, several at a time, and keeps each as it is finished."""
     done = kept_cells()
     missing = sorted((cell for cell in set(cells) if cell not in done), key=lambda cell: -cell.choice.passes)
-    with get_context("spawn").Pool(jobs) as pool, steps("cells", len(missing)) as at:
-        for number, (cell, scores) in enumerate(pool.imap_unordered(measure, missing), 1):
-            done[cell] = scores
-            keep(done)
-            at(number)
+
+    def keep(cell: Cell, scores: dict[str, Any]) -> None:
+        done[cell] = scores
+        write_json(KEPT_CELLS, [{**asdict(one), "scores": of} for one, of in done.items()])
+
+    cells_of.compute(missing, measure, keep, jobs)
 
 
 def search(jobs: int) -> None:
@@ -226,10 +220,7 @@ def table(done: Scores, best: Sequence[tuple[float, float, Setting]]) -> str:
 
 def main() -> None:
     """Computes missing cells and shows the nearest settings."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="cells at a time, one CPU thread each")
-    parser.add_argument("--show", action="store_true", help="compute nothing")
-    options = parser.parse_args()
+    options = cells_of.options(__doc__)
     if not options.show:
         search(options.jobs)
     done = kept_cells()
