@@ -92,16 +92,21 @@ def kept_cells() -> Scores:
     return {Cell(Choice(**one["choice"]), one["seed"]): one["scores"] for one in kept}
 
 
+def keep(done: Scores) -> None:
+    """Writes the finished cells."""
+    write_json(KEPT_CELLS, [{**asdict(cell), "scores": scores} for cell, scores in done.items()])
+
+
 def compute(cells: Iterable[Cell], jobs: int) -> None:
     """Measures the cells that are not kept yet, several at a time, and keeps each as it is finished."""
     done = kept_cells()
     missing = sorted((cell for cell in set(cells) if cell not in done), key=lambda cell: -cell.choice.passes)
 
-    def keep(cell: Cell, scores: dict[str, Any]) -> None:
+    def keep_one(cell: Cell, scores: dict[str, Any]) -> None:
         done[cell] = scores
-        write_json(KEPT_CELLS, [{**asdict(one), "scores": of} for one, of in done.items()])
+        keep(done)
 
-    cells_of.compute(missing, measure, keep, jobs)
+    cells_of.compute(missing, measure, keep_one, jobs)
 
 
 def search(jobs: int) -> None:
