@@ -13,7 +13,15 @@ from typing import Any
 
 from firstlib import Experiment
 from firstlib.results import study, table
-from firstlib.results.beyond import STAGES, benefit, benefit_frame, cost_frame, mechanism_frame, truth_frame
+from firstlib.results.beyond import (
+    STAGES,
+    benefit,
+    benefit_frame,
+    cost_frame,
+    following_frame,
+    mechanism_frame,
+    truth_frame,
+)
 from firstlib.results.comparison import compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table
@@ -178,6 +186,16 @@ def map_block(runs: Sequence[Results]) -> str:
     return f"{told}\n\n{markdown_table(['test set', 'method', *frame.columns], lines)}"
 
 
+def following_block(runs: Sequence[Results]) -> str:
+    """Returns how closely the students of distillation and of FIRST follow their targets, by epochs."""
+    parts = []
+    for method in ("distill", "first"):
+        frame = following_frame(runs, method)
+        lines = [[str(epochs), *(f"{value:g}" for value in line)] for epochs, line in frame.iterrows()]
+        parts += [f"`{method}`, mean confidence in percent:", markdown_table(["epochs", *frame.columns], lines)]
+    return "\n\n".join(parts)
+
+
 def claims_block(runs: Sequence[Results]) -> str:
     """Returns the paper's claims beside these runs; mean over seeds and standard deviation."""
     lines = []
@@ -301,6 +319,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "truth"): ("make seeds", _kept("seeds", truth_block)),
     (FINDINGS, "cost"): ("make seeds", _kept("seeds", cost_block)),
     (FINDINGS, "spread"): ("make seeds", _kept("spread", spread_block, least=4)),
+    (FINDINGS, "following"): ("make map", _kept("map", following_block, least=20)),
     (FINDINGS, "map"): ("make map", _kept("map", map_block, least=20)),
     (FINDINGS, "variants"): ("make beyond", _kept("beyond", variants_block, least=2)),
     (FINDINGS, "variants out of domain"): ("make beyond", _kept("out-of-domain", variants_block, least=2)),

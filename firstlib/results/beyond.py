@@ -108,6 +108,42 @@ def mechanism_frame(runs: Sequence[Results]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
+def following_frame(grid: Sequence[Results], method: str = "first", task: str = "csqa") -> pd.DataFrame:
+    """Returns how closely students follow their targets, by epochs: in percent, mean over the map's settings and seeds.
+
+    A student that cannot tell apart what its teacher has memorised learns the mean of the targets, which is less
+    confident than they are. If that is why a recalibrated student is under-confident, the gap to the targets closes
+    with more epochs.
+    """
+    lines = {}
+    for epochs in sorted({run["changes"]["training__epochs"] for run in grid}):
+        found = [
+            one
+            for run in grid
+            if run["changes"]["training__epochs"] == epochs and run["changes"]["columns"][0]["train"] == task
+            for one in run["mechanism"]
+            if one["method"] == method
+        ]
+        if found:
+            lines[epochs] = _following(found)
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("epochs")
+
+
+def _following(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    confidence = {stage: 100 * mean(one[stage]["confidence"] for one in found) for stage in STAGES}
+    accuracy = 100 * mean(one["student_test"]["accuracy"] for one in found)
+    values = {
+        "teacher, training questions": confidence["teacher_train"],
+        "targets, training questions": confidence["targets_train"],
+        "student, training questions": confidence["student_train"],
+        "student below its targets": confidence["targets_train"] - confidence["student_train"],
+        "student, test": confidence["student_test"],
+        "its accuracy": accuracy,
+        "over-confident by": confidence["student_test"] - accuracy,
+    }
+    return {**{name: round(value, 1) for name, value in values.items()}, "cells": len(found)}
+
+
 def truth_frame(runs: Sequence[Results], setting: str, dataset: str) -> pd.DataFrame:
     """Returns the distances from the exact posterior on one test set: a line per method, mean over seeds."""
     rows = [row for run in runs for row in run["rows"] if (row["setting"], row["dataset"]) == (setting, dataset)]

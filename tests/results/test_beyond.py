@@ -45,6 +45,19 @@ def test_the_map_in_short_is_a_mean_by_memorisation():
     assert beyond.benefit_frame({"csqa": {"first": straight}}).loc[("csqa", "first"), "per ten points"] == 5.0
 
 
+def test_students_are_followed_by_epochs():
+    def cell(epochs, targets, student):
+        stages = {stage: {"confidence": 0.5, "accuracy": 0.4} for stage in beyond.STAGES}
+        stages |= {"targets_train": {"confidence": targets}, "student_train": {"confidence": student}}
+        changes = {"training__epochs": epochs, "columns": [{"train": "csqa"}]}
+        return {"changes": changes, "mechanism": [{"method": "first", **stages}]}
+
+    frame = beyond.following_frame([cell(1, 0.8, 0.5), cell(1, 0.6, 0.5), cell(8, 0.7, 0.7)])
+    assert frame["student below its targets"].tolist() == [20.0, 0.0]
+    assert frame.loc[1, "over-confident by"] == 10.0
+    assert frame["cells"].tolist() == [2, 1]
+
+
 def test_frames_are_means_over_seeds():
     line = beyond.differences_frame(differences(RUNS, "fine-tune")).loc[("first", "in-domain csqa")]
     assert line["difference"] == 20.0
