@@ -1,6 +1,6 @@
 """The tables and figures of notebook 07, from the study's kept cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import mean
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from firstlib.figures import Gain
-from firstlib.results.differences import Difference, differences
+from firstlib.results.differences import Difference, Place, differences
 
 Results = Mapping[str, Any]
 TRUTH = ("kl", "excess_nll", "calibration_error", "overconfidence", "aurc")
@@ -24,20 +24,27 @@ STAGES = {
 }
 
 
-def benefit(runs: Sequence[Results], baseline: str = "fine-tune") -> dict[str, dict[str, list[Gain]]]:
+def benefit(
+    runs: Sequence[Results], baseline: str = "fine-tune", at: Callable[[Results, Place], float] | None = None
+) -> dict[str, dict[str, list[Gain]]]:
     """Returns every method's gain in Trust over a baseline at every setting of the map, by test set.
 
-    A setting lies at the teacher's memorisation: its mean confidence on its training questions minus that on validation
-    questions of the same task. Settings with fewer than two seeds are left out.
+    Settings with fewer than two seeds are left out.
+
+    Args:
+        runs: Cells of the map.
+        baseline: A method.
+        at: Where a setting lies, by cell and test set; the mean over seeds counts. None: at what its teacher has
+            memorised.
     """
+    at = at or (lambda run, _: memorised(run))
     panels: dict[str, dict[str, list[Gain]]] = {}
     for name, of_seeds in _by_setting(runs).items():
-        at = mean(memorised(run) for run in of_seeds)
         for one in differences(of_seeds, baseline):
             setting, dataset = one.place
             if one.method != "teacher" and setting != "mean over":
                 gains = panels.setdefault(f"{dataset}, {setting}", {}).setdefault(one.method, [])
-                gains.append(Gain(at, one.mean, name))
+                gains.append(Gain(mean(at(run, one.place) for run in of_seeds), one.mean, name))
     return panels
 
 
@@ -76,6 +83,12 @@ def memorised(run: Results) -> float:
     """Returns the teacher's mean confidence on training questions minus that on validation questions; a fraction."""
     one = next(found for found in run["mechanism"] if found["method"] == "distill")
     return float(one["teacher_train"]["confidence"] - one["teacher_validation"]["confidence"])
+
+
+def overconfidence(run: Results, place: Place, method: str = "fine-tune") -> float:
+    """Returns by how much a method is over-confident on a test set, against the exact posterior; a fraction."""
+    rows = (row for row in run["rows"] if row["method"] == method)
+    return next(float(row["overconfidence"]) for row in rows if (row["setting"], row["dataset"]) == place)
 
 
 def differences_frame(found: Sequence[Difference]) -> pd.DataFrame:

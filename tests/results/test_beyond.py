@@ -34,6 +34,11 @@ def test_a_setting_lies_at_its_teachers_memorisation():
     assert gain.label == "map-csqa-8x400"
 
 
+def test_a_setting_may_lie_at_what_ails_the_baseline():
+    panels = beyond.benefit(RUNS, at=beyond.overconfidence)
+    assert panels["csqa, in-domain"]["first"][0].at == pytest.approx(0.1)
+
+
 def test_the_map_in_short_is_a_mean_by_memorisation():
     gains = [Gain(at, Interval(value, value, value), "") for at, value in ((0.01, 0.02), (0.02, 0.04), (0.3, 0.10))]
     line = beyond.benefit_frame({"csqa": {"first": gains}}).loc[("csqa", "first")]
