@@ -89,9 +89,9 @@ def student_at(experiment: Experiment, method: str, at: OnePosition, task: Task 
     model = stages.load(students.student_model(run, method), students.student(run, method, task))
     body, head = body_and_head(model)
     ids = torch.tensor([at.before], device=head.weight.device)
-    hidden, matrix = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float(), head.weight.float()
+    hidden, matrix = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float(), head.weight.detach().float()
     if head.bias is not None:
         hidden = torch.cat([hidden, hidden.new_ones(1, 1)], 1)
-        matrix = torch.cat([matrix, head.bias.float()[:, None]], 1)
+        matrix = torch.cat([matrix, head.bias.detach().float()[:, None]], 1)
     factor, softcap = logit_form(model)
     return StudentAt((hidden * factor).cpu(), matrix.cpu(), softcap)
