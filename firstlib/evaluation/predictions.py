@@ -75,7 +75,7 @@ class Predictions:
     def with_shares(self, change: Callable[[np.ndarray], np.ndarray]) -> "Predictions":
         """Returns these predictions with shares `(M, C)`, most probable first and none missing, replaced by a map's."""
         shares, counts = self.shares(), (self.candidate_ids >= 0).sum(axis=1)
-        order = np.argsort(-np.where(self.candidate_ids >= 0, shares, -1), axis=1, kind="stable")
+        order = np.argsort(-np.where(self.candidate_ids >= 0, shares, -np.inf), kind="stable")
         changed = np.zeros_like(shares)
         for count in np.unique(counts):
             rows = np.flatnonzero(counts == count)[:, None]
@@ -160,4 +160,4 @@ def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:
     """
     total = probabilities.sum(axis=1, keepdims=True)
     even = exists / exists.sum(axis=1, keepdims=True)
-    return np.where(total > 0, probabilities / np.where(total > 0, total, 1), even)
+    return np.divide(probabilities, total, out=even, where=total > 0)
