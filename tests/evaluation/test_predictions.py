@@ -169,8 +169,13 @@ def test_a_candidate_may_be_the_token_0_which_is_not_missing(two):
 
 def test_a_map_of_shares_sees_existing_candidates_in_order_of_probability(two):
     seen = []
-    moved = two.with_shares(lambda shares: seen.append(shares) or np.arange(1.0, shares.shape[1] + 1) * [[1.0]])
-    assert [shares.round(3).tolist() for shares in seen] == [[[0.75, 0.25]], [[0.5, 0.375, 0.125]]]
+
+    def by_rank(shares):
+        seen.append(shares.round(3).tolist())
+        return np.arange(1.0, shares.shape[1] + 1)[None]
+
+    moved = two.with_shares(by_rank)
+    assert seen == [[[0.75, 0.25]], [[0.5, 0.375, 0.125]]]
     assert moved.probabilities.tolist() == [[1, 2, 3], [2, 1, 0]]
 
 
