@@ -511,7 +511,7 @@ def test_a_store_of_several_processes_is_read_whole(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_no_store(tmp_path):
-    with pytest.raises(StoreError, match="knowledge store .*nowhere: .*; extract the knowledge again"):
+    with pytest.raises(StoreError, match=r"knowledge store .*nowhere: .*; extract the knowledge again"):
         KnowledgeStore(tmp_path / "nowhere")
 
 
