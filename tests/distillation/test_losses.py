@@ -138,6 +138,12 @@ def test_losses_by_hand(options, expected):
     assert one_position(STUDENT, [0.25, 0.5], [0, 1], **options) == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_vocabulary_of_one_token_leaves_nothing_to_learn():
+    # s = 1: 1 log(1 / 1) = 0, and 1/2 log(1/2 / 1) for half of the mass
+    assert one_position([0.5, 0.5], [1.0], [0], vocabulary=1) == pytest.approx(0, abs=1e-12)
+    assert one_position([0.5, 0.5], [0.5], [0], vocabulary=1) == pytest.approx(-LOG2 / 2, abs=1e-12)
+
+
 def test_zero_probability_costs_nothing():
     # 0 log 0 + 1 log(1 / (1/4)) = 2 log 2
     assert one_position(STUDENT, [0.0, 1.0], [0, 1]) == pytest.approx(2 * LOG2, abs=1e-12)
@@ -167,7 +173,7 @@ def chunks_of(positions):
 
 @pytest.mark.parametrize(("tail", "student"), READINGS)
 @pytest.mark.parametrize(
-    "logits", [{}, {"scale": 0.7}, {"softcap": 1.5}, {"scale": 3.0, "softcap": 2.0}, {"vocabulary": 19}]
+    "logits", [{}, {"scale": 0.7}, {"scale": 2}, {"softcap": 0.8}, {"scale": 3.0, "softcap": 2.0}, {"vocabulary": 19}]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_same_as_dense(tail, student, logits, dtype, tolerance):
@@ -511,6 +517,25 @@ def test_default_chunk_is_bounded(dtype):
     assert output.positions(1, 10**9) == 1
 
 
+@pytest.mark.parametrize(
+    ("dtype", "softcap", "n", "numbers", "positions"),
+    [
+        (torch.float32, None, 10, 1000, 2**23 // 4000),  # the least room is 8 MiB
+        (torch.float32, 30.0, 10, 1000, 2**23 // 8000),  # a softcap takes a second buffer
+        (torch.bfloat16, None, 10, 1000, 2**23 // 6000),  # products in half precision, then in float32
+        (torch.bfloat16, 30.0, 10, 1000, 2**23 // 10_000),
+        (torch.float64, None, 10, 1000, 2**23 // 8000),
+        (torch.float32, None, 1003, 50_000, 250),  # a quarter of the positions
+        (torch.float32, None, 100_000, 50_000, 96 * 2**20 // 200_000),  # the most is 96 MiB
+        (torch.float32, None, 3, 2**21, 1),  # exactly one fits
+        (torch.float32, None, 3, 2**22, 1),  # not even one
+    ],
+)
+def test_room_decides_how_many_positions_are_done_at_once(dtype, softcap, n, numbers, positions):
+    found = losses._Output(True, softcap, 100, dtype).positions(n, numbers)
+    assert (found, type(found)) == (positions, int)
+
+
 def test_gradients_cost_one_product_each_and_none_if_not_needed():
     assert measured(chunk=64, differentiate=False)[0].products == 4  # one per chunk: the logits
     assert measured(chunk=64)[0].products == 8  # one more per chunk: the gradient of hidden
@@ -553,16 +578,20 @@ _, _, IDS, Q, GOLD = problem()
             "row 1: probabilities sum to 0",
             {"probabilities": with_entry(Q, 1, slice(None), 0), "tail": "renormalise"},
         ),
-        ("row 0: gold is not in", {"tail": "gold", "gold": torch.full((7,), -100)}),
+        (r"row 0: gold is not in 0\.\.22: leave the position out", {"tail": "gold", "gold": torch.full((7,), -1)}),
+        (r"row 6: gold is not in 0\.\.22", {"tail": "gold", "gold": torch.tensor([0, 22, 0, 22, 0, 22, 23])}),
         ("token_ids are torch.int32", {"token_ids": IDS.int()}),
         (r"token_ids \(7, 4\) and probabilities \(7, 3\) must both be \(N, K\)", {"probabilities": Q[:, :3]}),
         ("must both be .* N = 7", {"token_ids": IDS[:5], "probabilities": Q[:5]}),
+        (r"token_ids \(7,\) .* must both be", {"token_ids": IDS[:, 0], "probabilities": Q[:, 0]}),
+        (r"token_ids \(7, 4, 1\) .* must both be", {"token_ids": IDS[..., None], "probabilities": Q[..., None]}),
         ("K at least 1", {"token_ids": IDS[:, :0], "probabilities": Q[:, :0]}),
         (r"hidden \(7, 4\) and head \(23, 5\)", {"hidden": torch.ones(7, 4)}),
         (r"hidden \(1, 7, 5\) and head", {"hidden": torch.ones(1, 7, 5)}),
         ("hidden is torch.float32 and head torch.float64: cast one", {"hidden": torch.ones(7, 5)}),
         (r"gold must be \(7,\) torch.int64", {"tail": "gold", "gold": GOLD[:, None]}),
-        ("tail=gold needs the true tokens", {"tail": "gold"}),
+        (r"gold must be \(7,\) torch.int64", {"tail": "gold", "gold": GOLD.int()}),
+        ("^tail=gold needs the true tokens: pass gold$", {"tail": "gold"}),
         ("student=renormalised has no mass where tail=ghost", {"student": "renormalised", "tail": "ghost"}),
         ("student=renormalised has no mass where tail=smooth", {"student": "renormalised", "tail": "smooth"}),
         ("student=renormalised .* tail=gold", {"student": "renormalised", "tail": "gold", "gold": GOLD}),
@@ -585,6 +614,28 @@ def test_a_residual_without_other_tokens_is_refused(tail):
     hidden, head, token_ids, q, _ = problem(V=4, K=4)
     with pytest.raises(ValueError, match=f"row 0: tail={tail} has no other token to give mass to"):
         top_k_kl(hidden, head, token_ids, q, tail=tail)
+
+
+def test_sums_may_differ_from_1_by_rounding():
+    hidden, head = torch.ones(1, 1), torch.ones(1, 1)
+    for tail in ("drop", "ghost", "smooth"):
+        for mass in (0.999, 1.001):
+            loss = top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[mass]]), tail=tail)
+            assert loss.item() == pytest.approx(mass * math.log(mass), abs=1e-7)
+    with pytest.raises(ValueError, match=r"tail=ghost has no other token to give mass to: renormalise$"):
+        top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[0.9989]]), tail="ghost")
+    with pytest.raises(ValueError, match="sum to more than 1: divide by their sum$"):
+        top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[1.0011]]))
+
+
+@pytest.mark.parametrize(("tail", "student"), READINGS)
+def test_the_default_device_of_new_tensors_does_not_matter(tail, student):
+    hidden, head, token_ids, q, gold = problem()
+    options = {"tail": tail, "student": student, "gold": gold}
+    expected = value_and_gradients(top_k_kl(hidden, head, token_ids, q, **options), hidden, head)
+    with torch.device("meta"):
+        ours = value_and_gradients(top_k_kl(hidden, head, token_ids, q, **options), hidden, head)
+    assert_same(ours, expected)
 
 
 def test_enums_and_their_names_are_the_same():
