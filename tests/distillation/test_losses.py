@@ -624,7 +624,7 @@ def test_sums_may_differ_from_1_by_rounding():
             assert loss.item() == pytest.approx(mass * math.log(mass), abs=1e-7)
     with pytest.raises(ValueError, match=r"tail=ghost has no other token to give mass to: renormalise$"):
         top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[0.9989]]), tail="ghost")
-    with pytest.raises(ValueError, match="sum to more than 1: divide by their sum$"):
+    with pytest.raises(ValueError, match=r"sum to more than 1: divide by their sum$"):
         top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[1.0011]]))
 
 
