@@ -231,6 +231,26 @@ def test_half_precision_stays_near_float32(tail, student, dtype):
         assert (a.float() - b).norm() < 0.02 * b.norm()
 
 
+@pytest.mark.parametrize("student", Student)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_softmax_and_loss_of_half_precision_logits_are_float32(student, dtype):
+    # logits 0 and 1: 1 log(1 / s) = log(1 + e), which has no eight bits
+    head = torch.tensor([[0.0], [1.0]], dtype=dtype)
+    ids, q = torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]])
+    loss = top_k_kl(torch.ones(1, 1, dtype=dtype), head, ids, q, student=student)
+    assert loss.item() == pytest.approx(math.log(1 + math.e), rel=1e-6)
+
+
+@pytest.mark.parametrize(("tail", "student"), READINGS)
+def test_a_half_precision_target_counts_as_the_numbers_it_holds(tail, student):
+    hidden, head, token_ids, q, gold = problem()
+    options = {"tail": tail, "student": student, "gold": gold}
+    low = q.half()
+    assert top_k_kl(hidden, head, token_ids, low, **options) == top_k_kl(
+        hidden, head, token_ids, low.double(), **options
+    )
+
+
 def test_head_gradient_is_accumulated_in_float32():
     # 400 chunks of one position each: in bfloat16 a sum stops growing at 256 times its terms
     hidden = torch.ones(400, 1, dtype=torch.bfloat16)
@@ -285,6 +305,15 @@ def test_backward_through_a_retained_graph_and_a_scaled_loss():
     assert_same([4 * gradient for gradient in first], once)
     assert_same(second, first)
     assert all(a.data_ptr() != b.data_ptr() for a, b in zip(first, second, strict=True))
+
+
+def test_a_second_backward_is_like_the_first_even_under_autocast():
+    hidden, head, token_ids, q, _ = problem(dtype=torch.float32)
+    loss = top_k_kl(hidden, head, token_ids, q)
+    first = torch.autograd.grad(loss, (hidden, head), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        second = torch.autograd.grad(loss, (hidden, head))
+    assert_same(second, first, rtol=0, atol=0)
 
 
 def test_gradients_accumulate_over_two_losses():
@@ -506,6 +535,7 @@ def test_trainable_head_costs_its_gradient_and_a_block():
 def test_renormalised_student_computes_only_k_logits():
     memory, all_logits, _ = measured(student="renormalised")
     assert memory.peak < all_logits / 256  # not even one position's worth
+    assert memory.products == 2  # all positions at once: logits, and the gradient of hidden
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
