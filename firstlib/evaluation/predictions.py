@@ -90,7 +90,7 @@ class Predictions:
     def confidence(self, reading: Reading = "candidates") -> np.ndarray:
         """`(N,)`: the predicted candidate's probability, among the candidates or in the whole vocabulary."""
         source = self.shares() if reading == "candidates" else self.probabilities
-        return np.take_along_axis(source, self.predicted()[:, None], axis=1)[:, 0]
+        return np.take_along_axis(source, self.predicted()[:, None])[:, 0]
 
     def reliability(self, reading: Reading = "candidates", bins: int = 10) -> Reliability:
         """Accuracy by confidence."""
@@ -98,7 +98,7 @@ class Predictions:
 
     def by_rank(self) -> tuple[np.ndarray, np.ndarray]:
         """Figure 3: for each rank `(K,)`, the mean probability given, and how often that token is the right one."""
-        right = np.take_along_axis(self.candidate_ids, self.answer[:, None], axis=1)
+        right = np.take_along_axis(self.candidate_ids, self.answer[:, None])
         return self.top_probabilities.mean(axis=0), (self.top_ids == right).mean(axis=0)
 
     def under(self, targets: np.ndarray) -> "Predictions":

@@ -147,11 +147,11 @@ def _groups(items: Iterable[TopK], schema: pa.Schema) -> Iterator[pa.Table]:
 
 def _table(group: Sequence[TopK], schema: pa.Schema) -> pa.Table:
     names = np.array([item.example_id for item in group], dtype=object)
-    columns = [pa.array(names.repeat([len(item.position) for item in group]), pa.string())]
+    columns = [pa.array(names.repeat([len(item.position) for item in group]))]
     for field in list(schema)[1:]:
         values = np.concatenate([getattr(item, field.name) for item in group])
         columns.append(_to_arrow(half_precision(values) if field.name in _HALF_PRECISION else values, field.type))
-    return pa.table(columns, schema)
+    return pa.table(columns, schema)  # casts, and refuses a token id that is too large
 
 
 def half_precision(values: np.ndarray) -> np.ndarray:
@@ -169,11 +169,10 @@ def half_precision(values: np.ndarray) -> np.ndarray:
 
 
 def _to_arrow(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
-    """Converts numbers `(N,)`, or `(N, K)` to lists of K."""
+    """Converts numbers `(N,)`, or `(N, K)` to lists of K, without a change of their type."""
     if not pa.types.is_fixed_size_list(dtype):
-        return pa.array(values.astype(dtype.to_pandas_dtype()))
-    flat = pa.array(values.astype(dtype.value_type.to_pandas_dtype()).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, dtype.list_size)
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(values.ravel(), dtype.list_size)
 
 
 class KnowledgeStore:

@@ -162,9 +162,11 @@ def test_shares_are_equal_if_no_candidate_is_in_the_top(two):
 
 
 def test_a_candidate_may_be_the_token_0_which_is_not_missing(two):
-    zero = replace(two, candidate_ids=np.array([[10, 0, -1], [10, 0, -1]]), probabilities=np.zeros((2, 3)))
-    np.testing.assert_array_equal(zero.shares(), [[0.5, 0.5, 0]] * 2)
-    np.testing.assert_array_equal(zero.with_shares(lambda shares: shares[:, ::-1]).probabilities, [[0.5, 0.5, 0]] * 2)
+    zero = replace(two, candidate_ids=np.array([[0, 10, -1], [0, 10, -1]]))
+    moved = zero.with_shares(lambda shares: np.array([[0.7, 0.3]] * 2))
+    np.testing.assert_array_equal(moved.probabilities, [[0.7, 0.3, 0], [0.3, 0.7, 0]])
+    without = replace(zero, probabilities=np.zeros((2, 3)))
+    np.testing.assert_array_equal(without.shares(), [[0.5, 0.5, 0]] * 2)
 
 
 def test_a_map_of_shares_sees_existing_candidates_in_order_of_probability(two):
@@ -180,9 +182,10 @@ def test_a_map_of_shares_sees_existing_candidates_in_order_of_probability(two):
 
 
 def test_tied_candidates_keep_their_order_under_a_map(two):
-    even = replace(two, candidate_ids=np.arange(80).reshape(2, 40), probabilities=np.full((2, 40), 0.01))
-    moved = even.with_shares(lambda shares: np.arange(40.0, 0, -1) * np.ones((2, 1)))
-    np.testing.assert_array_equal(moved.probabilities, [np.arange(40, 0, -1)] * 2)
+    tied = replace(two, candidate_ids=np.arange(80).reshape(2, 40), probabilities=np.tile([0.01, 0.02], (2, 20)))
+    moved = tied.with_shares(lambda shares: np.arange(40.0, 0, -1) * np.ones((2, 1)))
+    np.testing.assert_array_equal(moved.probabilities[:, 1::2], [np.arange(40, 20, -1)] * 2)
+    np.testing.assert_array_equal(moved.probabilities[:, ::2], [np.arange(20, 0, -1)] * 2)
 
 
 def test_reliability_has_ten_bins_or_as_many_as_asked(two):

@@ -3,11 +3,13 @@
 import os
 import re
 import tempfile
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -430,9 +432,9 @@ def row_groups(folder):
 
 def test_a_row_group_ends_with_the_example_that_fills_it(tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "ROW_GROUP_SIZE", 4)
-    lengths = [2, 2, 3, 2, 1, 1]
+    lengths = [2, 1, 1, 3, 1, 3, 2, 1]
     folder = write(tmp_path, [made(str(i), length) for i, length in enumerate(lengths)], SMALL)
-    assert row_groups(folder) == [4, 5, 2]
+    assert row_groups(folder) == [4, 4, 5, 1]
     assert [len(found.position) for found in KnowledgeStore(folder)] == lengths
 
 
@@ -480,6 +482,16 @@ def test_examples_without_positions_leave_no_rows(tmp_path):
     assert len(KnowledgeStore(write(tmp_path / "all", [made("empty", 0)], SMALL))) == 0
     store = KnowledgeStore(write(tmp_path / "some", [made("empty", 0), made("e", 2)], SMALL))
     assert ("empty" in store, "e" in store, len(store)) == (False, True, 1)
+
+
+@pytest.mark.parametrize("name", ["token_ids", "position"])
+def test_a_number_too_large_for_the_store_is_refused_and_not_wrapped(tmp_path, name):
+    given = made("e", 1)
+    largest, beyond = (replace(given, **{name: np.full_like(getattr(given, name), n)}) for n in (2**31 - 1, 2**31))
+    found = KnowledgeStore(write(tmp_path / "largest", [largest], SMALL))["e"]
+    np.testing.assert_array_equal(getattr(found, name), getattr(largest, name))
+    with pytest.raises(pa.ArrowInvalid, match="2147483648"):
+        write(tmp_path / "beyond", [beyond], SMALL)
 
 
 def test_names_are_kept_to_the_last_character(tmp_path):
