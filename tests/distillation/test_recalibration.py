@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstlib.distillation.recalibration import (
@@ -77,6 +77,7 @@ def test_logit_temperature_agrees_with_tempered_logits():
     np.testing.assert_allclose(logit_temperature(before[None], 1.7)[0], after)
 
 
+@settings(deadline=None)
 @given(rows, st.sampled_from([Map.NONE, Map.TEMPERATURE, Map.LOGIT_TEMPERATURE]), st.floats(0.05, 5))
 def test_targets_are_distributions_in_the_teachers_order(p, kind, c):
     q = recalibrate(p, kind, c)
@@ -85,6 +86,7 @@ def test_targets_are_distributions_in_the_teachers_order(p, kind, c):
     assert (np.diff(q[0]) <= 1e-12).all()
 
 
+@settings(deadline=None)
 @given(rows, st.floats(0, 1))
 def test_label_smoothing_keeps_the_sum(p, d):
     assert label_smoothing(p, d).targets.sum() == pytest.approx(p.sum())
