@@ -286,7 +286,7 @@ def _matmul_dtype(hidden: Tensor, head: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(device) and torch.float64 not in types:
         return torch.get_autocast_dtype(device)
     _require(types[0] == types[1], f"hidden is {types[0]} and head {types[1]}: cast one, or use autocast")
-    return types[0]
+    return hidden.dtype
 
 
 def _require(holds: bool, complaint: str) -> None:

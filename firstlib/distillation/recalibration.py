@@ -104,7 +104,7 @@ def label_smoothing(probabilities: np.ndarray, moved: float = 0.1) -> Smoothed:
     """
     if not 0 <= moved <= 1:
         raise ValueError(f"label smoothing moves a mass between 0 and 1, not {moved}")
-    if probabilities.shape[-1] < 2:
+    if probabilities.shape[1] < 2:
         raise ValueError("label smoothing needs at least two tokens a position to move mass between")
     _require_probabilities(probabilities)
     first = probabilities[:, 0]

@@ -75,7 +75,7 @@ class Predictions:
     def with_shares(self, change: Callable[[np.ndarray], np.ndarray]) -> "Predictions":
         """Returns these predictions with shares `(M, C)`, most probable first and none missing, replaced by a map's."""
         shares, counts = self.shares(), (self.candidate_ids >= 0).sum(axis=1)
-        order = np.argsort(-np.where(self.candidate_ids >= 0, shares, -1), axis=1, kind="stable")
+        order = np.argsort(-np.where(self.candidate_ids >= 0, shares, -np.inf), kind="stable")
         changed = np.zeros_like(shares)
         for count in np.unique(counts):
             rows = np.flatnonzero(counts == count)[:, None]
@@ -90,7 +90,7 @@ class Predictions:
     def confidence(self, reading: Reading = "candidates") -> np.ndarray:
         """`(N,)`: the predicted candidate's probability, among the candidates or in the whole vocabulary."""
         source = self.shares() if reading == "candidates" else self.probabilities
-        return np.take_along_axis(source, self.predicted()[:, None], axis=1)[:, 0]
+        return np.take_along_axis(source, self.predicted()[:, None])[:, 0]
 
     def reliability(self, reading: Reading = "candidates", bins: int = 10) -> Reliability:
         """Accuracy by confidence."""
@@ -98,7 +98,7 @@ class Predictions:
 
     def by_rank(self) -> tuple[np.ndarray, np.ndarray]:
         """Figure 3: for each rank `(K,)`, the mean probability given, and how often that token is the right one."""
-        right = np.take_along_axis(self.candidate_ids, self.answer[:, None], axis=1)
+        right = np.take_along_axis(self.candidate_ids, self.answer[:, None])
         return self.top_probabilities.mean(axis=0), (self.top_ids == right).mean(axis=0)
 
     def under(self, targets: np.ndarray) -> "Predictions":
@@ -160,4 +160,4 @@ def renormalise(probabilities: np.ndarray, exists: np.ndarray) -> np.ndarray:
     """
     total = probabilities.sum(axis=1, keepdims=True)
     even = exists / exists.sum(axis=1, keepdims=True)
-    return np.where(total > 0, probabilities / np.where(total > 0, total, 1), even)
+    return np.divide(probabilities, total, out=even, where=total > 0)

@@ -119,7 +119,7 @@ def _files(folder: Path | str) -> list[str]:
     """
     system, path = fsspec.core.url_to_fs(str(folder))
     try:
-        names = [entry.rsplit("/", 1)[-1] for entry in system.ls(path, detail=False)]
+        names = [entry.rpartition("/")[2] for entry in system.ls(path, detail=False)]
         return [_file(folder, name) for name in complete_set(names)]
     except (FileNotFoundError, ValueError) as error:
         raise StoreError(f"knowledge store {folder}: {error}; extract the knowledge again") from error
@@ -147,11 +147,11 @@ def _groups(items: Iterable[TopK], schema: pa.Schema) -> Iterator[pa.Table]:
 
 def _table(group: Sequence[TopK], schema: pa.Schema) -> pa.Table:
     names = np.array([item.example_id for item in group], dtype=object)
-    columns = [pa.array(names.repeat([len(item.position) for item in group]), pa.string())]
+    columns = [pa.array(names.repeat([len(item.position) for item in group]))]
     for field in list(schema)[1:]:
         values = np.concatenate([getattr(item, field.name) for item in group])
         columns.append(_to_arrow(half_precision(values) if field.name in _HALF_PRECISION else values, field.type))
-    return pa.table(columns, schema)
+    return pa.table(columns, schema)  # casts, and refuses a token id that is too large
 
 
 def half_precision(values: np.ndarray) -> np.ndarray:
@@ -169,11 +169,10 @@ def half_precision(values: np.ndarray) -> np.ndarray:
 
 
 def _to_arrow(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
-    """Converts numbers `(N,)`, or `(N, K)` to lists of K."""
+    """Converts numbers `(N,)`, or `(N, K)` to lists of K, without a change of their type."""
     if not pa.types.is_fixed_size_list(dtype):
-        return pa.array(values.astype(dtype.to_pandas_dtype()))
-    flat = pa.array(values.astype(dtype.value_type.to_pandas_dtype()).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, dtype.list_size)
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(values.ravel(), dtype.list_size)
 
 
 class KnowledgeStore:
@@ -194,7 +193,7 @@ class KnowledgeStore:
         self.paths = _files(folder)
         self.path = self.paths[0]
         with ExitStack() as stack:
-            files = [stack.enter_context(fsspec.open(path, "rb")) for path in self.paths]
+            files = [stack.enter_context(fsspec.open(path)) for path in self.paths]
             shards = [pq.ParquetFile(file) for file in files]
             self.origin = expected or _origin(shards[0].schema_arrow)
             for path, shard in zip(self.paths, shards, strict=True):
@@ -207,13 +206,14 @@ class KnowledgeStore:
         self._scratch = tempfile.TemporaryDirectory(prefix="first-store-")
         rows = sum(shard.metadata.num_rows for shard in shards)
         k, temperatures = self.origin.k, len(self.origin.temperatures)
-        self._arrays = {
-            "position": self._allocate("position", np.int32, (rows,)),
-            "token_ids": self._allocate("token_ids", np.int32, (rows, k)),
-            "probabilities": self._allocate("probabilities", np.float32, (rows, k)),
-            "residual": self._allocate("residual", np.float32, (rows,)),
-            "log_normalisers": self._allocate("log_normalisers", np.float32, (rows, temperatures)),
+        kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "position": (np.int32, (rows,)),
+            "token_ids": (np.int32, (rows, k)),
+            "probabilities": (np.float32, (rows, k)),
+            "residual": (np.float32, (rows,)),
+            "log_normalisers": (np.float32, (rows, temperatures)),
         }
+        self._arrays = {name: self._allocate(name, dtype, shape) for name, (dtype, shape) in kinds.items()}
         self._rows: dict[str, slice] = {}
         start = 0
         # Row groups are read one by one: `iter_batches` keeps a buffer of each row group it has read.
@@ -229,8 +229,8 @@ class KnowledgeStore:
             return np.empty(shape, dtype)
         path = Path(self._scratch.name) / name
         with temporary_room(), path.open("wb") as file:
-            _reserve(file.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        mapped = np.memmap(path, dtype, "r+", shape=shape)
+            _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        mapped = np.memmap(path, dtype, shape=shape)
         return mapped.view(np.ndarray)  # same memory, but slicing is ten times faster
 
     def _index(self, names: pa.ChunkedArray, start: int) -> None:
@@ -279,12 +279,12 @@ class KnowledgeStore:
         return self._arrays["probabilities"]
 
 
-def _reserve(file: int, start: int, length: int) -> None:
+def _reserve(file: int, length: int) -> None:
     """Preallocates disk space: writing to a mapped file on a full disk would kill the process with SIGBUS."""
     if reserve := getattr(os, "posix_fallocate", None):  # not on macOS
-        reserve(file, start, length)
+        reserve(file, 0, length)
     else:
-        os.truncate(file, start + length)
+        os.truncate(file, length)
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:

@@ -138,6 +138,12 @@ def test_losses_by_hand(options, expected):
     assert one_position(STUDENT, [0.25, 0.5], [0, 1], **options) == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_vocabulary_of_one_token_leaves_nothing_to_learn():
+    # s = 1: 1 log(1 / 1) = 0, and 1/2 log(1/2 / 1) for half of the mass
+    assert one_position([0.5, 0.5], [1.0], [0], vocabulary=1) == pytest.approx(0, abs=1e-12)
+    assert one_position([0.5, 0.5], [0.5], [0], vocabulary=1) == pytest.approx(-LOG2 / 2, abs=1e-12)
+
+
 def test_zero_probability_costs_nothing():
     # 0 log 0 + 1 log(1 / (1/4)) = 2 log 2
     assert one_position(STUDENT, [0.0, 1.0], [0, 1]) == pytest.approx(2 * LOG2, abs=1e-12)
@@ -167,7 +173,7 @@ def chunks_of(positions):
 
 @pytest.mark.parametrize(("tail", "student"), READINGS)
 @pytest.mark.parametrize(
-    "logits", [{}, {"scale": 0.7}, {"softcap": 1.5}, {"scale": 3.0, "softcap": 2.0}, {"vocabulary": 19}]
+    "logits", [{}, {"scale": 0.7}, {"scale": 2}, {"softcap": 0.8}, {"scale": 3.0, "softcap": 2.0}, {"vocabulary": 19}]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_same_as_dense(tail, student, logits, dtype, tolerance):
@@ -225,6 +231,26 @@ def test_half_precision_stays_near_float32(tail, student, dtype):
         assert (a.float() - b).norm() < 0.02 * b.norm()
 
 
+@pytest.mark.parametrize("student", Student)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_softmax_and_loss_of_half_precision_logits_are_float32(student, dtype):
+    # logits 0 and 1: 1 log(1 / s) = log(1 + e), which has no eight bits
+    head = torch.tensor([[0.0], [1.0]], dtype=dtype)
+    ids, q = torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]])
+    loss = top_k_kl(torch.ones(1, 1, dtype=dtype), head, ids, q, student=student)
+    assert loss.item() == pytest.approx(math.log(1 + math.e), rel=1e-6)
+
+
+@pytest.mark.parametrize(("tail", "student"), READINGS)
+def test_a_half_precision_target_counts_as_the_numbers_it_holds(tail, student):
+    hidden, head, token_ids, q, gold = problem()
+    options = {"tail": tail, "student": student, "gold": gold}
+    low = q.half()
+    assert top_k_kl(hidden, head, token_ids, low, **options) == top_k_kl(
+        hidden, head, token_ids, low.double(), **options
+    )
+
+
 def test_head_gradient_is_accumulated_in_float32():
     # 400 chunks of one position each: in bfloat16 a sum stops growing at 256 times its terms
     hidden = torch.ones(400, 1, dtype=torch.bfloat16)
@@ -279,6 +305,15 @@ def test_backward_through_a_retained_graph_and_a_scaled_loss():
     assert_same([4 * gradient for gradient in first], once)
     assert_same(second, first)
     assert all(a.data_ptr() != b.data_ptr() for a, b in zip(first, second, strict=True))
+
+
+def test_a_second_backward_is_like_the_first_even_under_autocast():
+    hidden, head, token_ids, q, _ = problem(dtype=torch.float32)
+    loss = top_k_kl(hidden, head, token_ids, q)
+    first = torch.autograd.grad(loss, (hidden, head), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        second = torch.autograd.grad(loss, (hidden, head))
+    assert_same(second, first, rtol=0, atol=0)
 
 
 def test_gradients_accumulate_over_two_losses():
@@ -500,6 +535,7 @@ def test_trainable_head_costs_its_gradient_and_a_block():
 def test_renormalised_student_computes_only_k_logits():
     memory, all_logits, _ = measured(student="renormalised")
     assert memory.peak < all_logits / 256  # not even one position's worth
+    assert memory.products == 2  # all positions at once: logits, and the gradient of hidden
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -509,6 +545,25 @@ def test_default_chunk_is_bounded(dtype):
     bytes_each = 4 if dtype == torch.float32 else 6
     assert 0.9 * losses.LARGEST_CHUNK < numbers * bytes_each <= losses.LARGEST_CHUNK
     assert output.positions(1, 10**9) == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "softcap", "n", "numbers", "positions"),
+    [
+        (torch.float32, None, 10, 1000, 2**23 // 4000),  # the least room is 8 MiB
+        (torch.float32, 30.0, 10, 1000, 2**23 // 8000),  # a softcap takes a second buffer
+        (torch.bfloat16, None, 10, 1000, 2**23 // 6000),  # products in half precision, then in float32
+        (torch.bfloat16, 30.0, 10, 1000, 2**23 // 10_000),
+        (torch.float64, None, 10, 1000, 2**23 // 8000),
+        (torch.float32, None, 1003, 50_000, 250),  # a quarter of the positions
+        (torch.float32, None, 100_000, 50_000, 96 * 2**20 // 200_000),  # the most is 96 MiB
+        (torch.float32, None, 3, 2**21, 1),  # exactly one fits
+        (torch.float32, None, 3, 2**22, 1),  # not even one
+    ],
+)
+def test_room_decides_how_many_positions_are_done_at_once(dtype, softcap, n, numbers, positions):
+    found = losses._Output(True, softcap, 100, dtype).positions(n, numbers)
+    assert (found, type(found)) == (positions, int)
 
 
 def test_gradients_cost_one_product_each_and_none_if_not_needed():
@@ -553,16 +608,20 @@ _, _, IDS, Q, GOLD = problem()
             "row 1: probabilities sum to 0",
             {"probabilities": with_entry(Q, 1, slice(None), 0), "tail": "renormalise"},
         ),
-        ("row 0: gold is not in", {"tail": "gold", "gold": torch.full((7,), -100)}),
+        (r"row 0: gold is not in 0\.\.22: leave the position out", {"tail": "gold", "gold": torch.full((7,), -1)}),
+        (r"row 6: gold is not in 0\.\.22", {"tail": "gold", "gold": torch.tensor([0, 22, 0, 22, 0, 22, 23])}),
         ("token_ids are torch.int32", {"token_ids": IDS.int()}),
         (r"token_ids \(7, 4\) and probabilities \(7, 3\) must both be \(N, K\)", {"probabilities": Q[:, :3]}),
         ("must both be .* N = 7", {"token_ids": IDS[:5], "probabilities": Q[:5]}),
+        (r"token_ids \(7,\) .* must both be", {"token_ids": IDS[:, 0], "probabilities": Q[:, 0]}),
+        (r"token_ids \(7, 4, 1\) .* must both be", {"token_ids": IDS[..., None], "probabilities": Q[..., None]}),
         ("K at least 1", {"token_ids": IDS[:, :0], "probabilities": Q[:, :0]}),
         (r"hidden \(7, 4\) and head \(23, 5\)", {"hidden": torch.ones(7, 4)}),
         (r"hidden \(1, 7, 5\) and head", {"hidden": torch.ones(1, 7, 5)}),
         ("hidden is torch.float32 and head torch.float64: cast one", {"hidden": torch.ones(7, 5)}),
         (r"gold must be \(7,\) torch.int64", {"tail": "gold", "gold": GOLD[:, None]}),
-        ("tail=gold needs the true tokens", {"tail": "gold"}),
+        (r"gold must be \(7,\) torch.int64", {"tail": "gold", "gold": GOLD.int()}),
+        ("^tail=gold needs the true tokens: pass gold$", {"tail": "gold"}),
         ("student=renormalised has no mass where tail=ghost", {"student": "renormalised", "tail": "ghost"}),
         ("student=renormalised has no mass where tail=smooth", {"student": "renormalised", "tail": "smooth"}),
         ("student=renormalised .* tail=gold", {"student": "renormalised", "tail": "gold", "gold": GOLD}),
@@ -585,6 +644,28 @@ def test_a_residual_without_other_tokens_is_refused(tail):
     hidden, head, token_ids, q, _ = problem(V=4, K=4)
     with pytest.raises(ValueError, match=f"row 0: tail={tail} has no other token to give mass to"):
         top_k_kl(hidden, head, token_ids, q, tail=tail)
+
+
+def test_sums_may_differ_from_1_by_rounding():
+    hidden, head = torch.ones(1, 1), torch.ones(1, 1)
+    for tail in ("drop", "ghost", "smooth"):
+        for mass in (0.999, 1.001):
+            loss = top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[mass]]), tail=tail)
+            assert loss.item() == pytest.approx(mass * math.log(mass), abs=1e-7)
+    with pytest.raises(ValueError, match=r"tail=ghost has no other token to give mass to: renormalise$"):
+        top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[0.9989]]), tail="ghost")
+    with pytest.raises(ValueError, match=r"sum to more than 1: divide by their sum$"):
+        top_k_kl(hidden, head, torch.tensor([[0]]), torch.tensor([[1.0011]]))
+
+
+@pytest.mark.parametrize(("tail", "student"), READINGS)
+def test_the_default_device_of_new_tensors_does_not_matter(tail, student):
+    hidden, head, token_ids, q, gold = problem()
+    options = {"tail": tail, "student": student, "gold": gold}
+    expected = value_and_gradients(top_k_kl(hidden, head, token_ids, q, **options), hidden, head)
+    with torch.device("meta"):
+        ours = value_and_gradients(top_k_kl(hidden, head, token_ids, q, **options), hidden, head)
+    assert_same(ours, expected)
 
 
 def test_enums_and_their_names_are_the_same():

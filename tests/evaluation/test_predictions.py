@@ -161,6 +161,76 @@ def test_shares_are_equal_if_no_candidate_is_in_the_top(two):
     np.testing.assert_allclose(moved.shares(), [[1 / 3] * 3, [0.5, 0.5, 0]])
 
 
+def test_a_candidate_may_be_the_token_0_which_is_not_missing(two):
+    zero = replace(two, candidate_ids=np.array([[0, 10, -1], [0, 10, -1]]))
+    moved = zero.with_shares(lambda shares: np.array([[0.7, 0.3]] * 2))
+    np.testing.assert_array_equal(moved.probabilities, [[0.7, 0.3, 0], [0.3, 0.7, 0]])
+    without = replace(zero, probabilities=np.zeros((2, 3)))
+    np.testing.assert_array_equal(without.shares(), [[0.5, 0.5, 0]] * 2)
+
+
+def test_a_map_of_shares_sees_existing_candidates_in_order_of_probability(two):
+    seen = []
+
+    def by_rank(shares):
+        seen.append(shares.round(3).tolist())
+        return np.arange(1.0, shares.shape[1] + 1)[None]
+
+    moved = two.with_shares(by_rank)
+    assert seen == [[[0.75, 0.25]], [[0.5, 0.375, 0.125]]]
+    assert moved.probabilities.tolist() == [[1, 2, 3], [2, 1, 0]]
+
+
+def test_tied_candidates_keep_their_order_under_a_map(two):
+    tied = replace(two, candidate_ids=np.arange(80).reshape(2, 40), probabilities=np.tile([0.01, 0.02], (2, 20)))
+    moved = tied.with_shares(lambda shares: np.arange(40.0, 0, -1) * np.ones((2, 1)))
+    np.testing.assert_array_equal(moved.probabilities[:, 1::2], [np.arange(40, 20, -1)] * 2)
+    np.testing.assert_array_equal(moved.probabilities[:, ::2], [np.arange(20, 0, -1)] * 2)
+
+
+def test_reliability_has_ten_bins_or_as_many_as_asked(two):
+    assert len(two.reliability().count) == 10
+    assert len(two.reliability(bins=4).count) == 4
+
+
+def test_a_stored_temperature_takes_the_normalisers_of_both_temperatures(two):
+    # p = (0.64, 0.36) and (0.04, 0.96) at T = 1, so at T = 2 proportional to (0.8, 0.6) and (0.2, sqrt(0.96))
+    p = np.array([[0.64, 0.36, 0.0], [0.04, 0.96, 0.0]])
+    logs = np.stack([np.log(np.sqrt(p).sum(axis=1)), np.zeros(2)], axis=1)
+    known = replace(two, probabilities=p, top_probabilities=p[:, 1:2], log_normalisers=logs)
+    moved = known.at_temperature(2.0, (2.0, 1.0))
+    expected = np.sqrt(p) / np.sqrt(p).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(moved.probabilities, expected)
+    np.testing.assert_allclose(moved.top_probabilities, expected[:, 1:2])
+
+
+def test_a_file_of_answers_holds_and_runs_no_pickles(two, tmp_path):
+    objects = replace(two, question_id=np.array(["one", {}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        objects.save(tmp_path)
+    np.savez(tmp_path / "predictions.npz", allow_pickle=True, **objects.as_dict())
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Predictions.load(tmp_path)
+
+
+def test_answers_are_kept_compressed_in_one_file(two, tmp_path):
+    many = Predictions.joined([two] * 500)
+    many.save(tmp_path)
+    [file] = tmp_path.iterdir()
+    assert file.name == "predictions.npz"
+    assert file.stat().st_size < sum(array.nbytes for array in many.as_dict().values()) / 4
+
+
+def test_joined_answers_follow_each_other(two):
+    other = replace(two, question_id=np.array(["three", "four"]), score="mean")
+    assert Predictions.joined([other]).score == "mean"
+    both = Predictions.joined([other, two])
+    assert both.score == "mean"
+    assert both.question_id.tolist() == ["three", "four", "one", "two"]
+    assert both.candidate_ids.shape == (4, 3)
+    assert both.log_probabilities is None
+
+
 # -- temperature, padding ----------------------------------------------------------------------------------------
 
 

@@ -143,6 +143,7 @@ def test_recalibration_changes_shares_and_gives_missing_candidates_nothing(kind)
     expected = recalibrate(np.array([[0.8, 0.2]]), kind, 0.5 if kind == "temperature" else 0.2)[0]
     np.testing.assert_allclose(moved.probabilities[0], [expected[1], expected[0], 0])
     assert moved.shares().sum(axis=1) == pytest.approx(1)
+    assert not {"log_probabilities", "tokens", "characters"} & set(moved.as_dict())
     assert accuracy(moved.correct()) == accuracy(found.correct())
 
 

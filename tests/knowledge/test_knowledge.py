@@ -1,11 +1,15 @@
 """The teacher's top k against a dense softmax, and the store that holds it."""
 
+import os
 import re
+import tempfile
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,6 +20,7 @@ from firstlib.knowledge import (
     RowGroupCache,
     TopK,
     bytes_by_k,
+    check_complete,
     extract_top_k,
     extraction,
     top_k_of_logits,
@@ -406,6 +411,229 @@ def test_truncation_adds_the_removed_mass_to_the_residual():
     short = stores._truncate(TopK("e", np.array([4]), ids, probabilities, np.array([0.125]), np.zeros((1, 0))), 1)
     assert short.residual.tolist() == [0.5]
     assert (short.token_ids.tolist(), short.probabilities.tolist()) == ([[7]], [[0.5]])
+
+
+# -- a store of items by hand --------------------------------------------------------------------------------------
+
+SMALL = Origin("t", "v", "d", 2)
+
+
+def made(name, length, start=0, normalisers=0):
+    p = np.array([[0.5, 0.25]])
+    ids = 10 * np.arange(length)[:, None] + np.array([[1, 2]])
+    position = np.arange(start, start + length)
+    return TopK(name, position, ids, p.repeat(length, 0), np.full(length, 0.25), np.ones((length, normalisers)))
+
+
+def row_groups(folder):
+    data = pq.ParquetFile(folder / "knowledge.parquet").metadata
+    return [data.row_group(i).num_rows for i in range(data.num_row_groups)]
+
+
+def test_a_row_group_ends_with_the_example_that_fills_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "ROW_GROUP_SIZE", 4)
+    lengths = [2, 1, 1, 3, 1, 3, 2, 1]
+    folder = write(tmp_path, [made(str(i), length) for i, length in enumerate(lengths)], SMALL)
+    assert row_groups(folder) == [4, 4, 5, 1]
+    assert [len(found.position) for found in KnowledgeStore(folder)] == lengths
+
+
+def test_examples_are_converted_a_few_at_a_time_into_one_row_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "EXAMPLES_PER_TABLE", 3)
+    converted, table = [], stores._table
+
+    def counting(group, schema):
+        converted.append(len(group))
+        return table(group, schema)
+
+    monkeypatch.setattr(stores, "_table", counting)
+    folder = write(tmp_path, [made(str(i), 1) for i in range(7)], SMALL)
+    assert converted == [3, 3, 1]
+    assert row_groups(folder) == [7]
+    assert [found.example_id for found in KnowledgeStore(folder)] == list("0123456")
+
+
+def test_columns_have_the_types_and_encodings_that_were_measured(tmp_path):
+    folder = write(tmp_path, [made("e", 3, normalisers=2)], Origin("t", "v", "d", 2, (1.0, 2.0)))
+    file = pq.ParquetFile(folder / "knowledge.parquet")
+    types = {field.name: str(field.type) for field in file.schema_arrow}
+    assert types == {
+        "example_id": "string",
+        "position": "int32",
+        "token_ids": "fixed_size_list<element: int32>[2]",
+        "probabilities": "fixed_size_list<element: float>[2]",
+        "residual": "float",
+        "log_normalisers": "fixed_size_list<element: float>[2]",
+    }
+    chunks = [file.metadata.row_group(0).column(i) for i in range(6)]
+    assert {chunk.compression for chunk in chunks} == {"BROTLI"}
+    encodings = {chunk.path_in_schema.partition(".")[0]: set(chunk.encodings) - {"RLE"} for chunk in chunks}
+    assert "RLE_DICTIONARY" in encodings.pop("example_id")
+    assert encodings == {
+        "position": {"DELTA_BINARY_PACKED"},
+        "token_ids": {"PLAIN"},
+        "probabilities": {"BYTE_STREAM_SPLIT"},
+        "residual": {"BYTE_STREAM_SPLIT"},
+        "log_normalisers": {"BYTE_STREAM_SPLIT"},
+    }
+
+
+def test_examples_without_positions_leave_no_rows(tmp_path):
+    assert len(KnowledgeStore(write(tmp_path / "all", [made("empty", 0)], SMALL))) == 0
+    store = KnowledgeStore(write(tmp_path / "some", [made("empty", 0), made("e", 2)], SMALL))
+    assert ("empty" in store, "e" in store, len(store)) == (False, True, 1)
+
+
+@pytest.mark.parametrize("name", ["token_ids", "position"])
+def test_a_number_too_large_for_the_store_is_refused_and_not_wrapped(tmp_path, name):
+    given = made("e", 1)
+    largest, beyond = (replace(given, **{name: np.full_like(getattr(given, name), n)}) for n in (2**31 - 1, 2**31))
+    found = KnowledgeStore(write(tmp_path / "largest", [largest], SMALL))["e"]
+    np.testing.assert_array_equal(getattr(found, name), getattr(largest, name))
+    with pytest.raises(pa.ArrowInvalid, match="2147483648"):
+        write(tmp_path / "beyond", [beyond], SMALL)
+
+
+def test_names_are_kept_to_the_last_character(tmp_path):
+    store = KnowledgeStore(write(tmp_path, [made("a\x00", 1), made("a", 2)], SMALL))
+    assert [found.example_id for found in store] == ["a\x00", "a"]
+
+
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_a_folder_may_end_with_a_slash(tmp_path, end):
+    folder = tmp_path / "X"
+    folder.mkdir()
+    write_store(f"{folder}{end}", [made("e", 1)], SMALL)
+    store = KnowledgeStore(f"{folder}{end}")
+    assert store.path == f"{folder}/knowledge.parquet"
+    assert store.bytes_per_position == Path(store.path).stat().st_size
+
+
+def test_a_store_of_several_processes_is_read_whole(tmp_path):
+    for rank, names in enumerate(("ab", "c")):
+        write_store(tmp_path, [made(name, 2, start=rank) for name in names], SMALL, rank, 2)
+    store = KnowledgeStore(tmp_path, SMALL)
+    assert [Path(path).name for path in store.paths] == [f"knowledge-0000{i}-of-00002.parquet" for i in (1, 2)]
+    assert {found.example_id: found.position.tolist() for found in store} == {"a": [0, 1], "b": [0, 1], "c": [1, 2]}
+    assert store.bytes_per_position == sum(Path(path).stat().st_size for path in store.paths) / 6
+    Path(store.paths[1]).unlink()
+    with pytest.raises(StoreError, match=r"knowledge-00002-of-00002\.parquet is missing; extract") as error:
+        KnowledgeStore(tmp_path)
+    assert str(error.value).startswith(f"knowledge store {tmp_path}: ")
+
+
+def test_a_folder_that_is_not_there_is_no_store(tmp_path):
+    with pytest.raises(StoreError, match=r"knowledge store .*nowhere: .*; extract the knowledge again"):
+        KnowledgeStore(tmp_path / "nowhere")
+
+
+def test_parts_of_different_origin_are_refused_naming_the_file(tmp_path):
+    write_store(tmp_path, [made("a", 1)], SMALL, 0, 2)
+    write_store(tmp_path, [made("b", 1)], Origin("t", "v2", "d2", 2), 1, 2)
+    with pytest.raises(StoreError, match=r"knowledge-00002-of-00002\.parquet: ") as error:
+        KnowledgeStore(tmp_path)
+    assert "its tokenizer is v2, expected v, its data is d2, expected d; extract" in str(error.value)
+
+
+@pytest.mark.parametrize("names", ["aba", "aab"], ids=["apart", "in a row"])
+def test_an_example_may_go_on_in_the_next_row_group_but_not_later(tmp_path, monkeypatch, names):
+    monkeypatch.setattr(stores, "ROW_GROUP_SIZE", 1)
+    folder = write(tmp_path, [made(name, 1, start) for start, name in enumerate(names)], SMALL)
+    if names == "aba":
+        with pytest.raises(StoreError, match="example 'a' occurs twice"):
+            KnowledgeStore(folder)
+    else:
+        assert [found.position.tolist() for found in KnowledgeStore(folder)] == [[0, 1], [2]]
+
+
+def test_a_store_of_another_version_is_refused_and_not_misread(tmp_path):
+    table = pq.read_table(write(tmp_path, [made("e", 1)], SMALL) / "knowledge.parquet")
+    older = {"first": '{"teacher": "t", "tokenizer": "v", "data": "d", "k": 2, "format": 1, "bits": 16}'}
+    pq.write_table(table.replace_schema_metadata(older), tmp_path / "knowledge.parquet")
+    with pytest.raises(StoreError, match="its format is 1, expected 2; extract"):
+        KnowledgeStore(tmp_path, SMALL)
+    assert KnowledgeStore(tmp_path).origin == Origin("t", "v", "d", 2, (), 1)
+
+
+def test_an_open_store_takes_no_more_temporary_room_than_its_numbers(tmp_path, monkeypatch):
+    folder = write(tmp_path / "store", [made("e", 3, normalisers=1)], Origin("t", "v", "d", 2, (1.0,)))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    store = KnowledgeStore(folder)
+    [unpacked] = scratch.iterdir()
+    assert unpacked.name.startswith("first-store-")
+    assert sum(file.stat().st_size for file in unpacked.iterdir()) == 3 * 4 * (1 + 2 + 2 + 1 + 1)
+    assert type(store["e"].position) is np.ndarray
+    del store
+    assert not list(scratch.iterdir())
+
+
+def test_a_store_opens_where_disk_space_cannot_be_preallocated(tmp_path, monkeypatch):
+    folder = write(tmp_path, [made("e", 3)], SMALL)
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    found = KnowledgeStore(folder)["e"]
+    assert found.token_ids.tolist() == [[1, 2], [11, 12], [21, 22]]
+
+
+def test_disk_space_is_preallocated_where_it_can_be(tmp_path, monkeypatch):
+    folder, asked = write(tmp_path, [made("e", 3)], SMALL), []
+
+    def preallocate(file, start, length):
+        asked.append((start, length))
+        os.truncate(file, start + length)
+
+    monkeypatch.setattr(os, "posix_fallocate", preallocate, raising=False)
+    KnowledgeStore(folder)
+    assert asked == [(0, 12), (0, 24), (0, 24), (0, 12)]
+
+
+def test_numbers_have_their_types_even_without_any(tmp_path):
+    found = KnowledgeStore(write(tmp_path, [made("e", 3)], SMALL))["e"]
+    kinds = {name: (array.dtype, array.shape) for name, array in vars(found).items() if name != "example_id"}
+    assert kinds == {
+        "position": (np.int32, (3,)),
+        "token_ids": (np.int32, (3, 2)),
+        "probabilities": (np.float32, (3, 2)),
+        "residual": (np.float32, (3,)),
+        "log_normalisers": (np.float32, (3, 0)),
+    }
+
+
+def test_half_precision_rounds_ties_to_even_at_any_magnitude():
+    # 11 significant bits: neighbours of 1 are 2^-10 apart, so 1 + 2^-11 lies in the middle
+    step = 2.0**-10
+    given = np.array([1 + step / 2, 1 + 3 * step / 2, 1 + step / 2 + 2**-23, 1 + 3 * step / 2 - 2**-23])
+    expected = np.array([1, 1 + 2 * step, 1 + step, 1 + step])
+    for scale in (1.0, 2.0**-100):
+        found = stores.half_precision(given * scale)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected * scale)
+
+
+def test_sizes_for_smaller_k_are_those_of_stores_written_with_them(tmp_path):
+    store = KnowledgeStore(write(tmp_path / "two", [made("e", 3), made("f", 1)], SMALL))
+    one = Origin("t", "v", "d", 1)
+    short = [stores._truncate(found, 1) for found in store]
+    size = (write(tmp_path / "one", short, one) / "knowledge.parquet").stat().st_size
+    assert bytes_by_k(store, (1,)) == [size / 4]
+    assert bytes_by_k(store, (2,)) == [store.bytes_per_position]
+
+
+@pytest.mark.parametrize(
+    ("encoded", "complaint"),
+    [
+        ([Encoded("e", [7] * 5, 2), Encoded("f", [7] * 2, 1), Encoded("g", [7] * 2, 1)], "example 'g' is incomplete"),
+        ([Encoded("e", [7] * 6, 2), Encoded("f", [7] * 2, 1)], "example 'e' is incomplete"),
+        ([Encoded("e", [7] * 5, 1), Encoded("f", [7] * 2, 1)], "example 'e' is incomplete"),
+        ([Encoded("e", [7] * 5, 2)], "2 examples, expected 1"),
+    ],
+)
+def test_a_store_must_have_every_response_position(tmp_path, encoded, complaint):
+    store = KnowledgeStore(write(tmp_path, [made("e", 3, 2), made("f", 1, 1)], SMALL))
+    check_complete(store, [Encoded("e", [7] * 5, 2), Encoded("f", [7] * 2, 1)])
+    with pytest.raises(StoreError, match=f"{complaint}; extract the knowledge again"):
+        check_complete(store, encoded)
 
 
 # -- arguments and temperatures ------------------------------------------------------------------------------------
