@@ -175,14 +175,17 @@ def mechanism_block(runs: Sequence[Results]) -> str:
 
 
 def map_block(runs: Sequence[Results]) -> str:
-    """Returns the map in short: every method's gain by how much the teacher has memorised."""
+    """Returns the map in short: every method's gain by how over-confident the teacher is."""
     frame = benefit_frame(benefit(runs))
     lines = [
         [*map(str, place), *("" if value != value else f"{value:g}" for value in line)]
         for place, line in frame.iterrows()
     ]
     seeds = len({run["seed"] for run in runs})
-    told = f"Trust minus fine-tuning's, in points; {len(runs)} cells, up to {seeds} seeds a setting:"
+    told = (
+        f"Trust minus fine-tuning's in points, by the teacher's over-confidence in points; {len(runs)} cells, up to "
+        f"{seeds} seeds a setting:"
+    )
     return f"{told}\n\n{markdown_table(['test set', 'method', *frame.columns], lines)}"
 
 

@@ -1,4 +1,4 @@
-"""When a method helps: its gain over a baseline against how far the teacher has memorised its training questions."""
+"""When a method helps: its gain over a baseline against how over-confident the teacher is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from firstlib.results.differences import Difference, Place, differences
 
 Results = Mapping[str, Any]
 TRUTH = ("kl", "excess_nll", "calibration_error", "overconfidence", "aurc")
-MEMORISED = (-5, 5, 10, 20, 40, 100)  # points of confidence, training minus new questions
+OVERCONFIDENCE = (-100, 5, 10, 20, 40, 100)  # of teachers, in points: edges of the columns
 STAGES = {
     "teacher_train": "teacher, training questions",
     "teacher_validation": "teacher, validation",
@@ -34,10 +34,10 @@ def benefit(
     Args:
         runs: Cells of the map.
         baseline: A method.
-        at: Where a setting lies, by cell and test set; the mean over seeds counts. None: at what its teacher has
-            memorised.
+        at: Where a setting lies, by cell and test set; the mean over seeds counts. None: at its teacher's
+            over-confidence.
     """
-    at = at or (lambda run, _: memorised(run))
+    at = at or (lambda run, _: teachers_overconfidence(run))
     panels: dict[str, dict[str, list[Gain]]] = {}
     for name, of_seeds in _by_setting(runs).items():
         for one in differences(of_seeds, baseline):
@@ -49,19 +49,21 @@ def benefit(
 
 
 def benefit_frame(panels: Mapping[str, Mapping[str, Sequence[Gain]]]) -> pd.DataFrame:
-    """Returns the map in short: each method's mean gain in points, by test set and by the teacher's memorisation.
+    """Returns the map in short: each method's mean gain in points, by test set and by the teacher's over-confidence.
 
-    The last column counts the settings; the one before is how much a gain rises where a teacher has memorised ten
-    points more (least squares).
+    The last column counts the settings; the one before is how much a gain rises where a teacher is ten points more
+    over-confident (least squares).
     """
     lines = {}
     for panel, methods in panels.items():
         for method, gains in methods.items():
             at, values = (np.array([100 * value for value in pair]) for pair in zip(*map(_point, gains), strict=True))
             line: dict[str, float] = {}
-            for low, high in pairwise(MEMORISED):
+            for low, high in pairwise(OVERCONFIDENCE):
                 inside = (at >= low) & (at < high)
-                line[f"{low} to {high}"] = round(float(values[inside].mean()), 1) if inside.any() else float("nan")
+                line[f"{low} to {high}" if low > -100 else f"under {high}"] = (
+                    round(float(values[inside].mean()), 1) if inside.any() else float("nan")
+                )
             slope = float(np.polyfit(at, values, 1)[0]) if len(set(at)) > 1 else float("nan")
             lines[panel, method] = {**line, "per ten points": round(10 * slope, 1), "settings": len(at)}
     return pd.DataFrame.from_dict(lines, orient="index")
@@ -79,10 +81,10 @@ def _by_setting(runs: Sequence[Results]) -> dict[str, list[Results]]:
     return {name: of for name, of in found.items() if len(of) > 1}
 
 
-def memorised(run: Results) -> float:
-    """Returns the teacher's mean confidence on training questions minus that on validation questions; a fraction."""
+def teachers_overconfidence(run: Results) -> float:
+    """Returns the teacher's mean confidence minus its accuracy on validation questions of its task; a fraction."""
     one = next(found for found in run["mechanism"] if found["method"] == "distill")
-    return float(one["teacher_train"]["confidence"] - one["teacher_validation"]["confidence"])
+    return float(one["teacher_validation"]["confidence"] - one["teacher_validation"]["accuracy"])
 
 
 def overconfidence(run: Results, place: Place, method: str = "fine-tune") -> float:

@@ -16,12 +16,12 @@ class Prediction:
     """A teacher's place on the map.
 
     Attributes:
-        memorised: Its mean confidence on training questions minus that on validation questions; a fraction.
+        overconfidence: Its mean confidence minus its accuracy on validation questions; a fraction.
         gains: For each method, Trust minus fine-tuning's at the map's setting that is nearest, mean over test sets;
             a fraction. Empty where the map has no setting.
     """
 
-    memorised: float
+    overconfidence: float
     gains: dict[str, float]
 
     @property
@@ -33,7 +33,7 @@ class Prediction:
 def predicted(experiment: Experiment, grid: Sequence[Mapping[str, Any]]) -> Prediction:
     """Returns what the kept cells of the map say of an experiment's teacher on its main task; trains no student."""
     task = experiment.main_task
-    place = _memorised(experiment.run, task)
+    place = _overconfidence(experiment.run, task)
     setting = next(column.setting for column in experiment.settings.columns if column.train == task)
     gains: dict[str, list[float]] = {}
     for name, methods in benefit(grid).items():
@@ -43,8 +43,7 @@ def predicted(experiment: Experiment, grid: Sequence[Mapping[str, Any]]) -> Pred
     return Prediction(place, {method: mean(of) for method, of in gains.items()})
 
 
-def _memorised(run: Run, task: Task) -> float:
-    """A teacher's mean confidence on its training questions minus that on validation questions; a fraction."""
-    known = teachers.answers_in(run, teachers.knowledge(run, task), task, "train")
-    new = teachers.teacher_answers(run, task, task, "validation")
-    return float(known.confidence().mean() - new.confidence().mean())
+def _overconfidence(run: Run, task: Task) -> float:
+    """A teacher's mean confidence minus its accuracy on validation questions; a fraction."""
+    found = teachers.teacher_answers(run, task, task, "validation")
+    return float(found.confidence().mean() - found.correct().mean())

@@ -8,8 +8,8 @@ from firstlib.results import beyond
 from firstlib.results.differences import differences
 
 
-def run(name, memorised, fine_tune, first):
-    confidence = {"confidence": 0.5 + memorised, "accuracy": 0.9}
+def run(name, overconfidence, fine_tune, first):
+    confidence = {"confidence": 0.5 + overconfidence, "accuracy": 0.5}
     stages = {stage: {"confidence": 0.5, "accuracy": 0.4} for stage in beyond.STAGES}
     place = {"setting": "in-domain", "dataset": "csqa", "kl": 0.1, "excess_nll": 0.2}
     rest = {"calibration_error": 0.3, "overconfidence": 0.1, "aurc": 0.4}
@@ -17,7 +17,7 @@ def run(name, memorised, fine_tune, first):
     return {
         "name": name,
         "rows": [{**place, **rest, "method": method, "trust": trust} for method, trust in trusts.items()],
-        "mechanism": [{"method": "distill", "coefficient": 0.0, **stages, "teacher_train": confidence}],
+        "mechanism": [{"method": "distill", "coefficient": 0.0, **stages, "teacher_validation": confidence}],
         "cost": {"first": {"csqa": {"seconds": 2.0, "total_seconds": 9.0, "flops": 3e12}}},
     }
 
@@ -25,7 +25,7 @@ def run(name, memorised, fine_tune, first):
 RUNS = [run("map-csqa-8x400-seed-0", 0.2, 0.5, 0.6), run("map-csqa-8x400-seed-1", 0.4, 0.4, 0.7)]
 
 
-def test_a_setting_lies_at_its_teachers_memorisation():
+def test_a_setting_lies_at_its_teachers_overconfidence():
     lonely = run("map-csqa-1x400-seed-0", 0.1, 0.5, 0.5)
     panels = beyond.benefit([*RUNS, lonely])
     [gain] = panels["csqa, in-domain"]["first"]
@@ -39,10 +39,10 @@ def test_a_setting_may_lie_at_what_ails_the_baseline():
     assert panels["csqa, in-domain"]["first"][0].at == pytest.approx(0.1)
 
 
-def test_the_map_in_short_is_a_mean_by_memorisation():
+def test_the_map_in_short_is_a_mean_by_overconfidence():
     gains = [Gain(at, Interval(value, value, value), "") for at, value in ((0.01, 0.02), (0.02, 0.04), (0.3, 0.10))]
     line = beyond.benefit_frame({"csqa": {"first": gains}}).loc[("csqa", "first")]
-    assert line["-5 to 5"] == 3.0
+    assert line["under 5"] == 3.0
     assert line["20 to 40"] == 10.0
     assert line.isna()["5 to 10"]
     assert line["settings"] == 3
@@ -66,6 +66,6 @@ def test_students_are_followed_by_epochs():
 def test_frames_are_means_over_seeds():
     line = beyond.differences_frame(differences(RUNS, "fine-tune")).loc[("first", "in-domain csqa")]
     assert line["difference"] == 20.0
-    assert beyond.mechanism_frame(RUNS).loc["distill", ("teacher, training questions", "confidence")] == 80.0
+    assert beyond.mechanism_frame(RUNS).loc["distill", ("teacher, validation", "confidence")] == 80.0
     assert beyond.truth_frame(RUNS, "in-domain", "csqa").loc["first", "kl"] == 0.1
     assert beyond.cost_frame(RUNS, "csqa").loc["first", "TFLOP"] == 3.0

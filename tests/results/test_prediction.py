@@ -19,7 +19,7 @@ def test_the_nearest_setting_of_the_same_kind_counts(monkeypatch, tiny_preset, t
         "csqa, out-of-domain": {"first": [gain(0.5, 0.9)]},
     }
     monkeypatch.setattr(prediction, "benefit", lambda grid: panels)
-    monkeypatch.setattr(prediction, "_memorised", lambda run, task: 0.4)
+    monkeypatch.setattr(prediction, "_overconfidence", lambda run, task: 0.4)
     found = predicted(Experiment(str(tiny_preset), run_folder=str(tmp_path)), [])
     assert found.gains == {"first": pytest.approx(0.04)}
     assert found.ahead == "first"
