@@ -208,9 +208,9 @@ def bin_statistics(confidence: np.ndarray, correct: np.ndarray, edges: np.ndarra
     return Reliability(edges, count, total / filled, right / filled)
 
 
-def gap_sum(index: np.ndarray, residual: np.ndarray, bins: int) -> float:
+def gap_sum(index: np.ndarray, residual: np.ndarray) -> float:
     """Returns the sum over bins of |sum of (correct - confidence)|, which is N times the ECE."""
-    return float(np.abs(np.bincount(index, weights=residual, minlength=bins)).sum())
+    return float(np.abs(np.bincount(index, residual)).sum())
 
 
 def _equal_mass_edges(confidence: np.ndarray, bins: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def _ece_under(
 ) -> float:
     index = rule(confidence, bins)
     binned = index >= 0  # a dropped row has no bin, but still counts among the N rows
-    return gap_sum(index[binned], (correct - confidence)[binned], bins) / len(confidence)
+    return gap_sum(index[binned], (correct - confidence)[binned]) / len(confidence)
 
 
 def _right_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
@@ -49,10 +49,9 @@ def _right_closed_without_zero(confidence: np.ndarray, bins: int) -> np.ndarray:
     return np.where(confidence > 0, _right_closed(confidence, bins), -1)
 
 
-def _left_closed_clipped(confidence: np.ndarray, bins: int) -> np.ndarray:
-    smallest = np.finfo(np.float64).eps
-    inside = np.clip(confidence, smallest, 1 - smallest)
-    return np.searchsorted(np.linspace(0, 1, bins + 1), inside, side="right") - 1
+def _left_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
+    index = np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="right") - 1
+    return np.minimum(index, bins - 1)  # 1.0 has no bin of its own
 
 
 def _left_closed_one_apart(confidence: np.ndarray, bins: int) -> np.ndarray:
@@ -76,7 +75,7 @@ RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "firstlib": _right_closed,
     "uncertainty-calibration": _right_closed,
     "scikit-learn": _right_closed_linspace,
-    "netcal": _left_closed_clipped,
+    "netcal": _left_closed,
     "torchmetrics": _left_closed_one_apart,
     "relplot": _truncated_quotient,
     "gpleiss": _right_closed_without_zero,

@@ -51,7 +51,8 @@ def share_interval(right: int, n: int, level: float = 0.95) -> Interval:
 
 def _check_counts(successes: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     right, total = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
-    bad = ~((right >= 0) & (right <= total) & np.isfinite(total) & (right % 1 == 0) & (total % 1 == 0))
+    whole = (right == np.floor(right)) & (total == np.floor(total)) & np.isfinite(total)
+    bad = ~((right >= 0) & (right <= total) & whole)
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(

@@ -71,7 +71,7 @@ def _at(
     total = weights.sum(axis=0)
     confidence = 1 / total  # the largest score has weight exp(0)
     index = bin_index(confidence, edges)
-    gap = gap_sum(index, correct - confidence, len(edges) - 1) / len(correct)
+    gap = gap_sum(index, correct - confidence) / len(correct)
     nll = np.mean(np.log(total) - true_below_top)  # finite even if a weight underflows to 0
     true = np.exp(true_below_top)
     brier = np.mean(((weights**2).sum(axis=0) * confidence - 2 * true) * confidence + 1)
