@@ -184,7 +184,7 @@ def bin_index(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """
     inner = edges[1:-1]
     if len(inner) > FEW_EDGES:
-        return np.searchsorted(inner, confidence, side="left")
+        return np.searchsorted(inner, confidence)
     index = np.zeros(confidence.shape, dtype=np.uint8)
     for edge in inner:
         index += confidence > edge

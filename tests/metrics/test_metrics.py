@@ -72,6 +72,7 @@ def test_reliability_by_hand():
     # (0, 1/3]: 0.1, right; (1/3, 2/3]: 0.4 and 0.5, both wrong; (2/3, 1]: 0.9, right
     np.testing.assert_array_equal(found.edges, [0, 1 / 3, 2 / 3, 1])
     np.testing.assert_array_equal(found.count, [1, 2, 1])
+    assert np.issubdtype(found.count.dtype, np.integer)
     np.testing.assert_allclose(found.confidence, [0.1, 0.45, 0.9])
     np.testing.assert_array_equal(found.accuracy, [1, 0, 1])
     np.testing.assert_allclose(found.over_confidence, [0, 0.45, 0])
@@ -193,6 +194,55 @@ def test_equal_mass_is_balanced():
 
 
 # --- other measures ---
+
+
+def swept(confidence, correct, *bins):
+    rows, labels = np.stack([confidence, 1 - confidence], axis=1), 1 - correct.astype(int)
+    return [
+        found.ece.tolist()
+        for found in (
+            metrics.sweep(rows, labels, [0.5], *bins),
+            metrics.sweep_probabilities(lambda _: rows, [0.5], labels, *bins),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        metrics.ece,
+        metrics.mce,
+        metrics.debiased_ece,
+        metrics.calibration_refinement,
+        metrics.ece_by_convention,
+        metrics.bootstrap_ece,
+        lambda c, y, *bins: metrics.reliability(c, y, *bins).count.tolist(),
+        lambda c, y, *bins: metrics.classwise_ece(np.stack([c, 1 - c], axis=1), 1 - y.astype(int), *bins),
+        lambda c, y, *bins: metrics.bootstrap_difference(c, y, c, ~y, *bins),
+        lambda c, y, *bins: metrics.paired_bootstrap_difference(c, y, c, ~y, *bins),
+        lambda c, y, *bins: metrics.noise_floor(c, *bins),
+        lambda c, y, *bins: metrics.noise_draws(c, *bins).tolist(),
+        swept,
+    ],
+)
+def test_ten_bins_are_the_default(measure):
+    confidence, correct = predictions(300)
+    assert measure(confidence, correct) == measure(confidence, correct, 10) != measure(confidence, correct, 11)
+
+
+@pytest.mark.parametrize("binning", metrics.Binning)
+def test_every_measure_uses_the_bins_that_it_is_given(binning):
+    confidence, correct = predictions(300)
+    found = metrics.reliability(confidence, correct, 4, binning)
+    gap = found.accuracy - found.confidence
+    assert metrics.ece(confidence, correct, 4, binning) == pytest.approx(found.weight @ np.abs(gap))
+    assert metrics.mce(confidence, correct, 4, binning) == pytest.approx(np.abs(gap).max())
+    split = metrics.calibration_refinement(confidence, correct, 4, binning)
+    assert split.calibration == pytest.approx(found.weight @ gap**2)
+    assert split.refinement == pytest.approx(found.weight @ (found.accuracy * (1 - found.accuracy)))
+    rows = np.stack([confidence, 1 - confidence], axis=1)
+    classes = [metrics.ece(rows[:, 0], correct, 4, binning), metrics.ece(rows[:, 1], ~correct, 4, binning)]
+    assert metrics.classwise_ece(rows, np.where(correct, 0, 1), 4, binning) == pytest.approx(np.mean(classes))
 
 
 def test_debiased_by_hand():
@@ -372,6 +422,18 @@ def test_paired_difference_distinguishes_a_better_model_from_chance():
     same = metrics.paired_bootstrap_difference(confidence, correct, confidence, correct)
     assert same.estimate == 0
     assert same.low < 0 < same.high
+
+
+def test_chance_is_measured_at_95_percent_with_1000_draws_of_seed_0():
+    (confidence, correct), other = predictions(300), predictions(300, 1)
+    same = (10, 1000, 0.95, 0)
+    assert metrics.bootstrap_ece(confidence, correct) == metrics.bootstrap_ece(confidence, correct, *same)
+    for difference in (metrics.bootstrap_difference, metrics.paired_bootstrap_difference):
+        assert difference(confidence, correct, *other) == difference(confidence, correct, *other, *same)
+    assert metrics.noise_floor(confidence) == metrics.noise_floor(confidence, 10, 1000, 0)
+    draws = metrics.noise_draws(confidence)
+    np.testing.assert_array_equal(draws, metrics.noise_draws(confidence, 10, 1000, 0, "equal-width"))
+    assert draws.shape == (1000,)
 
 
 # --- exact intervals ---
