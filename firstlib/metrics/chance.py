@@ -144,7 +144,7 @@ def noise_draws(
     rng = np.random.default_rng(seed)
     found = []
     for size in _batch_sizes(n, draws):
-        right = np.add.reduceat(rng.random((size, n)) < confidences, starts, axis=1, dtype=np.int64)
+        right = np.add.reduceat(rng.random((size, n)) < confidences, starts, axis=1)
         found.append(_ece_of(right - expected, n))
     return np.concatenate(found)
 
@@ -173,8 +173,10 @@ def _bootstrap(
     indices = [bin_index(sure, bin_edges(sure, bins)) for sure, _ in models]
     residuals = [right - sure for sure, right in models]
     resampled = (bootstrap_sums if n > MANY_ROWS else _drawn_sums)(indices, residuals, bins, resamples, seed)
-    observed = [np.bincount(index, residual, bins) for index, residual in zip(indices, residuals, strict=True)]
-    return [_inflation(sums, drawn, n) for sums, drawn in zip(observed, resampled, strict=True)]
+    return [
+        _inflation(np.bincount(index, residual, bins), drawn, n)
+        for index, residual, drawn in zip(indices, residuals, resampled, strict=True)
+    ]
 
 
 def _drawn_sums(
