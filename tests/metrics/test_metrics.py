@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstlib import metrics
+from firstlib.metrics import proportions
 
 PEER = "a peer of the test extra that is not installed"
 KINDS = ["continuous", "two decimals", "half exactly 1", "half exactly 0"]
@@ -473,6 +474,21 @@ def test_clopper_pearson_equals_scipys(n, level):
     tail = (1 - level) / 2
     np.testing.assert_allclose(low[k > 0], beta.ppf(tail, k, n - k + 1)[k > 0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(high[k < n], beta.ppf(1 - tail, k + 1, n - k)[k < n], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 137, 10_000])
+def test_exact_intervals_take_few_steps_of_newtons_method_and_few_terms(monkeypatch, n):
+    k = np.unique([0, 1, n // 3, n // 2, n - 1, n])
+    expected = metrics.clopper_pearson(k, n)
+    monkeypatch.setattr(proportions, "MOST_STEPS", 12)
+    monkeypatch.setattr(proportions, "MOST_TERMS", 20 + round(n**0.5))
+    np.testing.assert_array_equal(metrics.clopper_pearson(k, n), expected)
+
+
+@pytest.mark.parametrize("level", [{}, {"level": 0.95}, {"level": 0.8}])
+def test_a_shares_interval_is_the_exact_one(level):
+    low, high = metrics.clopper_pearson([9], [12], **({"level": 0.95} | level))
+    assert metrics.share_interval(9, 12, **level) == metrics.Interval(0.75, low[0], high[0])
 
 
 # --- sweeps ---
