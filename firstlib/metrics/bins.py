@@ -168,11 +168,15 @@ def calibration_refinement(
     return BrierSplit(calibration, refinement, total - calibration - refinement)
 
 
-def bin_edges(confidence: np.ndarray, bins: int, binning: Binning = Binning.EQUAL_WIDTH) -> np.ndarray:
+def bin_edges(confidence: np.ndarray, bins: int, binning: Binning) -> np.ndarray:
     """Returns the `(bins + 1,)` edges, from 0 to 1, in non-decreasing order."""
+    even = equal_width_edges(bins)
+    return _equal_mass_edges(confidence, bins) if binning is Binning.EQUAL_MASS else even
+
+
+def equal_width_edges(bins: int) -> np.ndarray:
+    """Returns the `(bins + 1,)` edges k / bins; raises ValueError if there is no bin."""
     check_at_least_one("bins", bins)
-    if binning is Binning.EQUAL_MASS:
-        return _equal_mass_edges(confidence, bins)
     # Not np.linspace: with ten bins, three of its edges differ from the floats 0.3, 0.6 and 0.7.
     return np.arange(bins + 1) / bins
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from firstlib.metrics.bins import Binning, bin_edges, bin_index
+from firstlib.metrics.bins import Binning, bin_edges, bin_index, equal_width_edges
 from firstlib.metrics.checks import check_at_least_one, check_confidence, check_level, check_predictions
 from firstlib.metrics.moments import MANY_ROWS, bootstrap_sums, calibrated_sums
 
@@ -165,12 +165,12 @@ def _bootstrap(
     models: list[tuple[np.ndarray, np.ndarray]], bins: int, resamples: int, level: float, seed: int
 ) -> list[_Inflation]:
     """Resamples all models' checked predictions with the same rows."""
-    check_at_least_one("bins", bins)
     check_at_least_one("resamples", resamples)
     check_level(level)
     n = len(models[0][0])
     # Binned once: a resample only repeats rows, and a row keeps its bin.
-    indices = [bin_index(sure, bin_edges(sure, bins)) for sure, _ in models]
+    edges = equal_width_edges(bins)
+    indices = [bin_index(sure, edges) for sure, _ in models]
     residuals = [right - sure for sure, right in models]
     resampled = (bootstrap_sums if n > MANY_ROWS else _drawn_sums)(indices, residuals, bins, resamples, seed)
     return [

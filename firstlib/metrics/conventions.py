@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike
 
-from firstlib.metrics.bins import bin_edges, bin_index, gap_sum
-from firstlib.metrics.checks import check_at_least_one, check_predictions
+from firstlib.metrics.bins import bin_index, equal_width_edges, gap_sum
+from firstlib.metrics.checks import check_predictions
 
 
 def ece_by_convention(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> dict[str, float]:
@@ -24,7 +24,6 @@ def ece_by_convention(confidence: ArrayLike, correct: ArrayLike, bins: int = 10)
     >>> round(found["firstlib"], 6), round(found["torchmetrics"], 6)
     (0.225, 0.275)
     """
-    check_at_least_one("bins", bins)
     confidences, hits = check_predictions(confidence, correct)
     return {name: _ece_under(rule, confidences, hits, bins) for name, rule in RULES.items()}
 
@@ -38,7 +37,7 @@ def _ece_under(
 
 
 def _right_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return bin_index(confidence, bin_edges(confidence, bins))
+    return bin_index(confidence, equal_width_edges(bins))
 
 
 def _right_closed_linspace(confidence: np.ndarray, bins: int) -> np.ndarray:
