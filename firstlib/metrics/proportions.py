@@ -78,8 +78,7 @@ def _inverse_beta(probability: float, a: np.ndarray, b: np.ndarray) -> np.ndarra
     for _ in range(MOST_STEPS):
         excess = _incomplete_beta(x, a, b, log_beta) - probability
         below, above = np.where(excess < 0, x, below), np.where(excess < 0, above, x)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            newton = x - excess / np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
+        newton = x - excess / np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
         inside = (newton >= below) & (newton <= above)
         following = np.where(inside, newton, (below + above) / 2)
         done = np.abs(following - x) <= SEARCH_PRECISION * x

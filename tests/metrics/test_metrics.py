@@ -119,6 +119,11 @@ def test_float32_keeps_its_exact_value():
     assert metrics.reliability(np.array([0.3]), [1]).count[2] == 1
 
 
+def test_a_tensor_is_measured_like_an_array():
+    exact = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)  # its nearest float32 is above the edge
+    assert metrics.reliability(exact, torch.tensor([True])).count[2] == 1
+
+
 def test_more_rows_than_one_part():
     confidence, correct = predictions(50_000)
     index = np.searchsorted(np.arange(1, 10) / 10, confidence)
@@ -682,6 +687,7 @@ NO_SCORE = "has a nan, plus infinity or no finite entry: leave that question out
         (lambda: metrics.ece([1 + 1e-6], [1]), "confidence[0] is 1.000001: this is round-off; clip to 1"),
         (lambda: metrics.ece([1 + 2e-6], [1]), f"confidence[0] is 1.000002: {NOT_A_SHARE}"),
         (lambda: metrics.ece([0.5, -0.1], [1, 1]), f"confidence[1] is -0.1: {NOT_A_SHARE}"),
+        (lambda: metrics.ece([0.0, 1.0, 1.5], [1, 1, 1]), f"confidence[2] is 1.5: {NOT_A_SHARE}"),
         (lambda: metrics.ece([0.5, np.nan, 2], [1, 1, 1]), "confidence[1] is nan: leave that row out"),
         (lambda: metrics.ece([0.5, np.inf], [1, 1]), f"confidence[1] is inf: {NOT_A_SHARE}"),
         (lambda: metrics.ece([[0.5]], [1]), "confidence has shape (1, 1): pass shape (N,)"),
