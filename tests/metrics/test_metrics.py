@@ -256,6 +256,8 @@ def test_debiased_by_hand():
     assert metrics.debiased_ece([0.6] * 4, [1, 1, 1, 1], bins=1) == pytest.approx(0.4)
     # three of four right at 0.5: 0.25^2 - 0.75 * 0.25 / 3 = 0.0625 - 0.0625
     assert metrics.debiased_ece([0.5] * 4, [1, 1, 1, 0], bins=1) == pytest.approx(0, abs=1e-8)
+    # two of two right at 0.7: 0.3^2 - 1 * 0 / 1
+    assert metrics.debiased_ece([0.7] * 2, [1, 1], bins=1) == pytest.approx(0.3)
     # one of one wrong at 0.9: a bin of one row adds nothing
     assert metrics.debiased_ece([0.9], [0], bins=1) == 0
 
