@@ -49,12 +49,11 @@ def _right_closed_without_zero(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _left_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
-    index = np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="right") - 1
-    return np.minimum(index, bins - 1)  # 1.0 has no bin of its own
+    return np.minimum(np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="right"), bins)
 
 
 def _left_closed_one_apart(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.searchsorted(_torch_linspace(bins), confidence, side="right") - 1
+    return np.searchsorted(_torch_linspace(bins), confidence, side="right")  # 1.0 has a bin of its own
 
 
 def _truncated_quotient(confidence: np.ndarray, bins: int) -> np.ndarray:
@@ -69,7 +68,7 @@ def _torch_linspace(bins: int) -> np.ndarray:
     return np.array(lower + upper)
 
 
-# Each package's rule from confidence to bin index; -1 drops the row.
+# Each package's rule from confidence to the number of its bin, from 0 or from 1; -1 drops the row.
 RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "firstlib": _right_closed,
     "uncertainty-calibration": _right_closed,

@@ -281,6 +281,14 @@ def test_golden_values_of_the_peers():
     assert metrics.ece(confidence, correct) == pytest.approx(0.11, abs=1e-12)
 
 
+def test_smooth_ece_of_an_error_that_needs_a_narrow_kernel_and_a_fine_grid():
+    # confidences 0.02 apart, in turn 0.01 too low and 0.01 too high; the value is relplot 1.0.3's
+    percent = np.repeat(np.arange(1, 100), 100)
+    confidence = percent / 100 + np.where(percent % 2, 0.01, -0.01)
+    correct = np.tile(np.arange(100), 99) < percent
+    assert metrics.smooth_ece(confidence, correct) == pytest.approx(0.0040039805905671956, abs=1e-12)
+
+
 def test_smooth_ece_of_certain_answers():
     assert metrics.smooth_ece([1.0] * 5, [True] * 5) == 0
     assert metrics.smooth_ece([0.0] * 5, [False] * 5) == 0
@@ -492,6 +500,19 @@ def test_exact_intervals_take_few_steps_of_newtons_method_and_few_terms(monkeypa
     np.testing.assert_array_equal(metrics.clopper_pearson(k, n), expected)
 
 
+@pytest.mark.parametrize("n", [10, 10**6, 10**9])
+def test_the_bound_of_a_rare_success_is_relatively_precise(n):
+    # one success or more has probability 1 - (1 - low)^n
+    assert metrics.clopper_pearson([1], [n])[0][0] == pytest.approx(-math.expm1(math.log1p(-0.025) / n), rel=1e-7)
+
+
+def test_counts_may_be_small_integers():
+    for counts in ([0, 255], [255, 255]):
+        np.testing.assert_array_equal(
+            metrics.clopper_pearson(*np.array(counts, np.uint8)), metrics.clopper_pearson(*np.array(counts))
+        )
+
+
 @pytest.mark.parametrize("level", [{}, {"level": 0.95}, {"level": 0.8}])
 def test_a_shares_interval_is_the_exact_one(level):
     low, high = metrics.clopper_pearson([9], [12], **({"level": 0.95} | level))
@@ -571,7 +592,7 @@ def test_dropped_zeros_still_count_as_rows():
     assert found["firstlib"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("bins", [1, 2, 3, 7, 10, 15, 49, 100])
+@pytest.mark.parametrize("bins", [1, 2, 3, 7, 10, 15, 49, 98, 100])
 def test_torchmetrics_edges_are_torchs_to_the_bit(bins):
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy()
     confidence = np.concatenate([edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)])
@@ -730,6 +751,7 @@ NO_SCORE = "has a nan, plus infinity or no finite entry: leave that question out
         (lambda: metrics.nll([0.5, 0.5], [0]), "probabilities has shape (2,): pass shape (N, C)"),
         (lambda: metrics.nll(np.zeros((0, 2)), [0]), "probabilities is empty: pass at least one row"),
         (lambda: metrics.accuracy([]), "correct is empty: pass at least one row"),
+        (lambda: metrics.noise_floor([0.5, 1.5]), f"confidence[1] is 1.5: {NOT_A_SHARE}"),
         (lambda: metrics.noise_floor([0.5], draws=0), "draws is 0: use 1 or more"),
         (lambda: metrics.noise_floor([0.5], bins=0), "bins is 0: use 1 or more"),
         (lambda: metrics.bootstrap_ece([0.5], [1], bins=0), "bins is 0: use 1 or more"),
