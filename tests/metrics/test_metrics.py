@@ -202,15 +202,18 @@ def test_equal_mass_is_balanced():
 # --- other measures ---
 
 
+def two_classes(confidence, correct):
+    return np.stack([confidence, 1 - confidence], axis=1), np.where(correct, 0, 1)
+
+
 def swept(confidence, correct, *bins):
-    rows, labels = np.stack([confidence, 1 - confidence], axis=1), 1 - correct.astype(int)
-    return [
-        found.ece.tolist()
-        for found in (
-            metrics.sweep(rows, labels, [0.5], *bins),
-            metrics.sweep_probabilities(lambda _: rows, [0.5], labels, *bins),
-        )
-    ]
+    rows, labels = two_classes(confidence, correct)
+    return metrics.sweep(rows, labels, [0.5], *bins).ece
+
+
+def swept_probabilities(confidence, correct, *bins):
+    rows, labels = two_classes(confidence, correct)
+    return metrics.sweep_probabilities(lambda _: rows, [0.5], labels, *bins).ece
 
 
 @pytest.mark.parametrize(
@@ -223,12 +226,13 @@ def swept(confidence, correct, *bins):
         metrics.ece_by_convention,
         metrics.bootstrap_ece,
         lambda c, y, *bins: metrics.reliability(c, y, *bins).count.tolist(),
-        lambda c, y, *bins: metrics.classwise_ece(np.stack([c, 1 - c], axis=1), 1 - y.astype(int), *bins),
+        lambda c, y, *bins: metrics.classwise_ece(*two_classes(c, y), *bins),
         lambda c, y, *bins: metrics.bootstrap_difference(c, y, c, ~y, *bins),
         lambda c, y, *bins: metrics.paired_bootstrap_difference(c, y, c, ~y, *bins),
         lambda c, y, *bins: metrics.noise_floor(c, *bins),
         lambda c, y, *bins: metrics.noise_draws(c, *bins).tolist(),
         swept,
+        swept_probabilities,
     ],
 )
 def test_ten_bins_are_the_default(measure):
@@ -246,9 +250,9 @@ def test_every_measure_uses_the_bins_that_it_is_given(binning):
     split = metrics.calibration_refinement(confidence, correct, 4, binning)
     assert split.calibration == pytest.approx(found.weight @ gap**2)
     assert split.refinement == pytest.approx(found.weight @ (found.accuracy * (1 - found.accuracy)))
-    rows = np.stack([confidence, 1 - confidence], axis=1)
+    rows, labels = two_classes(confidence, correct)
     classes = [metrics.ece(rows[:, 0], correct, 4, binning), metrics.ece(rows[:, 1], ~correct, 4, binning)]
-    assert metrics.classwise_ece(rows, np.where(correct, 0, 1), 4, binning) == pytest.approx(np.mean(classes))
+    assert metrics.classwise_ece(rows, labels, 4, binning) == pytest.approx(np.mean(classes))
 
 
 def test_debiased_by_hand():
@@ -554,7 +558,7 @@ def test_sweep_handles_ruled_out_candidates_and_tiny_temperatures():
     scores[:, 2] = -np.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fine = metrics.sweep(scores, [0, 1], [1e-300, 1e-3, 1.0])
+        fine = metrics.sweep(scores, [0, 1], [1e-310, 1e-3, 1.0])
         ruled_out = metrics.sweep(scores, [2, 0], [1.0])
     # at T = 1: 0.5 right and 0.9 wrong: gaps 0.5 and 0.9
     assert fine.ece[2] == pytest.approx(0.7)

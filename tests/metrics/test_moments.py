@@ -51,6 +51,14 @@ def test_a_bin_without_rows_sums_to_0():
     np.testing.assert_allclose(sums[:, 2] / 0.5 - sums[:, 0] / 0.1, 3)
 
 
+def test_a_bins_sum_is_its_mean_plus_normal_noise():
+    # two rows, 0 and 1: the sum of two draws has mean 1 and standard deviation sqrt(2) / 2
+    (sums,) = bootstrap_sums([np.zeros(2, int)], [np.array([0.0, 1.0])], 1, resamples=3, seed=4)
+    random = np.random.default_rng(4)
+    random.multinomial(2, [1.0], 3)
+    np.testing.assert_allclose(sums[:, 0], 1 + random.standard_normal(3) / np.sqrt(2))
+
+
 def test_calibrated_sums_have_the_variance_of_answers_right_by_chance():
     confidence, index = np.array([0.5, 0.9, 0.2, 1.0]), np.array([0, 0, 2, 3])
     sums = calibrated_sums(confidence, index, draws=40_000, seed=1)

@@ -72,6 +72,11 @@ def test_a_detectable_difference_is_found_in_four_studies_of_five():
     assert found.mean() == pytest.approx(0.8, abs=0.04)
 
 
+def test_float32_values_are_computed_with_in_float64():
+    values = RNG.normal(1, 2, 40).astype(np.float32)
+    assert metrics.mean_interval(values) == metrics.mean_interval(values.astype(np.float64))
+
+
 @pytest.mark.parametrize("values", [[1.0], 1.0, [], [1.0, np.nan], [1.0, np.inf], [[1.0, 2.0], [3.0, 4.0]]])
 def test_too_few_values_are_refused(values):
     with pytest.raises(ValueError, match="one finite number for each of at least two seeds"):
