@@ -168,11 +168,15 @@ def calibration_refinement(
     return BrierSplit(calibration, refinement, total - calibration - refinement)
 
 
-def bin_edges(confidence: np.ndarray, bins: int, binning: Binning = Binning.EQUAL_WIDTH) -> np.ndarray:
+def bin_edges(confidence: np.ndarray, bins: int, binning: Binning) -> np.ndarray:
     """Returns the `(bins + 1,)` edges, from 0 to 1, in non-decreasing order."""
+    even = equal_width_edges(bins)
+    return _equal_mass_edges(confidence, bins) if binning is Binning.EQUAL_MASS else even
+
+
+def equal_width_edges(bins: int) -> np.ndarray:
+    """Returns the `(bins + 1,)` edges k / bins; raises ValueError if there is no bin."""
     check_at_least_one("bins", bins)
-    if binning is Binning.EQUAL_MASS:
-        return _equal_mass_edges(confidence, bins)
     # Not np.linspace: with ten bins, three of its edges differ from the floats 0.3, 0.6 and 0.7.
     return np.arange(bins + 1) / bins
 
@@ -184,7 +188,7 @@ def bin_index(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """
     inner = edges[1:-1]
     if len(inner) > FEW_EDGES:
-        return np.searchsorted(inner, confidence, side="left")
+        return np.searchsorted(inner, confidence)
     index = np.zeros(confidence.shape, dtype=np.uint8)
     for edge in inner:
         index += confidence > edge
@@ -208,9 +212,9 @@ def bin_statistics(confidence: np.ndarray, correct: np.ndarray, edges: np.ndarra
     return Reliability(edges, count, total / filled, right / filled)
 
 
-def gap_sum(index: np.ndarray, residual: np.ndarray, bins: int) -> float:
+def gap_sum(index: np.ndarray, residual: np.ndarray) -> float:
     """Returns the sum over bins of |sum of (correct - confidence)|, which is N times the ECE."""
-    return float(np.abs(np.bincount(index, weights=residual, minlength=bins)).sum())
+    return float(np.abs(np.bincount(index, residual)).sum())
 
 
 def _equal_mass_edges(confidence: np.ndarray, bins: int) -> np.ndarray:

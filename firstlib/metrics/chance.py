@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from firstlib.metrics.bins import Binning, bin_edges, bin_index
+from firstlib.metrics.bins import Binning, bin_edges, bin_index, equal_width_edges
 from firstlib.metrics.checks import check_at_least_one, check_confidence, check_level, check_predictions
 from firstlib.metrics.moments import MANY_ROWS, bootstrap_sums, calibrated_sums
 
@@ -144,7 +144,7 @@ def noise_draws(
     rng = np.random.default_rng(seed)
     found = []
     for size in _batch_sizes(n, draws):
-        right = np.add.reduceat(rng.random((size, n)) < confidences, starts, axis=1, dtype=np.int64)
+        right = np.add.reduceat(rng.random((size, n)) < confidences, starts, axis=1)
         found.append(_ece_of(right - expected, n))
     return np.concatenate(found)
 
@@ -165,16 +165,18 @@ def _bootstrap(
     models: list[tuple[np.ndarray, np.ndarray]], bins: int, resamples: int, level: float, seed: int
 ) -> list[_Inflation]:
     """Resamples all models' checked predictions with the same rows."""
-    check_at_least_one("bins", bins)
     check_at_least_one("resamples", resamples)
     check_level(level)
     n = len(models[0][0])
     # Binned once: a resample only repeats rows, and a row keeps its bin.
-    indices = [bin_index(sure, bin_edges(sure, bins)) for sure, _ in models]
+    edges = equal_width_edges(bins)
+    indices = [bin_index(sure, edges) for sure, _ in models]
     residuals = [right - sure for sure, right in models]
     resampled = (bootstrap_sums if n > MANY_ROWS else _drawn_sums)(indices, residuals, bins, resamples, seed)
-    observed = [np.bincount(index, residual, bins) for index, residual in zip(indices, residuals, strict=True)]
-    return [_inflation(sums, drawn, n) for sums, drawn in zip(observed, resampled, strict=True)]
+    return [
+        _inflation(np.bincount(index, residual, bins), drawn, n)
+        for index, residual, drawn in zip(indices, residuals, resampled, strict=True)
+    ]
 
 
 def _drawn_sums(

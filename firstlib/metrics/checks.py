@@ -34,8 +34,7 @@ def check_correct(correct: ArrayLike, name: str = "correct") -> np.ndarray:
     _check_shape(name, values, dimensions=1)
     if values.dtype == bool:
         return values
-    if values.dtype == object:  # pandas' nullable types
-        values = np.array([value if value in (True, False, 0, 1) else np.nan for value in map(_known, values)], float)
+    values = _without_na(values)
     bad = ~((values == 0) | (values == 1))
     if bad.any():
         row = int(bad.argmax())
@@ -114,8 +113,12 @@ def _as_array(values: ArrayLike) -> np.ndarray:
     return np.asarray(values)
 
 
+def _without_na(values: np.ndarray) -> np.ndarray:
+    """Returns values with NaN where pandas' nullable types have none: its NA refuses every comparison."""
+    return np.frompyfunc(_known, 1, 1)(values) if values.dtype == object else values
+
+
 def _known(value: object) -> object:
-    """Returns a value, or NaN where pandas has none: its NA refuses every comparison."""
     return np.nan if value is None or type(value).__name__ == "NAType" else value
 
 
@@ -123,15 +126,13 @@ def _sum_tolerance(values: np.ndarray) -> float:
     """Returns by how much rows may exceed 1, by the precision that the values have."""
     if values.dtype == np.float16:
         return _HALF_SUM_TOLERANCE["float16"]
-    if values.dtype == np.float32 and not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any():
+    if values.dtype == np.float32 and not (values.view(np.uint32) & 0xFFFF).any():
         return _HALF_SUM_TOLERANCE["bfloat16"]  # a float32 whose lower half is empty was one
     return SOFTMAX_SUM_TOLERANCE
 
 
 def _as_floats(name: str, values: ArrayLike, dimensions: int) -> np.ndarray:
-    array = _as_array(values)
-    floats = np.asarray([_known(value) for value in array.flat] if array.dtype == object else array, np.float64)
-    floats = floats.reshape(array.shape)
+    floats = np.asarray(_without_na(_as_array(values)), np.float64)
     _check_shape(name, floats, dimensions)
     return floats
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike
 
-from firstlib.metrics.bins import bin_edges, bin_index, gap_sum
-from firstlib.metrics.checks import check_at_least_one, check_predictions
+from firstlib.metrics.bins import bin_index, equal_width_edges, gap_sum
+from firstlib.metrics.checks import check_predictions
 
 
 def ece_by_convention(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> dict[str, float]:
@@ -24,7 +24,6 @@ def ece_by_convention(confidence: ArrayLike, correct: ArrayLike, bins: int = 10)
     >>> round(found["firstlib"], 6), round(found["torchmetrics"], 6)
     (0.225, 0.275)
     """
-    check_at_least_one("bins", bins)
     confidences, hits = check_predictions(confidence, correct)
     return {name: _ece_under(rule, confidences, hits, bins) for name, rule in RULES.items()}
 
@@ -34,11 +33,11 @@ def _ece_under(
 ) -> float:
     index = rule(confidence, bins)
     binned = index >= 0  # a dropped row has no bin, but still counts among the N rows
-    return gap_sum(index[binned], (correct - confidence)[binned], bins) / len(confidence)
+    return gap_sum(index[binned], (correct - confidence)[binned]) / len(confidence)
 
 
 def _right_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return bin_index(confidence, bin_edges(confidence, bins))
+    return bin_index(confidence, equal_width_edges(bins))
 
 
 def _right_closed_linspace(confidence: np.ndarray, bins: int) -> np.ndarray:
@@ -49,14 +48,12 @@ def _right_closed_without_zero(confidence: np.ndarray, bins: int) -> np.ndarray:
     return np.where(confidence > 0, _right_closed(confidence, bins), -1)
 
 
-def _left_closed_clipped(confidence: np.ndarray, bins: int) -> np.ndarray:
-    smallest = np.finfo(np.float64).eps
-    inside = np.clip(confidence, smallest, 1 - smallest)
-    return np.searchsorted(np.linspace(0, 1, bins + 1), inside, side="right") - 1
+def _left_closed(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.minimum(np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="right"), bins)
 
 
 def _left_closed_one_apart(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.searchsorted(_torch_linspace(bins), confidence, side="right") - 1
+    return np.searchsorted(_torch_linspace(bins), confidence, side="right")  # 1.0 has a bin of its own
 
 
 def _truncated_quotient(confidence: np.ndarray, bins: int) -> np.ndarray:
@@ -71,12 +68,12 @@ def _torch_linspace(bins: int) -> np.ndarray:
     return np.array(lower + upper)
 
 
-# Each package's rule from confidence to bin index; -1 drops the row.
+# Each package's rule from confidence to the number of its bin, from 0 or from 1; -1 drops the row.
 RULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "firstlib": _right_closed,
     "uncertainty-calibration": _right_closed,
     "scikit-learn": _right_closed_linspace,
-    "netcal": _left_closed_clipped,
+    "netcal": _left_closed,
     "torchmetrics": _left_closed_one_apart,
     "relplot": _truncated_quotient,
     "gpleiss": _right_closed_without_zero,

@@ -16,7 +16,7 @@ MOST_EXACT = 16  # seeds up to which all sign flips are enumerated
 FLIPS = 2**16  # drawn beyond
 _T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
 _T_80 = (1.376, 1.061, 0.978, 0.941, 0.920, 0.906, 0.896, 0.889, 0.883, 0.879, 0.876, 0.873, 0.870, 0.868, 0.866)
-_NORMAL_975, _NORMAL_80 = 1.959964, 0.841621  # with infinitely many degrees of freedom
+_NORMAL_975, _NORMAL_80 = 1.959963984540054, 0.8416212335729143  # with infinitely many degrees of freedom
 
 Key = TypeVar("Key")
 

@@ -50,8 +50,9 @@ def share_interval(right: int, n: int, level: float = 0.95) -> Interval:
 
 
 def _check_counts(successes: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    right, total = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
-    bad = ~((right >= 0) & (right <= total) & np.isfinite(total) & (right % 1 == 0) & (total % 1 == 0))
+    right, total = np.broadcast_arrays(np.asarray(successes, np.float64), n)  # one float suffices: sums become floats
+    whole = (right == np.floor(right)) & (total == np.floor(total)) & np.isfinite(total)
+    bad = ~((right >= 0) & (right <= total) & whole)
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(
@@ -77,8 +78,7 @@ def _inverse_beta(probability: float, a: np.ndarray, b: np.ndarray) -> np.ndarra
     for _ in range(MOST_STEPS):
         excess = _incomplete_beta(x, a, b, log_beta) - probability
         below, above = np.where(excess < 0, x, below), np.where(excess < 0, above, x)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            newton = x - excess / np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
+        newton = x - excess / np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
         inside = (newton >= below) & (newton <= above)
         following = np.where(inside, newton, (below + above) / 2)
         done = np.abs(following - x) <= SEARCH_PRECISION * x
@@ -89,13 +89,11 @@ def _inverse_beta(probability: float, a: np.ndarray, b: np.ndarray) -> np.ndarra
 
 
 def _incomplete_beta(x: np.ndarray, a: np.ndarray, b: np.ndarray, log_beta: np.ndarray) -> np.ndarray:
-    """Regularised incomplete beta function I_x(a, b) for x strictly between 0 and 1."""
-    # The fraction converges fast only below the mean; above it I_x(a, b) = 1 - I_(1-x)(b, a).
-    mirrored = x > (a + 1) / (a + b + 2)
-    front = np.exp(a * np.log(x) + b * np.log1p(-x) - log_beta)
-    first, second = np.where(mirrored, b, a), np.where(mirrored, a, b)
-    part = front * _beta_fraction(np.where(mirrored, 1 - x, x), first, second) / first
-    return np.where(mirrored, 1 - part, part)
+    """Regularised incomplete beta function I_x(a, b) for x strictly between 0 and 1.
+
+    The fraction converges fast only up to about the mean a / (a + b). A tail below one half never asks for more.
+    """
+    return np.exp(a * np.log(x) + b * np.log1p(-x) - log_beta) * _beta_fraction(x, a, b) / a
 
 
 def _beta_fraction(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

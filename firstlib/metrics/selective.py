@@ -48,7 +48,7 @@ class Selective:
         wanted = check_confidence([accuracy], "accuracy")[0]
         last = np.append(self.threshold[1:] < self.threshold[:-1], True)  # of the answers with its confidence
         enough = last & (self.accuracy >= wanted)
-        return float(self.threshold[enough].min()) if enough.any() else float("nan")
+        return float(self.threshold[enough].min()) if enough.any() else np.nan
 
 
 def selective_accuracy(confidence: ArrayLike, correct: ArrayLike) -> Selective:

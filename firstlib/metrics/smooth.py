@@ -70,7 +70,7 @@ def _distribute(confidence: np.ndarray, residual: np.ndarray, points: int) -> tu
     for start in range(0, len(confidence), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         place = confidence[part] * (points - 1)
-        left = np.minimum(place.astype(np.intp), points - 2)
+        left = place.astype(np.intp)
         place -= left  # from 0 at the left point to 1 at the right one
         rows += np.bincount(left, minlength=points)
         rows_moved += np.bincount(left, place, points)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from firstlib.metrics.bins import bin_edges, bin_index, ece, gap_sum
-from firstlib.metrics.checks import check_at_least_one, check_distributions, check_scores, check_temperatures
+from firstlib.metrics.bins import bin_index, ece, equal_width_edges, gap_sum
+from firstlib.metrics.checks import check_distributions, check_scores, check_temperatures
 from firstlib.metrics.scores import label_probabilities, mean_brier, mean_nll
 
 
@@ -37,14 +37,13 @@ def sweep(scores: ArrayLike, labels: ArrayLike, temperatures: ArrayLike, bins: i
     >>> found.ece.round(4), found.brier.round(4)
     (array([0.2   , 0.0588]), array([0.08  , 0.0069]))
     """
-    check_at_least_one("bins", bins)
     rows, columns = check_scores(scores, labels)
     scale = check_temperatures(temperatures)
     # Transposed, so that a sum over few classes adds long rows: several times faster.
     below_top = np.ascontiguousarray((rows - rows.max(axis=1, keepdims=True)).T)
     true_below_top = below_top[columns, np.arange(len(rows))]
     correct = rows.argmax(axis=1) == columns
-    edges = bin_edges(rows, bins)
+    edges = equal_width_edges(bins)
     with np.errstate(over="ignore"):  # a tiny temperature turns a score into minus infinity, as intended
         measured = [_at(below_top / t, true_below_top / t, correct, edges) for t in scale]
     return Sweep(scale, np.full(len(scale), correct.mean()), *np.array(measured).T)
@@ -71,7 +70,7 @@ def _at(
     total = weights.sum(axis=0)
     confidence = 1 / total  # the largest score has weight exp(0)
     index = bin_index(confidence, edges)
-    gap = gap_sum(index, correct - confidence, len(edges) - 1) / len(correct)
+    gap = gap_sum(index, correct - confidence) / len(correct)
     nll = np.mean(np.log(total) - true_below_top)  # finite even if a weight underflows to 0
     true = np.exp(true_below_top)
     brier = np.mean(((weights**2).sum(axis=0) * confidence - 2 * true) * confidence + 1)

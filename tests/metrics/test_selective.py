@@ -61,6 +61,22 @@ def test_the_threshold_is_the_lowest_that_reaches_the_accuracy(answers, wanted):
     assert found == pytest.approx(min(enough, default=np.nan), nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("confidence", "correct", "wanted", "threshold"),
+    [
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 1], 0.75, 0.6),  # 3 of 4, reached exactly by answering everything
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 1], 0.76, 0.8),
+        ([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 1], 1.0, 0.8),
+        ([0.9, 0.5, 0.5], [1, 0, 0], 0.5, 0.9),  # one of two, but equal confidences stay together: one of three
+        ([0.9, 0.5, 0.5], [1, 0, 1], 0.6, 0.5),
+        ([0.9, 0.8], [0, 0], 0.1, np.nan),
+    ],
+)
+def test_a_threshold_by_hand(confidence, correct, wanted, threshold):
+    found = metrics.selective_accuracy(confidence, correct).confidence_for(wanted)
+    assert found == pytest.approx(threshold, nan_ok=True)
+
+
 def test_all_answers_give_the_plain_accuracy():
     random = np.random.default_rng(0)
     confidence, correct = random.random(1000).round(2), random.random(1000) < 0.7

@@ -1,0 +1,99 @@
+"""Bootstrap intervals and noise floors: their definitions, resample by resample and bin by bin."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from firstlib import metrics
+
+RESAMPLES = 150
+SAME = {"resamples": RESAMPLES, "level": 0.8}
+
+
+def answers(n, seed, below=0.85):
+    """Confidences that leave the last bins empty, and answers that are right less often than they should be."""
+    random = np.random.default_rng(seed)
+    confidence = below * random.random(n)
+    return confidence, random.random(n) < confidence**1.5
+
+
+def ece_and_inflation(confidence, correct, draws, bins=10):
+    """Returns the ECE, and by how much resamples exceed it: if all gaps are real, and if only significant ones are."""
+    gaps = [
+        (correct - confidence) * ((confidence > low) & (confidence <= high))
+        for low, high in pairwise(np.arange(bins + 1) / bins)
+    ]
+    sums = np.array([[gap[rows].sum() for gap in gaps] for rows in draws])
+    observed = np.array([gap.sum() for gap in gaps])
+    centre = np.where(np.abs(observed) > 2 * sums.std(axis=0), observed, 0)
+    assert 0 < (centre != 0).sum() < (observed != 0).sum(), "some gaps are significant, and some are not"
+    all_real = np.abs(sums).sum(axis=1) - np.abs(observed).sum()
+    some_real = np.abs(sums - observed + centre).sum(axis=1) - np.abs(centre).sum()
+    n = len(confidence)
+    return np.abs(observed).sum() / n, all_real / n, some_real / n
+
+
+def drawn(n, seed):
+    return np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+
+
+def expected_interval(estimate, most, least):
+    low, high = estimate - np.quantile(most, 0.9), estimate - np.quantile(least, 0.1)
+    return pytest.approx([estimate, min(low, estimate), max(high, estimate)])
+
+
+def as_list(interval):
+    return [interval.estimate, interval.low, interval.high]
+
+
+def test_an_interval_reflects_the_resamples_about_the_estimate():
+    rows = answers(200, 0)
+    estimate, least, most = ece_and_inflation(*rows, drawn(200, 5))
+    assert as_list(metrics.bootstrap_ece(*rows, seed=5, **SAME)) == expected_interval(estimate, most, least)
+
+
+def test_a_paired_difference_draws_the_same_questions_for_both():
+    one, other = answers(200, 0), answers(200, 1)
+    (a, a_least, a_most), (b, b_least, b_most) = (ece_and_inflation(*rows, drawn(200, 5)) for rows in (one, other))
+    found = metrics.paired_bootstrap_difference(*one, *other, seed=5, **SAME)
+    assert as_list(found) == expected_interval(a - b, a_most - b_least, a_least - b_most)
+
+
+def test_an_unpaired_difference_draws_each_models_own_questions():
+    one, other = answers(200, 0), answers(150, 1)
+    a, a_least, a_most = ece_and_inflation(*one, drawn(200, 5))
+    b, b_least, b_most = ece_and_inflation(*other, drawn(150, 6))
+    found = metrics.bootstrap_difference(*one, *other, seed=5, **SAME)
+    assert as_list(found) == expected_interval(a - b, a_most - b_least, a_least - b_most)
+
+
+def test_an_interval_contains_the_estimate_and_no_negative_error():
+    # every bin's gap is 0: each resample's ECE is larger, so that both reflected quantiles lie below the estimate
+    found = metrics.bootstrap_ece([0.5] * 40, [True, False] * 20, level=0.1)
+    assert as_list(found) == [0, 0, 0]
+    other = metrics.paired_bootstrap_difference([1.0] * 40, [True] * 40, [0.5] * 40, [True, False] * 20, level=0.1)
+    assert other.low <= other.estimate == 0 < other.high
+
+
+def test_a_noise_floor_draws_answers_from_the_confidences_bin_by_bin():
+    confidence = 0.15 + 0.7 * np.random.default_rng(0).random(200)  # the first bin and the last are empty
+    by_bin = confidence[np.argsort(np.ceil(10 * confidence), kind="stable")]
+    random = np.random.default_rng(5)
+    expected = [metrics.ece(by_bin, random.random(200) < by_bin) for _ in range(RESAMPLES)]
+    np.testing.assert_allclose(metrics.noise_draws(confidence, draws=RESAMPLES, seed=5), expected, atol=1e-15)
+    floor = metrics.noise_floor(confidence, draws=RESAMPLES, seed=5)
+    assert floor.mean == pytest.approx(np.mean(expected))
+    assert floor.percentile_95 == pytest.approx(np.quantile(expected, 0.95))
+
+
+def test_the_answers_drawn_at_a_time_change_nothing(monkeypatch):
+    rows = answers(200, 0)
+
+    def measured():
+        return metrics.bootstrap_ece(*rows, **SAME), metrics.noise_draws(rows[0], draws=RESAMPLES).tolist()
+
+    together = measured()
+    for size in (1, 700):
+        monkeypatch.setattr("firstlib.metrics.chance.ROWS_AT_ONCE", size)
+        assert measured() == together
