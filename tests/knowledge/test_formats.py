@@ -18,6 +18,7 @@ from firstlib.knowledge.servers.logprobs import import_logprobs, unanswered
 from firstlib.knowledge.servers.matching import Rules, match_response
 from firstlib.knowledge.servers.responses import read_response, read_responses
 from firstlib.knowledge.servers.spelling import pieces_of
+from firstlib.knowledge.servers.streams import Streams, is_piece
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import PROJECT
 from firstlib.tasks.encoding import encode
@@ -348,6 +349,102 @@ def test_files_in_every_form_are_read(form, tmp_path):
 
 def test_whole_numbers_are_ids():
     assert read_response(json.dumps({**CHAT, "custom_id": 0}).encode(), "x").example_id == "0"
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "piece"),
+    [
+        ({"object": "text_completion.chunk"}, True),
+        ({"object": "chunk"}, False),
+        ({"object": None}, False),
+        ({"type": "response.output_text.delta"}, True),
+        ({"type": "a response."}, False),
+        ({"choices": [{"delta": {}}]}, True),
+        ({"choices": [{"text": ""}]}, False),
+        ({"choices": [{"text": ""}, {"delta": {}}]}, False),
+        ({"choices": []}, False),
+        ({"choices": ["delta"]}, False),
+        ({"choices": {"0": {"delta": {}}}}, False),
+        ({"done": False}, True),
+        ({"done": True}, False),
+        ({"stop": False}, True),
+        ({"stop": True}, False),
+        ({}, False),
+        ("x.chunk", False),
+        (["response."], False),
+    ],
+)
+def test_a_piece_of_a_stream_is_told_by_its_fields(content, piece):
+    assert is_piece(content) is piece
+    assert Streams().takes(content) is piece
+
+
+def joined(*pieces):
+    """What a stream of these pieces gives, and the lines of the pieces that gave it."""
+    streams = Streams()
+    given = [(n, whole) for n, piece in enumerate(pieces, 1) for whole in streams.add(piece, f"line {n}")]
+    return [*given, *(("end", whole) for whole in streams.finish()), *(("after", each) for each in streams.finish())]
+
+
+def chunk(tokens, finish=None, **more):
+    choice = {"text": "", "logprobs": tokens, "finish_reason": finish}
+    return {"id": "c", "object": "x.chunk", "choices": [choice], **more}
+
+
+@pytest.mark.parametrize(("finish", "when"), [("stop", 2), (None, "end")])
+def test_chunks_become_one_completion_that_began_at_the_first(finish, when):
+    first, last = {"tokens": ["a"], "text_offset": [3], "other": 1}, {"tokens": ["b"], "text_offset": [4]}
+    [(came, (whole, where))] = joined(chunk(first, model="m"), chunk(last, finish, model="n"))
+    assert (came, where) == (when, "line 1")
+    assert whole == {
+        "id": "c", "object": "joined", "model": "m",
+        "choices": [{"text": "", "logprobs": {"tokens": ["a", "b"], "text_offset": [3, 4]}}],
+    }  # fmt: skip
+
+
+def test_chunks_without_log_probabilities_become_an_answer_without():
+    pieces = [chunk(None), {"id": "c", "choices": None}, {"id": "c", "choices": []}, {"id": "c", "choices": ["x"]}]
+    [(_, (whole, _))] = joined(*pieces)
+    assert whole["choices"] == [{"text": "", "logprobs": None}]
+
+
+def test_only_the_first_choice_of_each_chunk_counts():
+    said = [{"delta": {}, "logprobs": {"content": [1]}}, {"delta": {}, "logprobs": {"content": [2]}}]
+    [(when, (whole, _))] = joined({"choices": [said[0], {**said[1], "finish_reason": "stop"}]})
+    assert (when, whole["choices"]) == ("end", [{"message": {}, "logprobs": {"content": [1]}}])
+
+
+@pytest.mark.parametrize(("field", "end"), [("logprobs", {"done": True}), ("completion_probabilities", {"stop": True})])
+def test_pieces_of_a_running_text_become_one_response(field, end):
+    going = dict.fromkeys(end, False)
+    pieces = [{**going, "response": "x", field: [1]}, {**going, field: None}, {**going, field: [2, 3]}, end]
+    assert joined(*pieces) == [(4, ({"response": "x", field: [1, 2, 3], "object": "joined", "done": True}, "line 1"))]
+    without = [{**going, "response": "x"}, end]
+    assert joined(*without) == [(2, ({"response": "x", "object": "joined", "done": True}, "line 1"))]
+
+
+def test_a_response_in_events_is_what_the_last_one_holds():
+    done = {"type": "response.completed", "response": {"id": "r", "output": []}}
+    assert joined({"type": "response.created", "response": {"id": "r"}}, done) == [(2, (done["response"], "line 2"))]
+    [(_, (named, _))] = joined({**done, "custom_id": "e"})
+    assert named == {"id": "r", "output": [], "custom_id": "e"}
+    assert joined({"type": "response.completed", "response": None}, {"type": "response.completed"}) == []
+
+
+def test_pieces_are_kept_apart_by_their_name():
+    streams = Streams()
+    for name in ({"custom_id": "e", "id": "x"}, {"id": "f"}, {}):
+        assert list(streams.add({**name, "done": False}, "line 1")) == []
+    known, others = [{"custom_id": "e"}, {"id": "f"}, {}, {"id": "e"}], [{"id": "x"}, "f", ["f"]]
+    assert all(map(streams.takes, known))
+    assert not any(map(streams.takes, others))
+    [(ended, _)] = streams.add({"id": "f", "done": True}, "line 2")
+    assert ended["id"] == "f"
+    assert not streams.takes({"id": "f"})
+    assert [whole.get("custom_id") for whole, _ in streams.finish()] == ["e", None]
 
 
 # -- one among thousands ---------------------------------------------------------------------------------------------
