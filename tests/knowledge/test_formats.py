@@ -13,12 +13,13 @@ from test_responses import ANYTHING, changed, places
 from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.knowledge.servers.alignment import Reason
 from firstlib.knowledge.servers.candidates import Candidates
-from firstlib.knowledge.servers.formats import FORMATS
+from firstlib.knowledge.servers.formats import FORMATS, format_of
 from firstlib.knowledge.servers.logprobs import import_logprobs, unanswered
 from firstlib.knowledge.servers.matching import Rules, match_response
-from firstlib.knowledge.servers.responses import read_response, read_responses
+from firstlib.knowledge.servers.responses import NO_LOGPROBS, read_response, read_responses
 from firstlib.knowledge.servers.spelling import pieces_of
 from firstlib.knowledge.servers.streams import Streams, is_piece
+from firstlib.knowledge.servers.tokens import Token
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import PROJECT
 from firstlib.tasks.encoding import encode
@@ -152,6 +153,157 @@ def test_a_stream_with_anything_in_one_place_is_read_or_refused(tmp_path_factory
     file.write_bytes(lines(pieces))
     with suppress(UserError):
         list(read_responses(file))
+
+
+FORCED = {"completion", "Together", "vLLM", "SGLang", "ids as text"}
+COMPLETED = {"completion", "Together", "llama.cpp", "Ollama generate", "TGI", "ids as text"}
+
+
+def told(body):
+    return read_response(json.dumps({"custom_id": "e", **body}).encode(), "file, line 1")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_server_tells_whether_it_saw_the_response_or_completed_a_text(server):
+    found = told(SERVERS[server])
+    assert (found.forced, found.completed) == (server in FORCED, server in COMPLETED)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_complaint_begins_with_the_line(server):
+    """One alternative's logarithm is 0: it would be certain, beside others."""
+    wrong = json.dumps({"custom_id": "e", **SERVERS[server]}).replace(repr(math.log(0.2)), "0.0")
+    with pytest.raises(UserError, match=r"^file, line 1: the probabilities of .* sum to 1\.700"):
+        read_response(wrong.encode(), "file, line 1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": {"content": "x"}}]},
+        {"choices": [{"text": "x", "logprobs": None}], "prompt_logprobs": None},
+        {"prompt": [], "choices": [{"text": "x", "logprobs": None}]},
+        {"prompt_logprobs": None, "outputs": []},
+        {"prompt_logprobs": None},
+        {"outputs": [{"token_ids": [2], "logprobs": None}]},
+        {"meta_info": {}},
+        {"meta_info": {"input_token_logprobs": [], "output_token_logprobs": None}},
+        {"completion_probabilities": []},
+        {"completion_probabilities": None},
+        {"details": None},
+        {"details": {"prefill": [], "tokens": None}},
+        {"output": []},
+        {"output": [{"type": "message", "content": None}]},
+        {"output": [{"type": "message", "content": [{"logprobs": None}]}]},
+        {"output": [{"type": "reasoning", "content": [{"logprobs": generated()}]}]},
+        {"response": "x", "done": True},
+    ],
+)
+def test_an_answer_without_log_probabilities_is_a_failure_that_is_counted(body):
+    assert (told({**body, "model": "m"}).failure, told({**body, "model": "m"}).model) == (NO_LOGPROBS, "m")
+
+
+def test_a_completion_may_tell_ids_and_no_alternatives():
+    logprobs = {"tokens": [" The", " cat"], "token_logprobs": [None, -1.0], "token_ids": [7, 9]}
+    found = told({"choices": [{"text": "", "logprobs": logprobs}]})
+    assert (found.token_ids, found.forced) == ((7, 9), True)
+    assert [(place.token.text, place.alternatives) for place in found.places] == [(" The", ()), (" cat", ())]
+    assert math.isnan(found.places[0].token.probability)
+    assert found.places[1].token.probability == pytest.approx(math.exp(-1))
+
+
+@pytest.mark.parametrize("longer", ["tokens", "token_logprobs", "top_logprobs", "token_ids"])
+def test_lists_of_a_completion_that_differ_in_length_are_refused(longer):
+    logprobs = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [None], "token_ids": [1]}
+    logprobs[longer] = logprobs[longer] * 2
+    with pytest.raises(UserError, match=r"file, line 1: [12] tokens, but [12] token_logprobs and [12] top_logprobs"):
+        told({"choices": [{"text": "", "logprobs": logprobs}]})
+
+
+def test_a_prompts_first_token_may_be_told_by_its_id():
+    found = told(completion(["token_id:5", "token_id:6"]))
+    assert [place.token.id for place in found.places] == [5, 6]
+    assert [place.token.text for place in found.places] == ["", ""]
+
+
+def test_a_completion_tells_where_it_stands():
+    found = told({**completion(AFTER, -1.0, text_offset=[7]), "usage": {"prompt_tokens": 3}})
+    assert (found.offset, found.prompt_tokens) == (7, 3)
+    untold = told({**completion(AFTER, -1.0, text_offset=[]), "usage": None})
+    assert (untold.offset, untold.prompt_tokens) == (None, None)
+
+
+@pytest.mark.parametrize("prompt", ["Q:", 3, {"a": 1}])
+def test_a_prompt_that_stands_beside_the_choices_as_a_text_is_no_echo(prompt):
+    assert told({**SERVERS["completion"], "prompt": prompt}) == told(SERVERS["completion"])
+
+
+@pytest.mark.parametrize("server", ["vLLM", "SGLang"])
+def test_generated_tokens_come_after_the_prompts(server):
+    after = triples([" yes", " no"], [YES, NO])
+    said = {
+        "vLLM": {"outputs": [{"token_ids": [YES, NO], "logprobs": by_id([" yes", " no"], [YES, NO])},
+                             {"token_ids": [2], "logprobs": by_id(["x"], [2])}]},
+        "SGLang": {"meta_info": {**SERVERS["SGLang"]["meta_info"], "output_token_logprobs": [row[0] for row in after],
+                                 "output_top_logprobs": after}},
+    }[server]  # fmt: skip
+    found = told({**SERVERS[server], **said})
+    assert (found.forced, found.token_ids) == (True, (*EXAMPLE.token_ids, YES, NO))
+    assert [len(place.alternatives) for place in found.places[-2:]] == [2, 2] if server == "vLLM" else [3, 3]
+
+
+def test_sglang_may_tell_generated_tokens_only_and_neither_texts_nor_alternatives():
+    found = told({"meta_info": {"output_token_logprobs": [[-1.0, 7, None], [None, 8, "b"]]}})
+    assert (found.forced, found.token_ids) == (False, (7, 8))
+    assert [(place.token.text, place.alternatives) for place in found.places] == [("", ()), ("b", ())]
+    assert found.places[0].token.probability == pytest.approx(math.exp(-1))
+    named = told({"meta_info": {"output_token_logprobs": [[-1, 7, "a"]], "output_top_logprobs": [[[-1.0, 7, None]]]}})
+    assert named.places[0].alternatives == (Token("", pytest.approx(math.exp(-1)), id=7),)
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_sglangs_alternatives_need_a_row_for_every_token(side):
+    meta = {f"{side}_token_logprobs": [[-1.0, 7, "a"]], f"{side}_top_logprobs": [None, None]}
+    with pytest.raises(UserError, match=r"^file, line 1: 1 token_logprobs, but 2 top_logprobs; .*logprob_start_len=0"):
+        told({"meta_info": meta})
+
+
+@pytest.mark.parametrize("field", ["probs", "top_probs"])
+def test_llama_cpps_processed_probabilities_are_refused(field):
+    rows = [generated()[0], {"content": " yes", field: [{"tok_str": " yes", "prob": 0.5}]}]
+    with pytest.raises(UserError, match=r"^file, line 1: completion_probabilities hold processed .*without post_s"):
+        told({"completion_probabilities": rows})
+
+
+@pytest.mark.parametrize("rows", [3, True, "text", {"a": 1}, ["probs"]])
+def test_llama_cpps_rows_must_be_a_list_of_tokens(rows):
+    with pytest.raises(UserError, match=r"^file, line 1: completion_probabilities.*: Input should be a valid"):
+        told({"completion_probabilities": rows})
+
+
+def test_tgi_may_tell_no_alternatives_and_refuses_to_lack_some():
+    tokens = [row[0] for row in TGI]
+    found = told({"details": {"tokens": tokens}})
+    assert [place.token.text for place in found.places] == SAID
+    assert all(place.alternatives == () for place in found.places)
+    with pytest.raises(UserError, match=rf"^file, line 1: {len(SAID)} tokens, but 1 top_tokens; request top_n_tokens"):
+        told({"details": {"tokens": tokens, "top_tokens": TGI[:1]}})
+
+
+def test_a_response_of_several_messages_is_read_through():
+    parts = [{"content": [{"logprobs": generated()[:1]}, {"logprobs": None}, {"logprobs": generated()[1:2]}]},
+             {"type": "tool", "content": [{"logprobs": generated()}]},
+             {"content": [{"logprobs": generated()[2:]}]}]  # fmt: skip
+    assert [place.token.text for place in told({"output": parts}).places] == SAID
+
+
+@pytest.mark.parametrize(("body", "servers"), [
+    ({"done": True, "choices": []}, "OpenAI completions"), ({"outputs": []}, "vLLM in Python"), ({}, None), ([], None),
+    ("choices", None),
+])  # fmt: skip
+def test_a_format_is_told_by_its_field_and_the_first_of_the_table_wins(body, servers):
+    found = format_of(body)
+    assert (found and found.servers.startswith(servers)) == (None if servers is None else True)
 
 
 # -- never silently wrong ------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def align_by_text(
     then prepended to the teacher's first token and its alternatives.
 
     Args:
-        response: Must name the token at each place.
+        response: What the server said.
         example: The example in the student's tokens.
         pieces: Token texts of the student.
         read: Decodes the text of the response's tokens.
@@ -188,9 +188,7 @@ def align_by_text(
     student = _student_text(example, pieces)
     end = pieces.texts[pieces.end]
 
-    def spell(token: Token | None) -> bytes:
-        if token is None:
-            return b""
+    def spell(token: Token) -> bytes:
         return end if token.text in ends else token.raw or read(token.text)
 
     texts = [spell(place.token) for place in response.places]

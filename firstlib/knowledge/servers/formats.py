@@ -115,7 +115,7 @@ def _read_choices(content: dict[str, Any], where: str) -> Told:
         return Told(None)
     before = _places_of(echoed, where, forced=True) if echoed else _prompt_places(prompt, where)
     places = [] if said is None else _places_of(said, where)
-    told = bool(places) and places[0].token is not None and math.isnan(places[0].token.probability)
+    told = bool(places) and math.isnan(places[0].token.probability)
     return Told(
         before + ([] if told and before else places),
         forced=told or bool(before),
@@ -226,8 +226,8 @@ class _LlamaCpp(Schema):
 
 
 def _read_llama_cpp(content: dict[str, Any], where: str) -> Told:
-    rows = content.get("completion_probabilities") or []
-    if any(isinstance(row, dict) and ("probs" in row or "top_probs" in row) for row in rows):
+    rows = content["completion_probabilities"]
+    if isinstance(rows, list) and any(isinstance(row, dict) and {"probs", "top_probs"} & row.keys() for row in rows):
         raise UserError(
             f"{where}: completion_probabilities hold processed probabilities, not `logprob`; update llama.cpp, and ask "
             "without post_sampling_probs"

@@ -106,7 +106,7 @@ def match_response(
     asked = _Asked(response, example, pieces, rules, candidates)
     if response.token_ids and rules.shared_ids:
         return _apply_rules(asked, align_by_id(response, example, pieces))
-    tokens = (token.text for place in response.places for token in (place.token, *place.alternatives) if token)
+    tokens = (token.text for place in response.places for token in (place.token, *place.alternatives))
     results = [
         _apply_rules(asked, align_by_text(response, example, pieces, read, rules.ends)) for read in readings(tokens)
     ]

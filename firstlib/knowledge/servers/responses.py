@@ -227,7 +227,7 @@ def _read_body(content: dict[str, Any], name: str, where: str) -> Response:
 
 def _ids(places: Iterable[Place]) -> Iterator[int]:
     for place in places:
-        if place.token is None or place.token.id is None:
+        if place.token.id is None:
             return
         yield place.token.id
 

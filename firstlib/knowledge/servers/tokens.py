@@ -41,11 +41,11 @@ class Place:
     """One position of the teacher's text.
 
     Attributes:
-        token: The token at this position; None if the server does not name it, as for the first token of a prompt.
+        token: The token at this position.
         alternatives: The most probable tokens at this position, in order; empty if the server gives none.
     """
 
-    token: Token | None
+    token: Token
     alternatives: tuple[Token, ...]
 
 
@@ -132,7 +132,7 @@ def places_by_id(rows: Iterable[ById | None], ids: Sequence[int], name: str, whe
     return places
 
 
-def place(token: Token | None, alternatives: Iterable[Token], where: str) -> Place:
+def place(token: Token, alternatives: Iterable[Token], where: str) -> Place:
     """Returns a place with its alternatives in order.
 
     Raises:
