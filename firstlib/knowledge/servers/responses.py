@@ -7,6 +7,7 @@ A response stands alone, with the example's id as `custom_id` or `id`, or in the
 import codecs
 import io
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from firstlib.runtime.errors import UserError
 MAX_LINE_BYTES = 2**25  # 32 MiB
 NO_LOGPROBS = "no log-probabilities"
 _PEEK = 2**10  # bytes that show whether a file is a list
+_INK = re.compile(r"\S")
 _SSE = (b":", b"event:", b"id:", b"retry:")  # lines of server-sent events beside their data
 
 
@@ -112,10 +114,9 @@ def _whole(file: BinaryIO) -> list[Any] | None:
     try:
         text = file.read().decode("utf-8-sig").strip()
         decoder, at, values = json.JSONDecoder(), 0, []
-        while at < len(text):
-            value, at = decoder.raw_decode(text, at)
+        while begins := _INK.search(text, at):
+            value, at = decoder.raw_decode(text, begins.start())
             values.append(value)
-            at += len(text[at:]) - len(text[at:].lstrip())
     except (ValueError, RecursionError):
         return None
     lists = [value for value in values if isinstance(value, list)]
