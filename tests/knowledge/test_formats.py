@@ -12,10 +12,10 @@ from test_responses import ANYTHING, changed, places
 
 from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.knowledge.servers.alignment import Reason
-from firstlib.knowledge.servers.candidates import Candidates
+from firstlib.knowledge.servers.candidates import Candidates, too_many
 from firstlib.knowledge.servers.formats import FORMATS, format_of
 from firstlib.knowledge.servers.logprobs import import_logprobs, unanswered
-from firstlib.knowledge.servers.matching import Rules, match_response
+from firstlib.knowledge.servers.matching import Rules, Unmatched, match_response
 from firstlib.knowledge.servers.responses import NO_LOGPROBS, read_response, read_responses
 from firstlib.knowledge.servers.spelling import pieces_of
 from firstlib.knowledge.servers.streams import Streams, is_piece
@@ -374,9 +374,92 @@ def test_a_candidate_and_its_other_spelling_are_added():
     assert found.knowledge.token_ids[-1, 0] == PIECES.ids[b"b"]
 
 
+def test_several_spellings_of_a_candidate_are_added_and_the_untold_candidate_gets_nothing():
+    item = match(at_the_letter(("B", 0.5), ("(B", 0.25), ("b.", 0.125)), Rules(2), candidates=LETTERS).knowledge
+    assert item.token_ids[-1].tolist() == [PIECES.ids[b"b"], PIECES.ids[b"a"]]
+    assert item.probabilities[-1] == pytest.approx([0.875, 0])
+    assert item.residual[-1] == pytest.approx(0.125)
+
+
+def test_candidates_fill_no_place_where_none_is_spelled_otherwise():
+    found = match(at_the_letter(("b", 0.6), (" yes", 0.3)), candidates=LETTERS)
+    assert (found.respelled, LETTER in found.knowledge.position) == (False, False)
+    assert Unmatched("e", Reason.TOO_FEW, LETTER) in found.unmatched
+
+
+def test_the_most_probable_tokens_stay_first_after_spellings_were_added():
+    item = match(at_the_letter((" yes", 0.5), (" no", 0.3), ("A", 0.1)), candidates=LETTERS).knowledge
+    assert item.token_ids[-1].tolist() == [YES, NO, PIECES.ids[b"a"]]
+
+
+def test_another_spelling_counts_at_the_answer_only():
+    elsewhere = Candidates(LETTER - 1, LETTERS.token_ids, LETTERS.texts)
+    found = match(at_the_letter(("B", 0.6), (" yes", 0.2), (" no", 0.1)), candidates=elsewhere)
+    assert not found.respelled
+    assert LETTER in found.knowledge.position
+
+
+@pytest.mark.parametrize(("text", "raw"), [(r"\x42", b"B"), ("(B", None), ("\ufffd", b"B)")])
+def test_a_spelling_is_read_from_its_bytes_if_they_are_given(text, raw):
+    body = at_the_letter(("b", 0.5), ("a", 0.3))
+    top = body["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
+    top.append({"token": text, "logprob": math.log(0.1), "bytes": raw and list(raw)})
+    found = match(body, Rules(2), candidates=LETTERS)
+    assert found.knowledge.probabilities[-1] == pytest.approx([0.6, 0.3])
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe", "😀".encode()[:1]])
+def test_a_part_of_a_character_means_no_candidate(raw):
+    body = at_the_letter(("b", 0.5), ("a", 0.3))
+    top = body["choices"][0]["logprobs"]["content"][-1]["top_logprobs"]
+    top.append({"token": "\ufffd", "logprob": math.log(0.04), "bytes": list(raw)})
+    found = match(body, Rules(2), candidates=LETTERS)
+    assert not found.respelled
+    assert found.knowledge.probabilities[-1] == pytest.approx([0.5, 0.3])
+
+
 def test_spellings_of_two_candidates_that_mean_the_same_are_left_alone():
     both = Candidates(LETTER, (PIECES.ids[b"a"], PIECES.ids[b"A"]), ("a", "A"))
     assert not match(at_the_letter((" a", 0.5), ("A", 0.3), (" yes", 0.1)), candidates=both).respelled
+
+
+def test_nothing_certainly_means_a_candidate_of_signs_alone():
+    assert Candidates(0, (7, 8), ("a", ")")).meant("a") is None
+    assert Candidates(0, (7, 8), ("a", "Yes.")).meant("▁YES") == 8
+    assert Candidates(0, (7, 8), ("a", "b")).meant("c") is None
+
+
+def test_candidates_say_nothing_below_a_twentieth_of_what_is_told_if_half_is():
+    two = Candidates(0, (7, 8), ("a", "b"))
+    assert two.say_nothing({7: 0.01, 8: 0.01, 9: 0.5}, 0.5)
+    assert not two.say_nothing({7: 0.0125, 8: 0.0125}, 0.5)
+    assert not two.say_nothing({9: 0.499}, 0.499)
+    assert two.say_nothing({}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "many"), [(1, 1, False), (1, 10, False), (2, 10, True), (2, 200, False), (3, 200, True)]
+)
+def test_more_than_one_in_a_hundred_and_more_than_one_are_too_many(count, total, many):
+    assert too_many(count, total) is many
+
+
+def test_what_was_not_imported_is_listed_by_position():
+    """The alternatives, and then the positions; a place that the teacher does not tell is listed among the others."""
+    content = generated()[:3]
+    for at, lost in ((0, "x"), (2, "y")):
+        content[at]["top_logprobs"] = [listed(SAID[at], IDS[at], 0.7), {"token": lost + "q", "logprob": math.log(0.2)}]
+    content[1]["top_logprobs"] = []
+    found = match({"model": "m", "choices": [{"message": {}, "logprobs": {"content": content}}]}, Rules(1, None, 0.5))
+    start, end = EXAMPLE.start, len(EXAMPLE.token_ids)
+    assert found.unmatched == (
+        Unmatched("e", Reason.NO_TOKEN, start, "xq", pytest.approx(0.2)),
+        Unmatched("e", Reason.NO_TOKEN, start + 2, "yq", pytest.approx(0.2)),
+        Unmatched("e", Reason.NO_ALTERNATIVES, start + 1),
+        *(Unmatched("e", Reason.MISSING, at) for at in range(start + 3, end)),
+    )
+    assert (found.model, found.aligned, found.padded, found.silent, found.respelled) == ("m", 3, 0, None, False)
+    assert found.lost == pytest.approx((0.2, 0.2))
 
 
 def test_an_answer_of_which_the_candidates_have_next_to_nothing_is_refused():
@@ -424,6 +507,61 @@ def test_rounding_may_sum_to_two_hundredths_more():
     assert match(at_the_letter(*top)).knowledge.probabilities[-1].sum() == pytest.approx(0.75, abs=1e-2)
     with pytest.raises(UserError, match=r"sum to 1\.057; ask again with temperature 1 and without top_p"):
         match(at_the_letter((" yes", 0.9), (" no", 0.157)))
+
+
+@pytest.mark.parametrize(("log", "p"), [(0.02, 1), (0.0, 1), (-0.0, 1), (math.log(0.25), 0.25)])
+def test_logarithms_up_to_the_rounding_of_servers_are_read(log, p):
+    body = {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": log}]}}]}
+    assert told(body).places[0].token.probability == pytest.approx(p)
+    with pytest.raises(UserError, match=r"a finite number less than or equal to 0\.02, not 0\.021"):
+        told({"choices": [{"logprobs": {"content": [{"token": "a", "logprob": 0.021}]}}]})
+
+
+def test_probabilities_may_sum_to_one_and_the_rounding_but_no_more():
+    def top(*probabilities):
+        return at_the_letter(*((f"{'long' * 9}{n}", p) for n, p in enumerate(probabilities)))
+
+    assert told(top(0.51, 0.51)).places[-1].alternatives[0].probability == pytest.approx(0.51)
+    with pytest.raises(UserError, match=r"probabilities of 'longlonglonglonglong' and its alternatives sum to 1\.025"):
+        told(top(0.51, 0.515))
+
+
+@pytest.mark.parametrize(
+    ("token", "read"),
+    [
+        ({"token": "a", "text": "b", "id": 3, "token_id": 4}, Token("a", 1.0, None, 3)),
+        ({"text": "b", "id": None, "token_id": 4}, Token("b", 1.0, None, 4)),
+        ({"text": "b", "id": 0, "token_id": 4}, Token("b", 1.0, None, 0)),
+        ({"token": "a", "bytes": [195, 175]}, Token("a", 1.0, "ï".encode())),
+        ({"token": "a", "bytes": []}, Token("a", 1.0, b"")),
+        ({"bytes": None}, Token("", 1.0)),
+        ({"token": "token_id:12", "id": 3, "bytes": [1]}, Token("", 1.0, None, 12)),
+        ({"token": "token_id:123456789"}, Token("", 1.0, None, 123456789)),
+        ({"token": "token_id:1234567890"}, Token("token_id:1234567890", 1.0)),
+        ({"token": " token_id:1"}, Token(" token_id:1", 1.0)),
+    ],
+)
+def test_a_token_has_its_text_bytes_and_id_as_servers_name_them(token, read):
+    [place] = told({"choices": [{"logprobs": {"content": [{**token, "logprob": 0.0}]}}]}).places
+    assert (place.token, place.alternatives) == (read, ())
+
+
+def test_a_row_by_id_without_its_own_token_is_named():
+    outputs = [{"token_ids": [5, 6, 7], "logprobs": [{"5": {"logprob": -1.0}}, {}, {"8": {"logprob": -1.0}}]}]
+    with pytest.raises(UserError, match=r"^file, line 1: logprobs\[2\] lacks the prompt's own token 7; repeat the re"):
+        told({"outputs": outputs})
+    outputs[0]["logprobs"][2] = None
+    first, second, third = told({"outputs": outputs}).places
+    assert (first.token, first.alternatives) == (Token("", pytest.approx(math.exp(-1)), id=5), (first.token,))
+    assert [(each.token.id, each.alternatives) for each in (second, third)] == [(6, ()), (7, ())]
+    assert math.isnan(second.token.probability)
+    assert (second.token.text, third.token.text) == ("", "")
+
+
+def test_one_ruled_out_alternative_of_two_missing_leaves_too_few():
+    top = [listed(SAID[0], IDS[0], 0.99), {"token": " yes", "logprob": -9999.0}]
+    found = match({"choices": [{"logprobs": {"content": [{**top[0], "top_logprobs": top}]}}]})
+    assert Unmatched("e", Reason.TOO_FEW, EXAMPLE.start) in found.unmatched
 
 
 def test_a_distribution_that_was_cut_is_told_from_too_few_alternatives():

@@ -444,6 +444,31 @@ def test_too_much_mass_lost(student):
     assert at_first(student, top, Rules(2, max_lost_mass=0.07)).knowledge is not None
 
 
+def test_as_much_mass_as_allowed_may_be_lost(student):
+    top = [alternative(" yes", 0.5), alternative(" maybe", 0.25)]
+    lost = math.exp(math.log(0.25))
+    assert at_first(student, top, Rules(1, max_lost_mass=lost)).knowledge is not None
+    assert at_first(student, top, Rules(1, max_lost_mass=lost - 1e-9)).knowledge is None
+
+
+def test_the_reading_that_loses_least_wins():
+    """Taken literally, the alternative is no token; in a byte-level vocabulary it is " yes"."""
+    student = Student("byte-level")
+    found = at_first(student, [alternative(" The", 0.9), alternative("Ġyes", 0.04)], Rules(2, 1))
+    assert found.knowledge.token_ids.tolist() == [[student.id(" The"), student.id(" yes")]]
+    assert at_first(student, [alternative(" The", 0.9), alternative("Ġyes", 0.04)], Rules(1)).lost == (0,)
+
+
+def test_the_reading_that_finds_places_is_reported_if_none_is_imported():
+    student = Student("byte-level")
+    texts = student.tokenizer.convert_ids_to_tokens(student.ids[:-1])
+    found = student.match(completion(texts, [{text: 0.9} for text in texts]))
+    assert (found.knowledge, found.aligned) == (None, len(student.positions) - 1)
+    assert reasons(found) == {
+        *((at, Reason.TOO_FEW) for at in student.positions[:-1]), (student.positions[-1], Reason.MISSING)
+    }  # fmt: skip
+
+
 def test_too_few_alternatives(student):
     found = at_first(student, [alternative(" yes", 0.9), alternative(" no", 0.05)], Rules(3))
     assert found.knowledge is None
