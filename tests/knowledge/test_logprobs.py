@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,12 +16,14 @@ from firstlib.distillation import recalibration
 from firstlib.distillation.losses import top_k_kl
 from firstlib.knowledge import KnowledgeStore, Origin, extract_top_k
 from firstlib.knowledge.servers.alignment import Reason
-from firstlib.knowledge.servers.logprobs import REPORT, UNMATCHED, import_logprobs
+from firstlib.knowledge.servers.candidates import Candidates
+from firstlib.knowledge.servers.logprobs import REPORT, UNMATCHED, Report, import_logprobs, open_imported, unanswered
 from firstlib.knowledge.servers.matching import Rules, Unmatched, match_all, match_response
 from firstlib.knowledge.servers.responses import read_response
 from firstlib.knowledge.servers.spelling import pieces_of
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import encode
 from firstlib.tasks.question import Example
@@ -557,11 +560,11 @@ def examples():
 def bring(tmp_path, examples):
     """Imports the given lines, and returns the store, the report and the unmatched."""
 
-    def imported(*contents, rules=TWO, origin=ORIGIN):
+    def imported(*contents, rules=TWO, origin=ORIGIN, vocabulary=None, candidates=None):
         folder = tmp_path / "store"
         folder.mkdir()
         file = write(tmp_path / "answers.jsonl", *contents)
-        report = import_logprobs(file, folder, examples, word_level(), origin, rules)
+        report = import_logprobs(file, folder, examples, word_level(), origin, rules, vocabulary, candidates)
         return KnowledgeStore(folder, origin), report, [json.loads(line) for line in (folder / UNMATCHED).open()]
 
     return imported
@@ -605,6 +608,128 @@ def test_a_store_is_written_with_its_report(bring, tmp_path, examples):
     assert str(report).startswith("2 of 21 positions imported, from 2 of 3 examples; 10.00% of their mass")
 
 
+TOLD = Report(
+    3, 2, 21, 2, 1, 0.1, {Reason.MISSING.value: 12, Reason.NO_TOKEN.value: 3, Reason.TOO_FEW.value: 2,
+                          Reason.NO_LOGPROBS.value: 1}, {"m": 3}, ("b",), 4,
+)  # fmt: skip
+COUNTS = "2 of 21 positions imported, from 2 of 3 examples; 10.00% of their mass is unmatched. Not imported: "
+REASONS = [
+    "12 x the teacher's text ends earlier",
+    "3 x no student token has this text",
+    "2 x too few matched alternatives",
+]
+MORE = "too few matched alternatives: ask for more alternatives than k, or import and run with a lower k"
+
+
+def test_a_report_tells_the_counts_the_remedies_and_what_is_left_out():
+    assert str(TOLD) == ". ".join([
+        COUNTS + "; ".join([*REASONS, "1 x the response has no log-probabilities"]), MORE,
+        "the response has no log-probabilities: ask with logprobs, of a provider that gives them",
+        "4 answers in another spelling were counted for their candidate",
+        "Warning: less than 50% of the positions are imported",
+        "1 questions have no answer and will be left out",
+    ])  # fmt: skip
+
+
+def test_an_error_tells_three_reasons_and_one_remark():
+    assert TOLD.brief() == f"{COUNTS}{'; '.join(REASONS)}. {MORE}"
+    few = replace(TOLD, imported=0, unmatched={Reason.MISSING.value: 21})
+    assert few.brief().endswith("Not imported: 21 x the teacher's text ends earlier")
+
+
+@pytest.mark.parametrize(("imported", "warned"), [(0, False), (1, True), (10, True), (11, False), (21, False)])
+def test_less_than_half_of_the_positions_is_worth_a_warning(imported, warned):
+    plain = replace(TOLD, imported=imported, unmatched={}, unanswered=(), respelled=0)
+    assert [remark.startswith("Warning") for remark in plain.remarks()] == [True] * warned
+    assert str(plain).startswith(f"{imported} of 21 positions imported, ")
+    assert "Not imported: nothing" in str(plain)
+    assert replace(plain, imported=5, positions=10).remarks() == []
+
+
+def test_a_report_counts_models_lost_mass_and_spellings(bring):
+    unnamed = answer("b", top=(" yes", " maybe"))
+    del unnamed["response"]["body"]["model"]
+    _, report, _ = bring(answer("a"), unnamed, rules=Rules(2, 1, 0.3))
+    assert (report.models, report.lost, report.respelled) == ({"m": 1}, pytest.approx(0.1), 0)
+    assert list(report.unmatched) == [Reason.MISSING, Reason.NO_TOKEN, Reason.NO_RESPONSE]  # the commonest first
+
+
+def test_questions_without_an_imported_answer_are_named_in_order(bring, tmp_path, examples):
+    (yes, no), start = (word_level().convert_tokens_to_ids([" yes", " no"])), examples[0].start
+    here, later = (Candidates(at, (yes, no), ("yes", "no")) for at in (start, start + 1))
+    said = {"a": here, "b": later, "c": here}
+    _, report, _ = bring(answer("a"), answer("b"), candidates={name: said[name] for name in "cba"})
+    assert report.unanswered == ("b", "c")
+    assert unanswered(tmp_path / "store") == ("b", "c")
+    assert report.answered == 2
+
+
+def test_two_silent_answers_are_refused_with_what_the_first_says(bring, examples):
+    candidates = dict.fromkeys("abc", Candidates(examples[0].start, (0, 1), ("x", "z")))
+    said = {"a": answer("a", top=(" yes" * 20, " no")), "b": answer("b")}
+    with pytest.raises(UserError) as error:
+        bring(*said.values(), candidates=candidates)
+    assert str(error.value).split("responses", 1)[-1].split(": ", 1)[1] == (
+        "2 answers give their candidates next to no mass, more than 1%; at the answer of example 'a' the teacher says "
+        f"{(' yes' * 20)[:40]!r}: ask it to answer in the prompt's words, or with the response in the request (`echo`, "
+        "`prompt_logprobs`)"
+    )
+
+
+def test_one_silent_answer_among_others_is_left_out(bring, examples):
+    (yes, no), start = (word_level().convert_tokens_to_ids([" yes", " no"])), examples[0].start
+    candidates = {"a": Candidates(start, (0, 1), ("x", "z")), "b": Candidates(start, (yes, no), ("yes", "no"))}
+    _, report, _ = bring(answer("a"), answer("b"), candidates=candidates)
+    assert (report.answered, report.unanswered, report.imported) == (1, ("a",), 1)
+    assert report.unmatched[Reason.NOT_AN_ANSWER] == 1
+
+
+def test_progress_counts_responses(bring, tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "progress"))
+    bring(answer("a"), answer("b"), answer("c"))
+    assert json.loads((tmp_path / "progress").read_text()) == {"label": "importing", "done": 3, "total": 3}
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", "3", "{}", '{"unanswered": []}'])
+def test_a_folder_without_a_report_names_no_question(tmp_path, kept):
+    assert unanswered(tmp_path) == ()
+    (tmp_path / REPORT).write_text(kept)
+    assert unanswered(tmp_path) == ()
+
+
+def test_an_imported_store_opens_for_the_teacher_it_came_from_and_any_other(bring, tmp_path):
+    bring(answer("a"))
+    for teacher in ("teacher", "another"):
+        assert len(open_imported(tmp_path / "store", replace(ORIGIN, teacher=teacher))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "has", "wants"),
+    [("tokenizer", "tokenizer", "x"), ("data", "data", "x"), ("k", 2, 3), ("format", None, 99)],
+)
+def test_an_imported_store_is_refused_for_another_run(bring, tmp_path, name, has, wants):
+    bring(answer("a"))
+    has = ORIGIN.format if has is None else has
+    with pytest.raises(
+        UserError, match=rf"store: its {name} is {has}, expected {wants}; remove it and import the resp"
+    ):
+        open_imported(tmp_path / "store", replace(ORIGIN, **{name: wants}))
+
+
+def test_padded_positions_are_refused_and_a_missing_or_damaged_store_explained(bring, tmp_path):
+    folder = tmp_path / "store"
+    with pytest.raises(UserError, match=rf"knowledge\.imported: there is no {folder}; write it with `first im"):
+        open_imported(folder, ORIGIN)
+    bring(answer("a", top=(" yes", " maybe")), rules=Rules(2, 1, 0.3))
+    with pytest.raises(UserError, match=r"store: 1 positions have fewer than 2 alternatives; import with a smaller"):
+        open_imported(folder, ORIGIN)
+    for damage in ("{", "[]", "{}", "3"):
+        (folder / REPORT).write_text(damage)
+        with pytest.raises(UserError, match=r"store: is damaged \(.*\); remove it and import the responses") as error:
+            open_imported(folder, ORIGIN)
+        assert "\n" not in str(error.value)
+
+
 def test_an_example_without_a_response_is_reported(bring):
     _, _, unmatched = bring(answer("a"))
     assert [each["example_id"] for each in unmatched if each["reason"] == Reason.NO_RESPONSE] == ["b", "c"]
@@ -626,13 +751,32 @@ def test_a_failed_request_may_be_repeated(bring):
         ([answer("a")], Rules(0), "k: must be from 1 to the 37 tokens of the student's vocabulary, not 0"),
         ([answer("a")], Rules(38), "k: must be from 1 to the 37"),
         ([answer("a")], Rules(2, min_alternatives=3), "min_alternatives: must be from 1 to k = 2, not 3"),
-        ([answer("a")], Rules(2, max_lost_mass=2.0), "max_lost_mass: must be from 0 to 1"),
+        ([answer("a")], Rules(2, min_alternatives=0), "min_alternatives: must be from 1 to k = 2, not 0"),
+        ([answer("a")], Rules(2, max_lost_mass=2.0), "max_lost_mass: must be from 0 to 1, not 2"),
+        ([answer("a")], Rules(2, max_lost_mass=-0.1), "max_lost_mass: must be from 0 to 1, not -0.1"),
     ],
 )
 def test_bad_responses_and_rules_are_refused(bring, contents, rules, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         bring(*contents, rules=rules)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rules", [Rules(2, 2, 0), Rules(2, 1, 1), Rules(1), Rules(37, 1)])
+def test_rules_may_be_at_their_limits(bring, rules):
+    _, report, _ = bring(answer("a"), rules=rules, origin=replace(ORIGIN, k=rules.k))
+    assert report.imported == 1
+
+
+def test_the_rules_keep_as_many_as_the_origin_says(bring):
+    with pytest.raises(ValueError, match="the origin's k is 2, but the rules keep 1"):
+        bring(answer("a"), rules=Rules(1))
+
+
+def test_tokens_beyond_the_vocabulary_are_none(bring):
+    yes = word_level().convert_tokens_to_ids(" yes")
+    with pytest.raises(UserError, match=f"k: must be from 1 to the {yes} tokens of the student's vocabulary, not 38"):
+        bring(answer("a"), rules=Rules(38), vocabulary=yes)
 
 
 def test_log_normalisers_cannot_be_imported(bring):
