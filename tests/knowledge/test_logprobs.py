@@ -25,7 +25,7 @@ from firstlib.models import loading
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import encode
+from firstlib.tasks.encoding import Encoded, encode
 from firstlib.tasks.question import Example
 
 EXAMPLE = Example("e", PROMPT, RESPONSE)
@@ -238,6 +238,105 @@ def test_an_id_beyond_the_vocabulary_is_reported(student):
     assert found.lost == pytest.approx([0.03] * len(student.positions))
 
 
+def by_id(student, ids, rules=None, names=None):
+    """The match of a teacher that echoes these ids."""
+    others = {student.id(" yes"): 0.2, student.id(" no"): 0.1}
+    return student.match(prompted(ids, [{i: 0.6, **others} for i in ids], names), rules or Rules(3, shared_ids=True))
+
+
+@pytest.mark.parametrize("teacher_begins", [False, True])
+def test_one_side_may_lack_the_token_that_begins_every_text(teacher_begins):
+    student = Student("sentence-piece")
+    ids = student.ids if teacher_begins else student.ids[1:]
+    if teacher_begins:
+        student.example = Encoded("e", student.ids[1:], student.start - 1)
+        student.start, student.ids = student.start - 1, student.ids[1:]
+        student.positions = [at - 1 for at in student.positions]
+    as_expected(by_id(student, ids), student, student.positions)
+    shorter = by_id(student, ids[:-2])
+    as_expected(shorter, student, student.positions[:-2])
+    assert reasons(shorter) == {(at, Reason.MISSING) for at in student.positions[-2:]}
+    other = by_id(student, [*ids[:-3], 3, *ids[-2:]])
+    assert other.knowledge.position.tolist() == student.positions[:-2]
+    assert reasons(other) == {(at, Reason.CONTEXT) for at in student.positions[-2:]}
+    as_expected(by_id(student, ids, RULES), student, student.positions)  # found without being told
+
+
+def test_generated_ids_count_up_to_the_first_other():
+    student = Student("byte-level")
+    others = {student.id(" yes"): 0.2, student.id(" no"): 0.1}
+
+    def generated(ids):
+        rows = prompted([0, *ids], [{}, *({i: 0.6, **others} for i in ids)])["choices"][0]["prompt_logprobs"][1:]
+        return student.match({"outputs": [{"token_ids": ids, "logprobs": rows}]}, Rules(3, shared_ids=True))
+
+    ids = student.ids[student.start :]
+    as_expected(generated(ids), student, student.positions)
+    as_expected(generated(ids[:2]), student, student.positions[:2])
+    other = generated([ids[0], 3, *ids[2:]])
+    assert other.knowledge.position.tolist() == student.positions[:2]
+    assert reasons(other) == {(at, Reason.CONTEXT) for at in student.positions[2:]}
+    as_expected(generated([*ids, 3, 3]), student, student.positions)
+
+
+@pytest.mark.parametrize(("prompt", "found"), [(0, False), (1, False), (2, True), (3, True)])
+def test_the_same_ids_over_a_prompt_of_two_tokens_show_that_ids_are_shared(prompt, found):
+    student = Student("byte-level")
+    kept = student.ids[student.start - prompt :]
+    student.example = Encoded("e", kept, prompt)
+    result = by_id(student, kept, RULES)
+    assert (result.knowledge is not None) is found
+    if not found:
+        assert {each.reason for each in result.unmatched} == {Reason.ONLY_IDS}
+    assert by_id(student, [3, *kept[1:]], RULES).knowledge is None
+
+
+def test_ids_of_a_generated_text_do_not_show_that_ids_are_shared():
+    student = Student("byte-level")
+    rows = [{str(i): {"logprob": -0.1}} for i in student.ids]
+    found = student.match({"outputs": [{"token_ids": student.ids, "logprobs": rows}]}, Rules(1))
+    assert {each.reason for each in found.unmatched} == {Reason.ONLY_IDS}
+
+
+@pytest.mark.parametrize("name", [" The", "The", "ĠThe", "▁The", "\ufffd", "", None])
+def test_a_servers_spelling_of_an_id_may_differ_in_spaces_and_signs(name):
+    student = Student("byte-level")
+    names = {student.id(" The"): name}
+    as_expected(by_id(student, student.ids, names=names.get), student, student.positions)
+
+
+def test_ids_that_are_not_shared_are_told_with_both_texts():
+    student = Student("byte-level")
+    the = student.id(" The")
+    with pytest.raises(UserError) as error:
+        by_id(student, student.ids, names={the: "Then"}.get)
+    assert str(error.value) == (
+        f"file, line 1: token {the} is 'Then' for the teacher and ' The' for the student, so ids are not shared; "
+        "import without --shared-ids"
+    )
+    part = student.tokenizer("😀").input_ids[0]
+    with pytest.raises(UserError, match=f"token {part} is 'Then' for the teacher and '\ufffd' for the student"):
+        student.match(prompted(student.ids, [{i: 0.5, part: 0.3} for i in student.ids], {part: "Then"}.get),
+                      Rules(1, shared_ids=True))  # fmt: skip
+
+
+def test_an_alternative_without_an_id_or_with_the_first_id_beyond_is_outside():
+    student = Student("byte-level")
+    the, last = student.ids[student.start], len(student.pieces.texts) - 1
+    top = [
+        alternative(" The", 0.9, id=the),
+        alternative(" yes", 0.03),
+        alternative(student.texts([last])[0].decode(), 0.02, id=last),
+        alternative("x", 0.01, id=last + 1),
+    ]
+    body = {"choices": [{"logprobs": {"content": [{**top[0], "top_logprobs": top}]}}]}
+    found = student.match(body, Rules(2, shared_ids=True))
+    assert found.knowledge.token_ids.tolist() == [[the, last]]
+    assert [(each.token, each.reason) for each in found.unmatched[:2]] == [
+        (" yes", Reason.OUTSIDE), ("x", Reason.OUTSIDE)
+    ]  # fmt: skip
+
+
 # -- teachers that split the text differently --------------------------------------------------------------------
 
 
@@ -387,6 +486,174 @@ def test_empty_tokens_are_skipped_in_forced_text_but_not_in_free_text():
     assert (rest[0], Reason.CONTEXT) in reasons(free)
 
 
+def test_a_token_over_the_end_of_the_prompt_hides_the_first_position_only():
+    student = Student("byte-level")
+    texts = [PROMPT[:-1], PROMPT[-1] + " The", *map(escaped, student.texts(student.ids[student.start + 1 : -1]))]
+    found = student.match(completion(texts, tops(texts)))
+    as_expected(found, student, student.positions[1:-1])
+    assert reasons(found) == {(student.positions[0], Reason.CUT), (student.positions[-1], Reason.MISSING)}
+
+
+def test_the_prompt_that_the_response_follows_counts():
+    """The teacher was shown an example first: the same prompt with another answer."""
+    student = Student("byte-level")
+    texts = [PROMPT, " No.\n", PROMPT, *map(escaped, student.texts(student.ids[student.start : -1]))]
+    as_expected(student.match(completion(texts, tops(texts))), student, student.positions[:-1])
+
+
+def test_a_prompt_that_another_text_follows_counts_up_to_the_difference():
+    student = Student("byte-level")
+    texts = [PROMPT, " The", " cat", " is"]
+    found = student.match(completion(texts, tops(texts)))
+    as_expected(replace_own(found, student, 1, " cat"), student, student.positions[:2])
+
+
+def replace_own(found, student, row, text):
+    """The teacher's own token at a row, checked and replaced by the student's."""
+    assert found.knowledge.token_ids[row, 0] == student.id(text)
+    found.knowledge.token_ids[row, 0] = student.ids[student.start + row]
+    return found
+
+
+@pytest.mark.parametrize(("copies", "found"), [(0, False), (1, True), (2, False)])
+def test_in_another_prompt_only_a_single_copy_of_the_response_is_found(copies, found):
+    student = Student("byte-level")
+    said = list(map(escaped, student.texts(student.ids[student.start : -1])))
+    texts = ["Another prompt.", *said * copies]
+    result = student.match(completion(texts, tops(texts)))
+    if found:
+        as_expected(result, student, student.positions[:-1])
+    else:
+        assert {each.reason for each in result.unmatched} == {Reason.NOT_FOUND}
+
+
+def test_an_example_without_an_end_token_is_matched_to_its_last_token(student):
+    texts = [escaped(text) for text in student.texts(student.ids[:-1])]
+    student.example = Encoded("e", student.ids[:-1], student.start)
+    as_expected(student.match(completion(texts, tops(texts))), student, student.positions[:-1])
+
+
+def test_the_students_own_token_counts_where_two_have_the_same_text():
+    student = Student("sentence-piece")
+    letter, byte = student.tokenizer.convert_tokens_to_ids(["b", "<0x62>"])
+    at = student.ids.index(letter, student.start)
+    student.ids = [*student.ids[:at], byte, *student.ids[at + 1 :]]
+    student.example = Encoded("e", student.ids, student.start)
+    texts = [escaped(text) for text in student.texts(student.ids[:-1])]
+    as_expected(student.match(completion(texts, tops(texts))), student, student.positions[:-1])
+
+
+def test_a_teacher_that_ends_at_once_tells_the_first_position():
+    """The missing space belongs to words, not to the end token, and to the first position only."""
+    student = Student("byte-level")
+    end = student.tokenizer.eos_token
+    for name, rules in ((end, RULES), ("<|eot|>", Rules(3, ends=frozenset({"<|eot|>"})))):
+        top = [alternative(name, 0.6), alternative("yes", 0.2), alternative("no", 0.1)]
+        body = {"choices": [{"logprobs": {"content": [{"token": name, "logprob": -0.5, "top_logprobs": top}]}}]}
+        found = student.match(body, rules)
+        assert found.knowledge.position.tolist() == [student.start]
+        assert found.knowledge.token_ids.tolist() == [[student.pieces.end, student.id(" yes"), student.id(" no")]]
+
+
+def test_the_space_that_a_chat_lacks_is_missing_at_the_first_position_only():
+    student = Student("byte-level")
+    said = [("The", "yes"), (" answer", "yes")]
+    content = [{**alternative(own, 0.6), "top_logprobs": [alternative(own, 0.6), alternative(other, 0.04)]}
+               for own, other in said]  # fmt: skip
+    found = student.match({"choices": [{"logprobs": {"content": content}}]}, Rules(2, 1))
+    the, answer, *_ = student.positions
+    assert found.knowledge.position.tolist() == [the, answer]
+    assert found.knowledge.token_ids[:, 0].tolist() == [student.id(" The"), student.id(" answer")]
+    assert found.knowledge.token_ids[0, 1] == student.id(" yes")
+    assert student.id(" yes") != found.knowledge.token_ids[1, 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [(["The"], False), (["The", "cat"], False), (["The", "a"], True), (["The", "answer", "is"], True),
+     (["The", "answer", " is"], False)],
+)  # fmt: skip
+def test_spaces_are_lost_if_a_text_continues_beyond_the_first_word_without_any(said, lost):
+    student = Student("byte-level")
+    content = [{**alternative(text, 0.9), "top_logprobs": [alternative(text, 0.9)]} for text in said]
+    found = student.match({"choices": [{"logprobs": {"content": content}}]}, Rules(1, max_lost_mass=1))
+    assert ({each.reason for each in found.unmatched} == {Reason.SPACES_LOST}) is lost
+    assert (found.aligned == 0) is lost
+
+
+def test_a_response_of_one_word_has_no_spaces_to_lose():
+    student = Student("byte-level", Example("e", PROMPT, " answer"))
+    content = [{**alternative(text, 0.9), "top_logprobs": [alternative(text, 0.9)]} for text in ("an", "swer", "s")]
+    assert student.match({"choices": [{"logprobs": {"content": content}}]}, Rules(1)).aligned == 1
+
+
+def free(texts, **more):
+    """A completion that tells its first token's log-probability, as those without `echo` do."""
+    choice = {"text": "x", "logprobs": {**completion(texts, tops(texts), echo=False)["choices"][0]["logprobs"]}}
+    choice["logprobs"].update(more.pop("logprobs", {}))
+    return {"choices": [choice], **more}
+
+
+@pytest.mark.parametrize(
+    ("body", "ignored"),
+    [
+        (free([" yes"]), True),
+        (free([" yes", " no"]), False),
+        (free([" The"]), False),
+        (free(["The"]), False),
+        (free([""]), True),
+        (free([" Th"]), False),
+        (free([]), False),
+        (free([" yes", " no"], usage={"prompt_tokens": 25}), True),
+        (free([" yes"], usage={"prompt_tokens": 24}), False),
+        (free([" The"], usage={"prompt_tokens": 25}), False),
+        (free([" yes"], usage={"prompt_tokens": 0}), True),
+        (free([" yes"], logprobs={"text_offset": [len(PROMPT)]}), False),
+        (free([" The"], logprobs={"text_offset": [len(PROMPT + RESPONSE)]}), True),
+        (free([" The"], logprobs={"text_offset": [len(PROMPT + RESPONSE) - 9]}), True),
+        (free([" yes", " no"], logprobs={"text_offset": [len(PROMPT) + 9, 0]}), False),
+        (free([" yes"], logprobs={"text_offset": [0]}), True),
+    ],
+)
+def test_a_server_that_ignored_echo_is_told_by_where_its_text_stands(body, ignored):
+    """By its offset, else its text, else the tokens that it has read (21 are the prompt's), else its length."""
+    student = Student("byte-level")
+    assert (student.start, len(student.ids)) == (21, 28)
+    found = student.match(body)
+    assert ({each.reason for each in found.unmatched} == {Reason.ECHO_IGNORED}) is ignored
+
+
+def test_a_chat_is_never_taken_for_a_completion_that_ignored_echo():
+    student = Student("byte-level")
+    content = [{**alternative(" yes", 0.6), "top_logprobs": [alternative(" yes", 0.6)]}]
+    assert student.match({"choices": [{"message": {}, "logprobs": {"content": content}}]}, Rules(1)).aligned == 1
+
+
+def test_a_completion_of_nothing_may_lack_the_leading_space():
+    student = Student("byte-level")
+    student.example = Encoded("e", student.ids[student.start :], 0)
+    texts = ["The", *map(escaped, student.texts(student.ids[student.start + 1 : -1]))]
+    found = student.match(free(texts))
+    assert found.aligned == len(texts)
+    assert found.knowledge.position.tolist() == list(range(1, len(texts)))  # " yes" lacks nothing at the first
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_completion_that_holds_its_prompt_is_an_echo_with_or_without_the_leading_space(kind):
+    student = Student(kind)
+    first = 0 if student.pieces.begin is None else 1
+    texts = student.texts(student.ids[first:-1])
+    said = [escaped(text) for text in [texts[0].removeprefix(b" "), *texts[1:]] if text]
+    as_expected(student.match(free(said)), student, student.positions[:-1])
+
+
+def test_a_response_may_begin_within_a_character():
+    student = Student("byte-level", Example("e", "Q: 😀", " yes"))
+    student.example = Encoded("e", student.ids, student.start - 1)
+    for offset in (4, 9):
+        student.match(free([" no"], logprobs={"text_offset": [offset]}))
+
+
 # -- alternatives ------------------------------------------------------------------------------------------------
 
 
@@ -432,9 +699,11 @@ def test_a_part_of_a_character_needs_its_bytes():
     student = Student("byte-level")
     part = student.tokenizer("😀").input_ids[0]
     said = [alternative(" yes", 0.9), alternative("\ufffd", 0.04)]
-    for raw in ({}, {"bytes": list("\ufffd".encode())}):
+    for raw in ({}, {"bytes": []}, {"bytes": list("\ufffd".encode())}):
         found = at_first(student, [said[0], {**said[1], **raw}], Rules(1))
         assert found.unmatched[0].reason == Reason.PARTIAL
+    found = at_first(student, [said[0], {**said[1], "bytes": list("😀".encode()[1:3])}], Rules(1))
+    assert found.unmatched[0].reason == Reason.NO_TOKEN
     found = at_first(student, [said[0], {**said[1], "bytes": list(student.pieces.texts[part])}], Rules(2))
     assert found.knowledge.token_ids.tolist() == [[student.id(" yes"), part]]
 
