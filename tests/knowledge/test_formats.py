@@ -558,6 +558,18 @@ def test_a_row_by_id_without_its_own_token_is_named():
     assert (second.token.text, third.token.text) == ("", "")
 
 
+@pytest.mark.parametrize("ids", [[], [5], [5, 6, 7]])
+def test_rows_by_id_need_as_many_ids(ids):
+    rows = [{"5": {"logprob": -1.0}}, {"6": {"logprob": -1.0}}]
+    complaint = rf"^file, line 1: 2 logprobs, but {len(ids)} token_ids; request return_token_ids=true"
+    with pytest.raises(UserError, match=complaint):
+        told({"outputs": [{"token_ids": ids, "logprobs": rows}]})
+    with pytest.raises(
+        UserError, match=complaint.replace("logprobs", "prompt_logprobs").replace(" tok", " prompt_tok")
+    ):
+        told({"prompt_logprobs": rows, "prompt_token_ids": ids})
+
+
 def test_one_ruled_out_alternative_of_two_missing_leaves_too_few():
     top = [listed(SAID[0], IDS[0], 0.99), {"token": " yes", "logprob": -9999.0}]
     found = match({"choices": [{"logprobs": {"content": [{**top[0], "top_logprobs": top}]}}]})

@@ -207,6 +207,12 @@ def test_what_an_earlier_attempt_extracted_is_left_out(vllm, spec, base_folder, 
     assert [lengths[name] for name in found] == sorted((lengths[name] for name in found), reverse=True)
 
 
+def test_a_prompt_without_an_output_is_an_error(vllm, spec, base_folder, encoded, monkeypatch):
+    monkeypatch.setattr(vllm.LLM, "generate", lambda *_, **__: [])
+    with pytest.raises(ValueError, match="zip"):
+        list(extract_with_vllm(spec, base_folder, encoded, 5))
+
+
 def test_progress_counts_examples(vllm, spec, base_folder, encoded, tmp_path, monkeypatch):
     monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "progress"))
     items = extract_with_vllm(spec, base_folder, encoded, 5, batch=6)

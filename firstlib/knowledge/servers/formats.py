@@ -128,12 +128,7 @@ def _read_choices(content: dict[str, Any], where: str) -> Told:
 def _prompt_places(prompt: _WithPrompt, where: str) -> list[Place]:
     if prompt.prompt_logprobs is None:
         return []
-    rows, ids = prompt.prompt_logprobs, prompt.prompt_token_ids or []
-    if len(ids) != len(rows):
-        raise UserError(
-            f"{where}: {len(rows)} prompt_logprobs, but {len(ids)} prompt_token_ids; request return_token_ids=true"
-        )
-    return places_by_id(rows, ids, "prompt_logprobs", where)
+    return places_by_id(prompt.prompt_logprobs, prompt.prompt_token_ids or [], "prompt_logprobs", where)
 
 
 def _places_of(logprobs: _LogProbabilities, where: str, forced: bool = False) -> list[Place]:

@@ -118,8 +118,11 @@ def generated_places(tokens: Iterable[GeneratedToken], where: str) -> list[Place
     return [place(listed(token), map(listed, token.get("top_logprobs") or ()), where) for token in tokens]
 
 
-def places_by_id(rows: Iterable[ById | None], ids: Sequence[int], name: str, where: str) -> list[Place]:
+def places_by_id(rows: Sequence[ById | None], ids: Sequence[int], name: str, where: str) -> list[Place]:
     """Returns the places of rows that list tokens by id; a row without a token's own id is refused."""
+    if len(rows) != len(ids):
+        known = name.replace("logprobs", "token_ids")
+        raise UserError(f"{where}: {len(rows)} {name}, but {len(ids)} {known}; request return_token_ids=true")
     places = []
     for index, (row, own) in enumerate(zip(rows, ids, strict=True)):
         tokens = {
