@@ -933,24 +933,37 @@ def test_questions_without_an_imported_answer_are_named_in_order(bring, tmp_path
     assert report.answered == 2
 
 
-def test_two_silent_answers_are_refused_with_what_the_first_says(bring, examples):
+def test_two_silent_answers_are_refused_with_what_the_first_says(bring, examples, tmp_path):
     candidates = dict.fromkeys("abc", Candidates(examples[0].start, (0, 1), ("x", "z")))
     said = {"a": answer("a", top=(" yes" * 20, " no")), "b": answer("b")}
     with pytest.raises(UserError) as error:
         bring(*said.values(), candidates=candidates)
-    assert str(error.value).split("responses", 1)[-1].split(": ", 1)[1] == (
-        "2 answers give their candidates next to no mass, more than 1%; at the answer of example 'a' the teacher says "
-        f"{(' yes' * 20)[:40]!r}: ask it to answer in the prompt's words, or with the response in the request (`echo`, "
-        "`prompt_logprobs`)"
+    assert str(error.value) == (
+        f"{tmp_path / 'answers.jsonl'}: 2 answers give their candidates next to no mass, more than 1%; at the answer "
+        f"of example 'a' the teacher says {(' yes' * 20)[:40]!r}: ask it to answer in the prompt's words, or with the "
+        "response in the request (`echo`, `prompt_logprobs`)"
     )
 
 
 def test_one_silent_answer_among_others_is_left_out(bring, examples):
     (yes, no), start = (word_level().convert_tokens_to_ids([" yes", " no"])), examples[0].start
     candidates = {"a": Candidates(start, (0, 1), ("x", "z")), "b": Candidates(start, (yes, no), ("yes", "no"))}
+    examples[:] = [Encoded(each.id, each.token_ids[: start + 1], start) for each in examples]
     _, report, _ = bring(answer("a"), answer("b"), candidates=candidates)
     assert (report.answered, report.unanswered, report.imported) == (1, ("a",), 1)
-    assert report.unmatched[Reason.NOT_AN_ANSWER] == 1
+    assert report.unmatched == {Reason.NOT_AN_ANSWER: 1, Reason.NO_RESPONSE: 1}
+
+
+def test_answers_in_another_spelling_are_counted(bring, examples):
+    candidates = dict.fromkeys("ab", Candidates(examples[0].start, (0, 1), ("yes", "no")))
+    _, report, _ = bring(answer("a"), answer("b", top=(" maybe", " no")), answer("c"), candidates=candidates,
+                         rules=Rules(2, 1, 1.0))  # fmt: skip
+    assert (report.respelled, report.imported) == (2, 3)
+
+
+def test_the_mass_of_one_position_is_its_own(bring):
+    _, report, _ = bring(answer("a", top=(" yes", " maybe")), rules=Rules(2, 1, 0.3))
+    assert (report.imported, report.lost) == (1, pytest.approx(0.2))
 
 
 def test_progress_counts_responses(bring, tmp_path, monkeypatch):
@@ -992,9 +1005,15 @@ def test_padded_positions_are_refused_and_a_missing_or_damaged_store_explained(b
     bring(answer("a", top=(" yes", " maybe")), rules=Rules(2, 1, 0.3))
     with pytest.raises(UserError, match=r"store: 1 positions have fewer than 2 alternatives; import with a smaller"):
         open_imported(folder, ORIGIN)
-    for damage in ("{", "[]", "{}", "3"):
+    for damage, reason in (
+        ("{}", "'padded'"),
+        ("[]", "list indices must be integers or slices, not str"),
+        ("", "Expecting"),
+    ):
         (folder / REPORT).write_text(damage)
-        with pytest.raises(UserError, match=r"store: is damaged \(.*\); remove it and import the responses") as error:
+        with pytest.raises(
+            UserError, match=rf"store: is damaged \({reason}.*\); remove it and import the resp"
+        ) as error:
             open_imported(folder, ORIGIN)
         assert "\n" not in str(error.value)
 

@@ -237,7 +237,7 @@ def _top_k(example_id: str, matches: dict[int, _PositionMatch], k: int) -> TopK:
         [[row.get(i, 0.0) for i in ids] for row, ids in zip(rows, token_ids.tolist(), strict=True)]
     )
     probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # rounded logs may sum to more than 1
-    residual = np.clip(1 - probabilities.sum(axis=1), 0, 1)
+    residual = np.maximum(1 - probabilities.sum(axis=1), 0)
     return TopK(example_id, np.array(list(matches)), token_ids, probabilities, residual, np.zeros((len(rows), 0)))
 
 
