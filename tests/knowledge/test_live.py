@@ -18,7 +18,9 @@ ITEMS = [QUESTION, Example("e", "Go.", " Gone.")]
 
 
 class Stub(ThreadingHTTPServer):
-    """Answers each request with the next of `script`, a status or a body, and then always with its last."""
+    """Answers each request with the next of `script`, a status, a body or both, and with no choices after the last."""
+
+    request_queue_size = 64
 
     def __init__(self, script=()):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -40,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.held:
             self.server.held.wait(timeout=5)
         step = self.server.script.pop(0) if self.server.script else {"choices": []}
-        self.reply(*((step, {"error": "no"}) if isinstance(step, int) else (200, step)))
+        step = (step, {"error": "no"}) if isinstance(step, int) else step
+        self.reply(*(step if isinstance(step, tuple) else (200, step)))
 
     def reply(self, status, body):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -75,6 +78,10 @@ def server(stub, **changes):
 
 def asked(form="completions"):
     return list(requests(ITEMS, form, "m", 5))
+
+
+def numbered(count):
+    return [Example(str(number), "Go.", " Gone.") for number in range(count)]
 
 
 def lines(file):
@@ -124,10 +131,40 @@ def test_every_request_is_answered_once(stub, tmp_path):
 
 def test_as_many_requests_run_at_a_time_as_asked_for(stub, tmp_path):
     one = stub()
-    one.held = threading.Barrier(3)  # opens when three requests have arrived, and never for fewer
-    items = [Example(str(number), "Go.", " Gone.") for number in range(6)]
-    ask_server(server(one, concurrency=3, retries=0), requests(items, "chat", "m", 5), tmp_path / "r.jsonl", 6)
-    assert answered(tmp_path / "r.jsonl") == set("012345")
+    one.held = threading.Barrier(40)  # opens when so many requests have arrived, and never for fewer
+    asking = requests(numbered(40), "chat", "m", 5)
+    ask_server(server(one, concurrency=40, retries=0), asking, tmp_path / "r.jsonl", 40)
+    assert len(answered(tmp_path / "r.jsonl")) == 40
+
+
+class UntilThird:
+    """The first request waits until the third has come."""
+
+    def __init__(self):
+        self.came, self.numbers = threading.Event(), iter(range(9))
+
+    def wait(self, timeout):
+        number = next(self.numbers)
+        if number == 2:
+            self.came.set()
+        assert number or self.came.wait(timeout)
+
+
+def test_a_slow_answer_does_not_hold_up_the_others(stub, tmp_path):
+    one = stub()
+    one.held = UntilThird()
+    asking = requests(numbered(3), "chat", "m", 5)
+    ask_server(server(one, retries=0), asking, tmp_path / "r.jsonl", 3)
+    assert answered(tmp_path / "r.jsonl") == set("012")
+
+
+def test_an_answer_is_not_awaited_for_ever(stub, monkeypatch, tmp_path):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    one = stub()
+    one.held = threading.Event()
+    with pytest.raises(UserError, match=r"fails again and again \(timed out\)"):
+        ask_server(server(one, concurrency=1, retries=0), asked(), tmp_path / "r.jsonl", 2)
+    one.held.set()
 
 
 def test_no_more_requests_are_made_than_run(stub, tmp_path):
@@ -153,16 +190,17 @@ def test_progress_counts_what_an_earlier_attempt_has_answered(stub, tmp_path, mo
     assert json.loads(shown.read_text()) == {"label": "asking the server", "done": 2, "total": 2}
 
 
-def test_what_was_answered_is_on_disk_before_the_next_answer(stub, tmp_path):
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_was_answered_is_on_disk_before_the_next_request_is_made(stub, tmp_path, concurrency):
     file, one = tmp_path / "r.jsonl", stub()
 
     def watched():
-        for number, each in enumerate(asked()):
-            assert len(answered(file)) == number
+        for number, each in enumerate(requests(numbered(6), "chat", "m", 5)):
+            assert number - len(answered(file)) < concurrency
             yield each
 
-    ask_server(server(one, concurrency=1), watched(), file, 2)
-    assert len(one.seen) == 2
+    ask_server(server(one, concurrency=concurrency), watched(), file, 6)
+    assert len(one.seen) == 6
 
 
 def test_the_key_comes_from_the_environment(stub, tmp_path, monkeypatch):
@@ -198,8 +236,8 @@ def test_pauses_stop_growing_at_a_minute(monkeypatch):
     pauses = []
     monkeypatch.setattr(live.time, "sleep", pauses.append)
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9 fails again and again .*refused.*; answers so far are kept"):
-        first_model(Server("http://127.0.0.1:9", pause=10, retries=5))
-    assert pauses == [10, 20, 40, 60, 60]
+        first_model(Server("http://127.0.0.1:9", pause=0.5, retries=9))
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -208,6 +246,11 @@ def test_a_question_that_the_server_refuses_is_kept_as_refused(stub, tmp_path, s
     assert [line["response"] for line in lines(tmp_path / "r.jsonl")] == [
         {"status_code": status, "body": '{"error": "no"}'}, {"status_code": 200, "body": {"choices": []}}
     ]  # fmt: skip
+
+
+def test_the_beginning_of_a_long_refusal_is_kept_whatever_its_bytes(stub, tmp_path):
+    ask_server(server(stub((400, b"\xff" + b"x" * 999))), asked()[:1], tmp_path / "r.jsonl", 1)
+    assert lines(tmp_path / "r.jsonl")[0]["response"]["body"] == "\N{REPLACEMENT CHARACTER}" + "x" * 499
 
 
 def test_an_answer_that_is_no_json_names_the_server(stub, tmp_path):
