@@ -408,6 +408,14 @@ def test_a_spelling_is_read_from_its_bytes_if_they_are_given(text, raw):
     assert found.knowledge.probabilities[-1] == pytest.approx([0.6, 0.3])
 
 
+def test_a_spelling_may_be_told_by_its_id_alone():
+    ids = [*EXAMPLE.token_ids[:LETTER], PIECES.ids[b"B"]]
+    rows = [None, *({str(i): {"logprob": math.log(0.6)}, str(YES): {"logprob": math.log(0.2)}} for i in ids[1:])]
+    found = match({"prompt_token_ids": ids, "prompt_logprobs": rows}, Rules(2, shared_ids=True), candidates=LETTERS)
+    assert found.respelled
+    assert found.knowledge.token_ids[-1].tolist() == [PIECES.ids[b"b"], YES]
+
+
 @pytest.mark.parametrize("raw", [b"\xff\xfe", "😀".encode()[:1]])
 def test_a_part_of_a_character_means_no_candidate(raw):
     body = at_the_letter(("b", 0.5), ("a", 0.3))

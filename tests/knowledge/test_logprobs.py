@@ -527,6 +527,81 @@ def test_in_another_prompt_only_a_single_copy_of_the_response_is_found(copies, f
         assert {each.reason for each in result.unmatched} == {Reason.NOT_FOUND}
 
 
+@pytest.mark.parametrize("kind", ["byte-level", "word-level"])
+def test_a_prompt_that_differs_in_its_first_token_is_another_prompt(kind):
+    student = Student(kind)
+    first = 0 if student.pieces.begin is None else 1
+    said = list(map(escaped, student.texts(student.ids[first:-1])))
+    texts = ["X", *said[1:], *said[student.start - first :]]
+    found = student.match(completion(texts, tops(texts)))
+    assert {each.reason for each in found.unmatched} == {Reason.NOT_FOUND}
+
+
+def test_of_two_equal_prompts_with_the_response_the_first_counts():
+    student = Student("byte-level")
+    said = [PROMPT, *map(escaped, student.texts(student.ids[student.start : -1]))]
+    listed = [{text: p, " yes": 0.1} for p in (0.6, 0.5) for text in said]
+    found = student.match(completion(said * 2, listed), Rules(2))
+    assert found.knowledge.probabilities[:, 0] == pytest.approx(0.6)
+
+
+def test_a_text_that_diverges_within_a_token_hides_that_position():
+    student = Student("byte-level")
+    texts = [PROMPT, " The", " ans", "x" * 30]
+    found = student.match(completion(texts, tops(texts)))
+    the, answer, *rest = student.positions
+    as_expected(found, student, [the])
+    assert reasons(found) == {(answer, Reason.CUT), *((at, Reason.CONTEXT) for at in rest)}
+
+
+def test_a_last_token_over_several_positions_hides_them():
+    student = Student("byte-level")
+    texts = [PROMPT, " The", " answer is (b)."]
+    found = student.match(completion(texts, tops(texts)))
+    the, *hidden, end = student.positions
+    as_expected(found, student, [the])
+    assert reasons(found) == {*((at, Reason.CUT) for at in hidden), (end, Reason.MISSING)}
+
+
+def test_an_empty_answer_ends_before_every_position(student):
+    found = student.match({"choices": [{"message": {}, "logprobs": {"content": None}}]})
+    assert reasons(found) == {(at, Reason.MISSING) for at in student.positions}
+
+
+def test_a_text_without_a_prompt_may_diverge_at_once():
+    student = Student("byte-level")
+    student.example = Encoded("e", student.ids[student.start :], 0)
+    found = student.match(free([" yes", " no"]), Rules(2))
+    assert found.knowledge.position.tolist() == [0]
+
+
+def test_a_response_without_a_leading_space_lacks_none():
+    student = Student("byte-level")
+    student.ids = [*student.ids[: student.start], *student.tokenizer("(b).").input_ids, student.pieces.end]
+    student.example = Encoded("e", student.ids, student.start)
+    student.positions = list(range(student.start, len(student.ids)))
+    said = student.texts(student.ids[student.start : -1])
+    found = student.match(chat(said, tops(said, (b" yes", b" no"))))
+    as_expected(found, student, student.positions[:-1])
+
+
+def test_the_middle_between_prompt_and_response_counts_as_after_the_prompt():
+    student = Student("byte-level", Example("e", PROMPT, " yes"))
+    at = len(PROMPT) + 2
+    for offset, ignored in ((at, False), (at + 1, True)):
+        found = student.match(free([" no", " is"], logprobs={"text_offset": [offset, 0]}))
+        assert ({each.reason for each in found.unmatched} == {Reason.ECHO_IGNORED}) is ignored
+
+
+def test_the_last_token_of_an_example_without_an_end_may_be_cut():
+    student = Student("byte-level")
+    texts = [*map(escaped, student.texts(student.ids[:-2])), ")", "."]
+    student.example = Encoded("e", student.ids[:-1], student.start)
+    found = student.match(completion(texts, tops(texts)))
+    as_expected(found, student, student.positions[:-2])
+    assert reasons(found) == {(student.positions[-2], Reason.CUT)}
+
+
 def test_an_example_without_an_end_token_is_matched_to_its_last_token(student):
     texts = [escaped(text) for text in student.texts(student.ids[:-1])]
     student.example = Encoded("e", student.ids[:-1], student.start)

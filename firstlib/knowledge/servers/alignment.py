@@ -210,7 +210,7 @@ def align_by_text(
             return Reason.PARTIAL
         return pieces.ids.get(text, Reason.NO_TOKEN)
 
-    if texts and texts[0] != end:
+    if texts:
         texts[0] = lead + texts[0]
     return Alignment(*_align_places(_places_from(begin, texts, response.places), student, forced), identify)
 
@@ -239,7 +239,7 @@ def _lost_spaces(generated: bytes, response: bytes) -> bool:
     """Returns whether a text continues the response beyond its first word, if spaces do not count, and has none."""
     words = response.split()
     same = _common_prefix(_squeezed(generated), _squeezed(response))
-    return len(words) > 1 and b" " not in generated.strip() and same > len(words[0])
+    return bool(words) and b" " not in generated.strip() and same > len(words[0])
 
 
 def _echo_ignored(response: Response, texts: Sequence[bytes], student: _StudentText, example: Encoded) -> bool:
