@@ -435,6 +435,7 @@ def test_nothing_certainly_means_a_candidate_of_signs_alone():
     assert Candidates(0, (7, 8), ("a", ")")).meant("a") is None
     assert Candidates(0, (7, 8), ("a", "Yes.")).meant("▁YES") == 8
     assert Candidates(0, (7, 8), ("a", "b")).meant("c") is None
+    assert Candidates(0, (7, 8), ("a", "b")).meant("Ġð") is None  # a space and a part of a character
 
 
 def test_candidates_say_nothing_below_a_twentieth_of_what_is_told_if_half_is():

@@ -219,6 +219,7 @@ BAD = {
     "an empty object": (b"{}", "unknown format; expected an OpenAI"),
     "a list": (b"[1]", "unknown format"),
     "a number": (b"3", "unknown format"),
+    "a name alone": (b'{"id": "e"}', "unknown format"),
     "text": (b"hello", "not JSON"),
     "cut short": (json.dumps(COMPLETION).encode()[:-9], "not JSON .*is the file truncated"),
     "not UTF-8": (b'{"id": "\xff"}', "not JSON"),
@@ -299,7 +300,7 @@ def test_a_line_that_is_too_long_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(("size", "read"), [(0, True), (1, False)])
 def test_a_line_may_be_as_long_as_the_limit(monkeypatch, tmp_path, size, read):
-    line = json.dumps(COMPLETION).encode() + b" " * size
+    line = b"data: " + json.dumps(COMPLETION).encode() + b" " * size
     monkeypatch.setattr(responses, "MAX_LINE_BYTES", len(line) - size)
     (tmp_path / "r.jsonl").write_bytes(line)
     if read:

@@ -239,7 +239,7 @@ def _location_part(part: str | int) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors()[0]
     place = ".".join(_location_part(part) for part in first["loc"])
     value = first["input"]
     shown = f"a {type(value).__name__}" if isinstance(value, dict | list) else reprlib.repr(value)
