@@ -10,6 +10,7 @@ from firstlib.knowledge.servers import live
 from firstlib.knowledge.servers.live import Server, answered, ask_server, first_model
 from firstlib.knowledge.servers.requests import FORMS, requests, vllm_script
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.tasks.question import Example, Question
 
 QUESTION = Question("q", "Q: Red? A:", " The answer is (", ("a", "b"), ").", 1, ("yes", "no"))
@@ -17,28 +18,35 @@ ITEMS = [QUESTION, Example("e", "Go.", " Gone.")]
 
 
 class Stub(ThreadingHTTPServer):
-    """Answers each request with the next of `script`, a status or a body, and then always with its last."""
+    """Answers each request with the next of `script`, a status, a body or both, and with no choices after the last."""
+
+    request_queue_size = 64
 
     def __init__(self, script=()):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.seen, self.keys, self.headers = list(script), [], [], {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.models, self.kinds, self.held = [{"id": "the-model"}, {"id": "another"}], set(), None
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.reply(200, {"data": [{"id": "the-model"}]})
+        self.reply(200, {"data": self.server.models} if self.path == "/v1/models" else {"data": []})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, body))
         self.server.keys.append(self.headers.get("Authorization"))
+        self.server.kinds.add(self.headers.get("Content-Type"))
+        if self.server.held:
+            self.server.held.wait(timeout=5)
         step = self.server.script.pop(0) if self.server.script else {"choices": []}
-        self.reply(*((step, {"error": "no"}) if isinstance(step, int) else (200, step)))
+        step = (step, {"error": "no"}) if isinstance(step, int) else step
+        self.reply(*(step if isinstance(step, tuple) else (200, step)))
 
     def reply(self, status, body):
-        data = json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
@@ -72,27 +80,33 @@ def asked(form="completions"):
     return list(requests(ITEMS, form, "m", 5))
 
 
+def numbered(count):
+    return [Example(str(number), "Go.", " Gone.") for number in range(count)]
+
+
 def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_requests_hold_prompt_and_response_or_the_prompt_alone():
     forced, chat, vllm = (asked(form)[0] for form in FORMS)
-    assert {each["custom_id"] for each in (forced, chat, vllm)} == {"q"}
     text = "Q: Red? A: The answer is (b)."
-    assert forced["body"] == {
-        "model": "m",
-        "prompt": text,
-        "max_tokens": 1,
-        "temperature": 0,
-        "echo": True,
-        "logprobs": 5,
-    }
-    assert chat["url"] == "/v1/chat/completions"
-    assert chat["body"]["messages"] == [{"role": "user", "content": "Q: Red? A:"}]
-    assert chat["body"]["top_logprobs"] == vllm["body"]["prompt_logprobs"] == 10
-    assert vllm["body"]["prompt"] == text
-    assert vllm["body"]["return_token_ids"] is True
+    said = {"model": "m", "prompt": text, "max_tokens": 1, "temperature": 0}
+    post = {"custom_id": "q", "method": "POST", "url": "/v1/completions"}
+    assert forced == {**post, "body": {**said, "echo": True, "logprobs": 5}}
+    assert vllm == {**post, "body": {**said, "prompt_logprobs": 10, "return_token_ids": True}}
+    assert chat == {**post, "url": "/v1/chat/completions", "body": {
+        "model": "m", "messages": [{"role": "user", "content": "Q: Red? A:"}], "temperature": 0,
+        "max_tokens": len(" The answer is (b).") + 16, "logprobs": True, "top_logprobs": 10}}  # fmt: skip
+
+
+@pytest.mark.parametrize(("k", "spare", "forced"), [(1, 6, 1), (5, 10, 5), (6, 11, 11), (16, 20, 20), (30, 30, 30)])
+def test_five_more_alternatives_than_k_are_asked_for_up_to_the_limits(k, spare, forced):
+    """OpenAI's completions give at most 5, and chats 20; what is above both is asked for as it is."""
+    completions, chat, vllm = (next(requests(ITEMS, form, "m", k))["body"] for form in FORMS)
+    assert (completions["logprobs"], chat["top_logprobs"], vllm["prompt_logprobs"]) == (forced, spare, spare)
+    assert f"SamplingParams(prompt_logprobs={spare}, " in vllm_script("s", k)
+    assert f"max_logprobs={max(spare, 20)}, " in vllm_script("s", k)
 
 
 def test_the_program_for_vllm_is_valid_python():
@@ -105,10 +119,88 @@ def test_the_program_for_vllm_is_valid_python():
 def test_every_request_is_answered_once(stub, tmp_path):
     one = stub()
     ask_server(server(one), asked(), tmp_path / "r.jsonl", 2)
-    assert {line["custom_id"] for line in lines(tmp_path / "r.jsonl")} == {"q", "e"}
-    assert [path for path, _ in one.seen] == ["/v1/completions"] * 2
+    answer = {"status_code": 200, "body": {"choices": []}}
+    assert sorted(lines(tmp_path / "r.jsonl"), key=str) == [
+        {"custom_id": name, "response": answer} for name in ("e", "q")
+    ]
+    assert sorted(one.seen, key=str) == sorted(((each["url"], each["body"]) for each in asked()), key=str)
+    assert (one.kinds, one.keys) == ({"application/json"}, [None] * 2)
     ask_server(server(one), asked(), tmp_path / "r.jsonl", 2)
     assert len(one.seen) == 2  # nothing is asked again
+
+
+def test_as_many_requests_run_at_a_time_as_asked_for(stub, tmp_path):
+    one = stub()
+    one.held = threading.Barrier(40)  # opens when so many requests have arrived, and never for fewer
+    asking = requests(numbered(40), "chat", "m", 5)
+    ask_server(server(one, concurrency=40, retries=0), asking, tmp_path / "r.jsonl", 40)
+    assert len(answered(tmp_path / "r.jsonl")) == 40
+
+
+class UntilThird:
+    """The first request waits until the third has come."""
+
+    def __init__(self):
+        self.came, self.numbers = threading.Event(), iter(range(9))
+
+    def wait(self, timeout):
+        number = next(self.numbers)
+        if number == 2:
+            self.came.set()
+        assert number or self.came.wait(timeout)
+
+
+def test_a_slow_answer_does_not_hold_up_the_others(stub, tmp_path):
+    one = stub()
+    one.held = UntilThird()
+    asking = requests(numbered(3), "chat", "m", 5)
+    ask_server(server(one, retries=0), asking, tmp_path / "r.jsonl", 3)
+    assert answered(tmp_path / "r.jsonl") == set("012")
+
+
+def test_an_answer_is_not_awaited_for_ever(stub, monkeypatch, tmp_path):
+    monkeypatch.setattr(live, "_PATIENCE", 0.05)
+    one = stub()
+    one.held = threading.Event()
+    with pytest.raises(UserError, match=r"fails again and again \(timed out\)"):
+        ask_server(server(one, concurrency=1, retries=0), asked(), tmp_path / "r.jsonl", 2)
+    one.held.set()
+
+
+def test_no_more_requests_are_made_than_run(stub, tmp_path):
+    """A split may be large, so its requests are not all held."""
+    taken = []
+
+    def watched():
+        for each in asked():
+            taken.append(each["custom_id"])
+            yield each
+
+    with pytest.raises(UserError, match="answers 401"):
+        ask_server(server(stub(401), concurrency=1), watched(), tmp_path / "r.jsonl", 2)
+    assert taken == ["q"]
+
+
+def test_progress_counts_what_an_earlier_attempt_has_answered(stub, tmp_path, monkeypatch):
+    shown = tmp_path / "progress"
+    monkeypatch.setenv(PROGRESS_FILE, str(shown))
+    ask_server(server(stub(), concurrency=1), asked()[:1], tmp_path / "r.jsonl", 2)
+    assert json.loads(shown.read_text())["total"] == 2
+    ask_server(server(stub(), concurrency=1), asked(), tmp_path / "r.jsonl", 2)
+    assert json.loads(shown.read_text()) == {"label": "asking the server", "done": 2, "total": 2}
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_was_answered_is_on_disk_before_the_next_request_is_made(stub, tmp_path, concurrency):
+    file, one = tmp_path / "r.jsonl", stub()
+
+    def watched():
+        for number, each in enumerate(requests(numbered(6), "chat", "m", 5)):
+            assert number - len(answered(file)) < concurrency
+            yield each
+
+    ask_server(server(one, concurrency=concurrency), watched(), file, 6)
+    assert len(one.seen) == 6
 
 
 def test_the_key_comes_from_the_environment(stub, tmp_path, monkeypatch):
@@ -130,12 +222,51 @@ def test_failures_that_pass_are_asked_again_with_growing_pauses(stub, tmp_path, 
     assert pauses[-1] == 7  # as long as the server asks for
 
 
-def test_a_question_that_the_server_refuses_is_kept_as_refused(stub, tmp_path):
-    ask_server(server(stub(400), concurrency=1), asked(), tmp_path / "r.jsonl", 2)
-    assert [line["response"]["status_code"] for line in lines(tmp_path / "r.jsonl")] == [400, 200]
+@pytest.mark.parametrize(("after", "pause"), [("Wed, 21 Oct 2026 07:28:00 GMT", 0.01), ("0.001", 0.01), ("0.5", 0.5)])
+def test_a_server_may_ask_for_a_longer_pause_only(stub, tmp_path, monkeypatch, after, pause):
+    pauses = []
+    monkeypatch.setattr(live.time, "sleep", pauses.append)
+    one = stub(429)
+    one.headers = {"Retry-After": after}
+    ask_server(server(one, concurrency=1), asked()[:1], tmp_path / "r.jsonl", 1)
+    assert pauses == [pause]
 
 
-@pytest.mark.parametrize(("script", "complaint"), [([401], "answers 401 .*FIRST_API_KEY"), ([503] * 9, "fails again")])
+def test_pauses_stop_growing_at_a_minute(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(live.time, "sleep", pauses.append)
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9 fails again and again .*refused.*; answers so far are kept"):
+        first_model(Server("http://127.0.0.1:9", pause=0.5, retries=9))
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_question_that_the_server_refuses_is_kept_as_refused(stub, tmp_path, status):
+    ask_server(server(stub(status), concurrency=1), asked(), tmp_path / "r.jsonl", 2)
+    assert [line["response"] for line in lines(tmp_path / "r.jsonl")] == [
+        {"status_code": status, "body": '{"error": "no"}'}, {"status_code": 200, "body": {"choices": []}}
+    ]  # fmt: skip
+
+
+def test_the_beginning_of_a_long_refusal_is_kept_whatever_its_bytes(stub, tmp_path):
+    ask_server(server(stub((400, b"\xff" + b"x" * 999))), asked()[:1], tmp_path / "r.jsonl", 1)
+    assert lines(tmp_path / "r.jsonl")[0]["response"]["body"] == "\N{REPLACEMENT CHARACTER}" + "x" * 499
+
+
+def test_an_answer_that_is_no_json_names_the_server(stub, tmp_path):
+    one = stub(b"<html>\nlog in</html>")
+    with pytest.raises(
+        UserError, match=rf"knowledge\.server: {one.url} answers without JSON \(Expecting value"
+    ) as error:
+        ask_server(server(one), asked(), tmp_path / "r.jsonl", 2)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [([401], r"/v1/completions answers 401 \('{\"error\": \"no\"}'\); .*FIRST_API_KEY"),
+     ([503] * 9, r"fails again and again \(status 503\)")],
+)  # fmt: skip
 def test_a_server_that_does_not_answer_costs_one_line_and_resumes(stub, tmp_path, script, complaint):
     one = stub({"choices": []}, *script)
     with pytest.raises(UserError, match=complaint) as error:
@@ -161,3 +292,16 @@ def test_nobody_at_the_address(tmp_path):
 
 def test_the_first_model_is_taken(stub):
     assert first_model(server(stub())) == "the-model"
+
+
+@pytest.mark.parametrize("models", [[], [{}], None])
+def test_a_server_without_models_needs_one_named(stub, models):
+    one = stub()
+    one.models = models
+    with pytest.raises(UserError, match=rf"{one.url} lists no model; set knowledge\.server_model"):
+        first_model(server(one))
+
+
+@pytest.mark.parametrize("url", ["http://x:1", "http://x:1/", "http://x:1/v1", "http://x:1/v1/"])
+def test_an_address_may_end_with_v1_or_not(url):
+    assert Server(url).root == "http://x:1"

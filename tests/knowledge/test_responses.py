@@ -1,5 +1,6 @@
 """Response formats recognised by their shape, and lines that match none."""
 
+import codecs
 import json
 import math
 from contextlib import suppress
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstlib.knowledge.servers import responses
-from firstlib.knowledge.servers.responses import read_response, read_responses
+from firstlib.knowledge.servers.responses import Response, read_response, read_responses
 from firstlib.knowledge.servers.tokens import Token
 from firstlib.runtime.errors import UserError
 
@@ -150,13 +151,51 @@ def test_a_batch_wraps_the_body():
     assert (found.example_id, len(found.places)) == ("e7", 2)
 
 
+@pytest.mark.parametrize("field", ["response", "body"])
+def test_a_body_may_stand_under_its_name_alone(field):
+    found = read({"custom_id": "e7", field: COMPLETION})
+    assert (found.where, found.example_id, len(found.places), found.failure) == ("file, line 1", "e7", 2, "")
+
+
 @pytest.mark.parametrize(
     ("answer", "failure"),
-    [({"status_code": 429, "body": {"error": "slow down"}}, "status 429"), (None, "no response")],
+    [
+        ({"response": {"status_code": 429, "body": {"error": "slow down"}}}, "status 429"),
+        ({"response": {"status_code": 201, "body": COMPLETION}}, "status 201"),
+        ({"response": {"status_code": 200, "body": None}}, "no response"),
+        ({"response": {"status_code": 200}}, "no response"),
+        ({"response": None}, "no response"),
+        ({"response": None, "error": {"code": "x"}}, "no response"),
+        ({"error": {"code": "x"}}, "{'code': 'x'}"),
+        ({"error": "boom", "body": None}, "'boom'"),
+    ],
 )
 def test_a_failed_request_is_recorded_without_an_error(answer, failure):
-    found = read({"custom_id": "e7", "response": answer, "error": {"code": "x"}})
-    assert (found.example_id, found.failure, found.places) == ("e7", failure, ())
+    assert read({"custom_id": "e7", **answer}) == Response("file, line 1", "e7", failure=failure)
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        ({"custom_id": "a", "id": "b", "request_id": "c"}, "a"),
+        ({"custom_id": "", "id": "b", "request_id": "c"}, "b"),
+        ({"custom_id": None, "id": None, "request_id": "c"}, "c"),
+        ({"request_id": 7}, "7"),
+    ],
+)
+def test_the_examples_name_is_the_first_that_is_given(names, name):
+    assert read({**changed(COMPLETION, "id", to=...), **names}).example_id == name
+
+
+@pytest.mark.parametrize(("model", "told"), [("m", "m"), (None, ""), (3, "")])
+def test_the_model_is_told_if_it_is_a_name(model, told):
+    assert read({**COMPLETION, "model": model}).model == told
+
+
+def test_ids_count_up_to_the_first_token_without_one():
+    tokens = changed(COMPLETION, *LOGPROBS, "tokens", to=["token_id:5", "a"])
+    assert read(tokens).token_ids == (5,)
+    assert read(COMPLETION).token_ids == ()
 
 
 def test_a_very_unlikely_token_has_probability_0():
@@ -180,6 +219,7 @@ BAD = {
     "an empty object": (b"{}", "unknown format; expected an OpenAI"),
     "a list": (b"[1]", "unknown format"),
     "a number": (b"3", "unknown format"),
+    "a name alone": (b'{"id": "e"}', "unknown format"),
     "text": (b"hello", "not JSON"),
     "cut short": (json.dumps(COMPLETION).encode()[:-9], "not JSON .*is the file truncated"),
     "not UTF-8": (b'{"id": "\xff"}', "not JSON"),
@@ -229,10 +269,45 @@ def test_a_bad_line_is_reported_with_its_number_in_one_line(name):
     assert len(str(error.value)) < 300
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (changed(COMPLETION, *TOP, " a", to="-1"), "top_logprobs.1.' a': Input should be a valid number, not '-1'"),
+        (changed(COMPLETION, *TOP, " a", to=5.0), "top_logprobs.1.' a': Input should be the log of a probability, "
+         "a finite number less than or equal to 0.02, not 5.0"),
+        (changed(COMPLETION, *LOGPROBS, "tokens", to={"a": 1}), "tokens: Input should be a valid list, not a dict"),
+        (changed(COMPLETION, *TOP, to=[1]), "top_logprobs.1: Input should be a valid dictionary, not a list"),
+        (changed(COMPLETION, *LOGPROBS, "token_logprobs", 1, to="x" * 99),
+         "token_logprobs.1: Input should be a valid number, not 'xxxxxxxxxxxx...xxxxxxxxxxxxx'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_its_place_and_shown_shortened(content, complaint):
+    with pytest.raises(UserError) as error:
+        read(content)
+    assert str(error.value) == f"file, line 1: choices.0.logprobs.{complaint}"
+
+
 def test_a_line_that_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(responses, "MAX_LINE_BYTES", 10)
     with pytest.raises(UserError, match="line 1: over 0 MiB"):
         read_response(b" " * 11, "file, line 1")
+    with pytest.raises(UserError, match="line 1: not JSON"):
+        read_response(b" " * 10, "file, line 1")
+    monkeypatch.setattr(responses, "MAX_LINE_BYTES", 3 * 2**20)
+    with pytest.raises(UserError, match="line 1: over 3 MiB"):
+        read_response(b" " * (3 * 2**20 + 1), "file, line 1")
+
+
+@pytest.mark.parametrize(("size", "read"), [(0, True), (1, False)])
+def test_a_line_may_be_as_long_as_the_limit(monkeypatch, tmp_path, size, read):
+    line = b"data: " + json.dumps(COMPLETION).encode() + b" " * size
+    monkeypatch.setattr(responses, "MAX_LINE_BYTES", len(line) - size)
+    (tmp_path / "r.jsonl").write_bytes(line)
+    if read:
+        assert [found.example_id for found in read_responses(tmp_path / "r.jsonl")] == ["e1"]
+    else:
+        with pytest.raises(UserError, match=r"r\.jsonl, line 1: over"):
+            list(read_responses(tmp_path / "r.jsonl"))
 
 
 def test_a_long_line_is_not_read_completely(monkeypatch, tmp_path):
@@ -255,6 +330,75 @@ def test_lines_are_read_one_at_a_time(tmp_path):
     assert next(found).example_id == "e1"
     with pytest.raises(UserError, match="line 2: not JSON"):
         next(found)
+
+
+def wheres(file):
+    return [(found.where.removeprefix(f"{file}, "), found.example_id) for found in read_responses(str(file))]
+
+
+OBJECT = json.dumps(COMPLETION)
+OTHER = json.dumps({**COMPLETION, "id": "e2"})
+PRETTY = json.dumps(COMPLETION, indent=1)
+LINES, ENTRIES = [("line 1", "e1"), ("line 2", "e2")], [("entry 1", "e1"), ("entry 2", "e2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{OBJECT}\n{OTHER}", LINES),
+        (f"[{OBJECT}]\n[{OTHER}]\n", LINES),
+        (f"[{OBJECT}, {OTHER}]", ENTRIES),
+        (f"\n [{OBJECT},\n{OTHER}]\n", ENTRIES),
+        (f"{PRETTY}\n \n{OTHER}\n", ENTRIES),
+        (f"{PRETTY}{OTHER}", ENTRIES),
+        (PRETTY.replace("\n", "\r\n"), ENTRIES[:1]),
+        (" " * 1023 + PRETTY, ENTRIES[:1]),
+        ("\n" * 2000 + f"[{OBJECT}]", ENTRIES[:1]),
+        ("\n" * 2000 + OBJECT, [("line 2001", "e1")]),
+        (" " * 2000 + OBJECT + "\n", LINES[:1]),
+        (f"[{OBJECT}, {OTHER}]".encode("utf-16"), ENTRIES),
+        (codecs.BOM_UTF16_BE + f"{OBJECT}\n{OTHER}".encode("utf-16-be"), LINES),
+        (codecs.BOM_UTF16_LE + PRETTY.encode("utf-16-le"), ENTRIES[:1]),
+        (codecs.BOM_UTF8 + f"[{OBJECT}]".encode(), ENTRIES[:1]),
+        (codecs.BOM_UTF8 + f" {PRETTY}".encode(), ENTRIES[:1]),
+        (f": a remark\nid: 3\nretry: 9\nevent: x\ndata:{OBJECT}\ndata:  {OTHER}\ndata: [DONE]\n[DONE]\n",
+         [("line 5", "e1"), ("line 6", "e2")]),
+        ("", []),
+        (" \n\n", []),
+        ("[]", []),
+    ],
+)  # fmt: skip
+def test_lists_objects_and_lines_are_told_apart(text, found, tmp_path):
+    (tmp_path / "r").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert wheres(tmp_path / "r") == found
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b"{\n", "line 1: not JSON"),
+        (f"[{OBJECT}, {OTHER}".encode(), "line 1: not JSON"),
+        (f"{PRETTY}\n[3]".encode(), "line 1: not JSON"),
+        (b"[" * 100_000, "line 1: not JSON"),
+        (b"{\n\xff}", "line 1: not JSON"),
+        (b"[3]", "entry 1: unknown format"),
+        (codecs.BOM_UTF16_LE + b"\x00\xd8\x41\x00", r"not UTF-16, as its first bytes say \(illegal UTF-16 surrogate\)"),
+    ],
+)
+def test_a_file_of_none_of_the_forms_is_refused_with_the_place(text, complaint, tmp_path):
+    (tmp_path / "r").write_bytes(text)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/r[:,] {complaint}"):
+        list(read_responses(tmp_path / "r"))
+
+
+def test_a_stream_ends_at_done_and_is_placed_where_it_began(tmp_path):
+    piece = {**COMPLETION, "object": "x.chunk"}
+    text = f"data: {json.dumps(piece)}\n\ndata: {json.dumps(piece)}\n\ndata: [DONE]\n"
+    (tmp_path / "r").write_text(text * 2 + f"data: {json.dumps(piece)}\n")
+    found = list(read_responses(tmp_path / "r"))
+    assert [(each.where.split(", ")[-1], len(each.places)) for each in found] == [
+        ("line 1", 4), ("line 6", 4), ("line 11", 2)
+    ]  # fmt: skip
 
 
 def test_an_unreadable_file_is_refused(tmp_path):

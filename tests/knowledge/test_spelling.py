@@ -51,6 +51,40 @@ def test_the_vocabulary_may_be_shorter():
     assert max(pieces.ids.values()) == 9
 
 
+@pytest.mark.parametrize("vocabulary", [None, 10_000])
+def test_the_vocabulary_ends_with_the_tokenizer(vocabulary):
+    assert len(pieces_of(word_level(), vocabulary).texts) == len(word_level())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_vocabulary_of_special_tokens_alone_is_their_names(kind):
+    names = ALL[kind]().convert_ids_to_tokens([0, 1])
+    assert pieces_of(ALL[kind](), 2).texts == tuple(name.encode() for name in names)
+
+
+def test_an_id_that_is_no_token_has_no_text():
+    tokenizer = word_level()
+    gap = len(tokenizer)
+    pieces = pieces_of(Gapped(tokenizer))
+    assert (len(pieces.texts), pieces.texts[gap]) == (gap + 1, b"")
+    assert b"" not in pieces.ids
+    assert pieces.texts[:gap] == pieces_of(tokenizer).texts
+
+
+class Gapped:
+    """A tokenizer with one more id, which is no token."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.backend_tokenizer = tokenizer, tokenizer.backend_tokenizer
+        self.bos_token_id, self.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+
+    def __len__(self):
+        return len(self.tokenizer) + 1
+
+    def convert_ids_to_tokens(self, ids):
+        return self.tokenizer.convert_ids_to_tokens(ids)
+
+
 def test_special_tokens_are_named():
     assert pieces_of(word_level()).texts[:3] == (b"<unk>", b"<s>", b"</s>")
     assert (pieces_of(word_level()).begin, pieces_of(word_level()).end) == (1, 2)
@@ -64,7 +98,17 @@ def test_special_tokens_are_named():
         (literal, r"bytes:\xf0\x9f", b"\xf0\x9f"),
         (literal, r"bytes: \xe2\x80", b" \xe2\x80"),
         (literal, "bytes: 12", b"bytes: 12"),
+        (literal, r"bytes:a\xf0b\x9fc", b"a\xf0b\x9fc"),
+        (literal, r"the bytes:\xf0", rb"the bytes:\xf0"),
+        (literal, r"bytes:\xF0", rb"bytes:\xF0"),
+        (literal, "\ud800", b"\xed\xa0\x80"),
+        (literal, "bytes:\ud800\\xf0", b"\xed\xa0\x80\xf0"),
         (read_byte_level, "Ċ", b"\n"),
+        (read_byte_level, "Ġ▁", "Ġ▁".encode()),
+        (read_byte_level, r"bytes: \xe2", b" \xe2"),
+        (read_byte_level, "", b""),
+        (metaspace, "▁naïve", " naïve".encode()),
+        (metaspace, "a<0xC3>", b"a<0xC3>"),
         (read_byte_level, "Ã¯", "ï".encode()),
         (read_byte_level, "▁x", "▁x".encode()),
         (metaspace, "▁▁x", b"  x"),
@@ -76,6 +120,17 @@ def test_readings(read, text, means):
     assert read(text) == means
 
 
-def test_a_reading_is_tried_if_its_marks_occur():
-    assert readings(["a", " b"]) == (literal,)
-    assert readings(["a", "Ġb", "<0x0A>"]) == (literal, read_byte_level, metaspace)
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (["a", " b"], ()),
+        (["a", "Ġb"], (read_byte_level,)),
+        (["Ċ"], (read_byte_level,)),
+        (["b▁"], (metaspace,)),
+        (["a", "<0x0A>"], (metaspace,)),
+        (["<0x0A>", "Ġb", "a"], (read_byte_level, metaspace)),
+        ([], ()),
+    ],
+)
+def test_a_reading_is_tried_if_its_marks_occur(texts, found):
+    assert readings(texts) == (literal, *found)

@@ -18,6 +18,7 @@ from firstlib.knowledge import extract_top_k
 from firstlib.knowledge.servers.vllm_engine import engine_options, extract_with_vllm, top_k_of_output
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode
@@ -76,6 +77,30 @@ def test_rounding_never_makes_a_sum_above_one():
     assert (found.residual >= 0).all()
 
 
+def test_the_first_id_after_the_vocabulary_is_padding():
+    row = {9: (0.5, 1), 10: (0.25, 2), 8: (0.125, 3)}
+    found = top_k_of_output(output(row, row), EXAMPLE, 2, vocabulary=10)
+    assert found.token_ids.tolist() == [[9, 8]] * 2
+    np.testing.assert_allclose(found.probabilities, [[2 / 3, 1 / 6]] * 2)
+
+
+def test_padding_that_takes_all_mass_divides_by_a_millionth_at_least():
+    row = {5: (4e-7, 2), 10: (1.0, 1)}
+    np.testing.assert_allclose(top_k_of_output(output(row, row), EXAMPLE, 1, vocabulary=10).probabilities, 0.4)
+
+
+def test_equally_probable_tokens_come_by_their_rank_and_the_unranked_first():
+    row = {5: (0.25, 3), 6: (0.25, 1), 8: (0.25, None), 9: (0.3, 9)}
+    found = top_k_of_output(output(row, row), EXAMPLE, 4)
+    assert found.token_ids.tolist() == [[9, 8, 6, 5]] * 2
+
+
+def test_a_sum_below_one_is_left_as_it_is():
+    found = top_k_of_output(output({5: (0.25, 1)}, {6: (1.0, 1)}), EXAMPLE, 1)
+    np.testing.assert_allclose(found.probabilities, [[0.25], [1]])
+    np.testing.assert_allclose(found.residual, [0.75, 0], atol=1e-12)
+
+
 GOOD = {5: (0.6, 1), 6: (0.3, 2)}
 
 
@@ -87,6 +112,7 @@ GOOD = {5: (0.6, 1), 6: (0.3, 2)}
         (RequestOutput([1, 7, 8, 2], None), "example e: vLLM returned other positions"),
         (output(GOOD, {5: (0.6, 1)}), "example e, position 3: vLLM returned 1 tokens of the vocabulary, not 2"),
         (output({5: (math.nan, 1), 6: (0.3, 2)}, GOOD), "example e, position 2: vLLM returned NaN"),
+        (output(GOOD, {6: (0.3, 2), 5: (math.nan, 1)}), "example e, position 3: vLLM returned NaN"),
     ],
 )
 def test_invalid_answers_are_refused(answer, complaint):
@@ -172,6 +198,31 @@ def test_more_tokens_are_requested_if_some_may_be_padding(vllm, spec, base_folde
     assert max(item.token_ids.max() for item in found) < words
 
 
+def test_what_an_earlier_attempt_extracted_is_left_out(vllm, spec, base_folder, encoded):
+    known = {encoded[0].id, encoded[2].id}
+    found = [item.example_id for item in extract_with_vllm(spec, base_folder, encoded, 5, known=known)]
+    assert sorted(found) == sorted({each.id for each in encoded} - known)
+    assert vllm.calls[0][0] == len(encoded) - 2
+    lengths = {each.id: len(each.token_ids) for each in encoded}
+    assert [lengths[name] for name in found] == sorted((lengths[name] for name in found), reverse=True)
+
+
+def test_a_prompt_without_an_output_is_an_error(vllm, spec, base_folder, encoded, monkeypatch):
+    monkeypatch.setattr(vllm.LLM, "generate", lambda *_, **__: [])
+    with pytest.raises(ValueError, match="zip"):
+        list(extract_with_vllm(spec, base_folder, encoded, 5))
+
+
+def test_progress_counts_examples(vllm, spec, base_folder, encoded, tmp_path, monkeypatch):
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "progress"))
+    items = extract_with_vllm(spec, base_folder, encoded, 5, batch=6)
+    next(items)
+    shown = {"label": "extracting with vLLM", "done": 0, "total": 6}
+    assert json.loads((tmp_path / "progress").read_text()) == shown
+    list(items)
+    assert json.loads((tmp_path / "progress").read_text()) == {**shown, "done": 6}
+
+
 def test_an_adapter_is_served_with_its_base(vllm, spec, base_folder, encoded, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 24}))
     next(extract_with_vllm(spec, tmp_path, encoded, 5))
@@ -181,14 +232,24 @@ def test_an_adapter_is_served_with_its_base(vllm, spec, base_folder, encoded, tm
 
 
 def test_options_of_the_engine(tmp_path):
-    whole = engine_options(Model(base="a/b", dtype="bfloat16"), tmp_path, 5, 100)
-    assert (whole["model"], whole["dtype"], whole["max_logprobs"]) == (str(tmp_path), "bfloat16", 20)
-    assert whole["skip_tokenizer_init"]
-    assert "enable_lora" not in whole
+    options = {
+        "model": str(tmp_path), "dtype": "bfloat16", "skip_tokenizer_init": True, "max_model_len": 101,
+        "max_num_batched_tokens": 2048, "max_logprobs": 20, "logprobs_mode": "raw_logprobs",
+        "enable_prefix_caching": False,
+    }  # fmt: skip
+    assert engine_options(Model(base="a/b", dtype="bfloat16"), tmp_path, 5, 100) == options
     assert engine_options(Model(base="a/b"), tmp_path, 50, 100)["max_logprobs"] == 50
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 16}))
-    quantised = engine_options(Model(base="a/b", tuning="qlora"), tmp_path, 5, 100)
-    assert (quantised["model"], quantised["quantization"], quantised["max_lora_rank"]) == ("a/b", "bitsandbytes", 16)
+    adapted = {**options, "model": "a/b", "enable_lora": True, "max_lora_rank": 16}
+    assert engine_options(Model(base="a/b", dtype="bfloat16"), tmp_path, 5, 100) == adapted
+    quantised = engine_options(Model(base="a/b", dtype="bfloat16", tuning="qlora"), tmp_path, 5, 100)
+    assert quantised == {**adapted, "quantization": "bitsandbytes"}
+
+
+@pytest.mark.parametrize(("rank", "allowed"), [(1, 1), (2, 8), (512, 512), (600, 600)])
+def test_an_adapters_rank_is_rounded_up_to_one_that_vllm_takes(tmp_path, rank, allowed):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    assert engine_options(Model(base="a/b"), tmp_path, 5, 100)["max_lora_rank"] == allowed
 
 
 def test_no_examples_need_no_engine(spec, base_folder):

@@ -179,7 +179,7 @@ def align_by_text(
     then prepended to the teacher's first token and its alternatives.
 
     Args:
-        response: Must name the token at each place.
+        response: What the server said.
         example: The example in the student's tokens.
         pieces: Token texts of the student.
         read: Decodes the text of the response's tokens.
@@ -188,9 +188,7 @@ def align_by_text(
     student = _student_text(example, pieces)
     end = pieces.texts[pieces.end]
 
-    def spell(token: Token | None) -> bytes:
-        if token is None:
-            return b""
+    def spell(token: Token) -> bytes:
         return end if token.text in ends else token.raw or read(token.text)
 
     texts = [spell(place.token) for place in response.places]
@@ -212,7 +210,7 @@ def align_by_text(
             return Reason.PARTIAL
         return pieces.ids.get(text, Reason.NO_TOKEN)
 
-    if texts and texts[0] != end:
+    if texts:
         texts[0] = lead + texts[0]
     return Alignment(*_align_places(_places_from(begin, texts, response.places), student, forced), identify)
 
@@ -241,7 +239,7 @@ def _lost_spaces(generated: bytes, response: bytes) -> bool:
     """Returns whether a text continues the response beyond its first word, if spaces do not count, and has none."""
     words = response.split()
     same = _common_prefix(_squeezed(generated), _squeezed(response))
-    return len(words) > 1 and b" " not in generated.strip() and same > len(words[0])
+    return bool(words) and b" " not in generated.strip() and same > len(words[0])
 
 
 def _echo_ignored(response: Response, texts: Sequence[bytes], student: _StudentText, example: Encoded) -> bool:

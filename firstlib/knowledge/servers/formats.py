@@ -115,7 +115,7 @@ def _read_choices(content: dict[str, Any], where: str) -> Told:
         return Told(None)
     before = _places_of(echoed, where, forced=True) if echoed else _prompt_places(prompt, where)
     places = [] if said is None else _places_of(said, where)
-    told = bool(places) and places[0].token is not None and math.isnan(places[0].token.probability)
+    told = bool(places) and math.isnan(places[0].token.probability)
     return Told(
         before + ([] if told and before else places),
         forced=told or bool(before),
@@ -128,12 +128,7 @@ def _read_choices(content: dict[str, Any], where: str) -> Told:
 def _prompt_places(prompt: _WithPrompt, where: str) -> list[Place]:
     if prompt.prompt_logprobs is None:
         return []
-    rows, ids = prompt.prompt_logprobs, prompt.prompt_token_ids or []
-    if len(ids) != len(rows):
-        raise UserError(
-            f"{where}: {len(rows)} prompt_logprobs, but {len(ids)} prompt_token_ids; request return_token_ids=true"
-        )
-    return places_by_id(rows, ids, "prompt_logprobs", where)
+    return places_by_id(prompt.prompt_logprobs, prompt.prompt_token_ids or [], "prompt_logprobs", where)
 
 
 def _places_of(logprobs: _LogProbabilities, where: str, forced: bool = False) -> list[Place]:
@@ -226,8 +221,8 @@ class _LlamaCpp(Schema):
 
 
 def _read_llama_cpp(content: dict[str, Any], where: str) -> Told:
-    rows = content.get("completion_probabilities") or []
-    if any(isinstance(row, dict) and ("probs" in row or "top_probs" in row) for row in rows):
+    rows = content["completion_probabilities"]
+    if isinstance(rows, list) and any(isinstance(row, dict) and {"probs", "top_probs"} & row.keys() for row in rows):
         raise UserError(
             f"{where}: completion_probabilities hold processed probabilities, not `logprob`; update llama.cpp, and ask "
             "without post_sampling_probs"

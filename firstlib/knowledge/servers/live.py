@@ -83,18 +83,14 @@ def ask_server(server: Server, requests: Iterable[dict[str, Any]], to: Path, cou
     ):
         running: set[Future[dict[str, Any]]] = set()
         done = len(known)
-        try:
-            while running := running | {
-                pool.submit(_answer, server, each) for each in islice(left, server.concurrency - len(running))
-            }:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for each in finished:
-                    file.write(json.dumps(each.result()) + "\n")
-                file.flush()
-                at(done := done + len(finished))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        while running := running | {
+            pool.submit(_answer, server, each) for each in islice(left, server.concurrency - len(running))
+        }:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in finished:
+                file.write(json.dumps(each.result()) + "\n")
+            file.flush()
+            at(done := done + len(finished))
 
 
 def answered(file: Path) -> set[str]:
@@ -120,7 +116,6 @@ class _RefusedError(Exception):
     """The server refuses one request for good."""
 
     def __init__(self, status: int, told: str) -> None:
-        super().__init__(told)
         self.status, self.told = status, told
 
 

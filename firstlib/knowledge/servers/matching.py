@@ -106,7 +106,7 @@ def match_response(
     asked = _Asked(response, example, pieces, rules, candidates)
     if response.token_ids and rules.shared_ids:
         return _apply_rules(asked, align_by_id(response, example, pieces))
-    tokens = (token.text for place in response.places for token in (place.token, *place.alternatives) if token)
+    tokens = (token.text for place in response.places for token in (place.token, *place.alternatives))
     results = [
         _apply_rules(asked, align_by_text(response, example, pieces, read, rules.ends)) for read in readings(tokens)
     ]
@@ -237,7 +237,7 @@ def _top_k(example_id: str, matches: dict[int, _PositionMatch], k: int) -> TopK:
         [[row.get(i, 0.0) for i in ids] for row, ids in zip(rows, token_ids.tolist(), strict=True)]
     )
     probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # rounded logs may sum to more than 1
-    residual = np.clip(1 - probabilities.sum(axis=1), 0, 1)
+    residual = np.maximum(1 - probabilities.sum(axis=1), 0)
     return TopK(example_id, np.array(list(matches)), token_ids, probabilities, residual, np.zeros((len(rows), 0)))
 
 

@@ -7,6 +7,7 @@ A response stands alone, with the example's id as `custom_id` or `id`, or in the
 import codecs
 import io
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from firstlib.runtime.errors import UserError
 MAX_LINE_BYTES = 2**25  # 32 MiB
 NO_LOGPROBS = "no log-probabilities"
 _PEEK = 2**10  # bytes that show whether a file is a list
+_INK = re.compile(r"\S")
 _SSE = (b":", b"event:", b"id:", b"retry:")  # lines of server-sent events beside their data
 
 
@@ -112,10 +114,9 @@ def _whole(file: BinaryIO) -> list[Any] | None:
     try:
         text = file.read().decode("utf-8-sig").strip()
         decoder, at, values = json.JSONDecoder(), 0, []
-        while at < len(text):
-            value, at = decoder.raw_decode(text, at)
+        while begins := _INK.search(text, at):
+            value, at = decoder.raw_decode(text, begins.start())
             values.append(value)
-            at += len(text[at:]) - len(text[at:].lstrip())
     except (ValueError, RecursionError):
         return None
     lists = [value for value in values if isinstance(value, list)]
@@ -227,7 +228,7 @@ def _read_body(content: dict[str, Any], name: str, where: str) -> Response:
 
 def _ids(places: Iterable[Place]) -> Iterator[int]:
     for place in places:
-        if place.token is None or place.token.id is None:
+        if place.token.id is None:
             return
         yield place.token.id
 
@@ -238,7 +239,7 @@ def _location_part(part: str | int) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors()[0]
     place = ".".join(_location_part(part) for part in first["loc"])
     value = first["input"]
     shown = f"a {type(value).__name__}" if isinstance(value, dict | list) else reprlib.repr(value)

@@ -41,11 +41,11 @@ class Place:
     """One position of the teacher's text.
 
     Attributes:
-        token: The token at this position; None if the server does not name it, as for the first token of a prompt.
+        token: The token at this position.
         alternatives: The most probable tokens at this position, in order; empty if the server gives none.
     """
 
-    token: Token | None
+    token: Token
     alternatives: tuple[Token, ...]
 
 
@@ -118,8 +118,11 @@ def generated_places(tokens: Iterable[GeneratedToken], where: str) -> list[Place
     return [place(listed(token), map(listed, token.get("top_logprobs") or ()), where) for token in tokens]
 
 
-def places_by_id(rows: Iterable[ById | None], ids: Sequence[int], name: str, where: str) -> list[Place]:
+def places_by_id(rows: Sequence[ById | None], ids: Sequence[int], name: str, where: str) -> list[Place]:
     """Returns the places of rows that list tokens by id; a row without a token's own id is refused."""
+    if len(rows) != len(ids):
+        known = name.replace("logprobs", "token_ids")
+        raise UserError(f"{where}: {len(rows)} {name}, but {len(ids)} {known}; request return_token_ids=true")
     places = []
     for index, (row, own) in enumerate(zip(rows, ids, strict=True)):
         tokens = {
@@ -132,7 +135,7 @@ def places_by_id(rows: Iterable[ById | None], ids: Sequence[int], name: str, whe
     return places
 
 
-def place(token: Token | None, alternatives: Iterable[Token], where: str) -> Place:
+def place(token: Token, alternatives: Iterable[Token], where: str) -> Place:
     """Returns a place with its alternatives in order.
 
     Raises:

@@ -170,7 +170,7 @@ def top_k_of_output(output: Any, example: Encoded, k: int, vocabulary: int | Non
     rows = [_top_k(logprobs[at], k, vocabulary, f"example {example.id}, position {at}") for at in positions]
     probabilities = np.array([row[1] for row in rows])
     probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1)  # float32 sums may exceed 1 slightly
-    residual = np.clip(1 - probabilities.sum(axis=1), 0, 1)
+    residual = np.maximum(1 - probabilities.sum(axis=1), 0)
     token_ids, no_normalisers = np.array([row[0] for row in rows]), np.zeros((len(rows), 0))
     return TopK(example.id, np.array(positions), token_ids, probabilities, residual, no_normalisers)
 
