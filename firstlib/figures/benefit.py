@@ -1,13 +1,15 @@
 """When a method helps: its gain over a baseline against how over-confident the teacher is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
 from firstlib.figures import parts
 from firstlib.figures.style import BLACK, Look, looks, name_of
 from firstlib.metrics import Interval
+
+SIDE_BY_SIDE = 0.012  # of a panel's width, between two methods of one setting
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Gain:
 def benefit_map(panels: Mapping[str, Mapping[str, Sequence[Gain]]], x: str, y: str) -> go.Figure:
     """Draws one panel for each test set, with one series of settings for each method; 0 is the baseline.
 
+    The methods of one setting stand side by side, so that their intervals can be told apart.
+
     Args:
         panels: Test set -> method -> its gains; fractions.
         x: Title of the horizontal axis.
@@ -30,12 +34,19 @@ def benefit_map(panels: Mapping[str, Mapping[str, Sequence[Gain]]], x: str, y: s
     figure, cells = parts.panels(panels, 330, x=x, y=y, most=2)
     styles = looks(method for methods in panels.values() for method in methods)
     for cell, methods in zip(cells, panels.values(), strict=True):
-        for method, gains in methods.items():
-            parts.add(figure, cell, _series(method, sorted(gains, key=lambda one: one.at), styles[method]))
+        step = SIDE_BY_SIDE * _width(methods)
+        for place, (method, gains) in enumerate(methods.items()):
+            moved = [replace(one, at=one.at + (place - (len(methods) - 1) / 2) * step) for one in gains]
+            parts.add(figure, cell, _series(method, sorted(moved, key=lambda one: one.at), styles[method]))
         figure.add_hline(y=0, line=parts.line(BLACK, "dot", 1), row=cell[0], col=cell[1])
     figure.update_xaxes(tickformat=parts.PERCENT)
     figure.update_yaxes(tickformat=parts.PERCENT)
     return parts.make_room(figure, map(name_of, styles))
+
+
+def _width(methods: Mapping[str, Sequence[Gain]]) -> float:
+    places = [one.at for gains in methods.values() for one in gains]
+    return max(places) - min(places)
 
 
 def _series(method: str, gains: Sequence[Gain], its: Look) -> go.Scatter:

@@ -45,7 +45,7 @@ def benefit(
             if one.method != "teacher" and setting != "mean over":
                 gains = panels.setdefault(f"{dataset}, {setting}", {}).setdefault(one.method, [])
                 gains.append(Gain(mean(at(run, one.place) for run in of_seeds), one.mean, name))
-    return panels
+    return dict(sorted(panels.items(), key=lambda panel: not panel[0].endswith(", in-domain")))  # the nearer one first
 
 
 def benefit_frame(panels: Mapping[str, Mapping[str, Sequence[Gain]]]) -> pd.DataFrame:

@@ -82,14 +82,15 @@ class StudentAt:
         return product if self.softcap is None else self.softcap * torch.tanh(product / self.softcap)
 
 
-@torch.no_grad()
 def student_at(experiment: Experiment, method: str, at: OnePosition, task: Task | None = None) -> StudentAt:
     """Returns what a method's student computes before a position."""
     task, run = task or experiment.main_task, experiment.run
     model = stages.load(students.student_model(run, method), students.student(run, method, task))
     body, head = body_and_head(model)
     ids = torch.tensor([at.before], device=head.weight.device)
-    hidden, matrix = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float(), head.weight.detach().float()
+    with torch.no_grad():  # not around the whole: the student may have to be trained first
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, -1].float()
+    matrix = head.weight.detach().float()
     if head.bias is not None:
         hidden = torch.cat([hidden, hidden.new_ones(1, 1)], 1)
         matrix = torch.cat([matrix, head.bias.detach().float()[:, None]], 1)

@@ -20,3 +20,10 @@ def test_a_method_has_one_entry_in_the_legend():
     gains = [Gain(0.5, Interval(0.1, 0.05, 0.2), "x")]
     drawn = figures.benefit_map({"one": {"first": gains}, "two": {"first": gains}}, x="a", y="b")
     assert [trace.showlegend for trace in drawn.data] == [True, False]
+
+
+def test_methods_of_one_setting_stand_side_by_side():
+    gains = [Gain(at, Interval(0.1, 0.05, 0.2), "x") for at in (0.0, 1.0)]
+    first, second = figures.benefit_map({"one": {"first": gains, "distill": gains}}, x="a", y="b").data
+    assert first.x[0] < 0 < second.x[0]
+    assert abs(first.x[0] - second.x[0]) < 0.05

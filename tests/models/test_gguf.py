@@ -245,8 +245,8 @@ def test_a_base_model_may_be_a_file_and_is_imported_once(tmp_path, monkeypatch):
 
 def test_two_imports_of_one_file_are_one_base(tmp_path):
     write(tmp_path / "m.gguf", "Q8_0")
-    places = [gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / name) for name in "ab"]
-    assert len({places.base_identity(Model(base=str(place))) for place in places}) == 1
+    folders = [gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / name) for name in "ab"]
+    assert len({places.base_identity(Model(base=str(folder))) for folder in folders}) == 1
 
 
 def test_a_file_that_is_not_there_is_named():

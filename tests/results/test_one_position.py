@@ -32,3 +32,10 @@ def test_logits_are_the_models_own(tiny_preset, tmp_path, monkeypatch, config):
     logits = student_at(experiment, "first", position).logits
     torch.testing.assert_close(logits, own)
     assert not logits.requires_grad  # notebooks read it as an array
+
+
+def test_a_student_that_is_missing_is_trained_first(tiny_preset, tmp_path):
+    experiment = Experiment(str(tiny_preset), run_folder=str(tmp_path))
+    found = student_at(experiment, "distill", one_position(experiment))
+    assert list(experiment.folder.glob("student-top-k-*/manifest.json"))
+    assert found.logits.shape[0] == 1
