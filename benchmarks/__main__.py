@@ -18,6 +18,8 @@ from typing import Any
 
 from rich.console import Console
 
+from firstlib.results.markup import with_block
+
 HERE = Path(__file__).parent
 MODULES = ("loss", "extraction", "store", "calibration", "audit", "answering", "step")
 ROUNDS = {"calibration": 3}  # the others run two rounds, because one takes minutes
@@ -92,11 +94,9 @@ def main() -> None:
     new = {module: results(module) for module in chosen}
     lines = [line for m in MODULES for line in new.get(m, [x for x in old if x["name"].startswith(f"{m}:")])]
     file.write_text(json.dumps(lines, indent=1) + "\n")
-    text = page.read_text()
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     took = f"{time.monotonic() - started:.0f} s for {', '.join(chosen)}"
     stamp = f"{os.cpu_count()} CPU cores, {platform.machine()}; {took}."
-    page.write_text(f"{before}{BEGIN}\n\n{table(lines)}\n\n{stamp}\n\n{after}")
+    page.write_text(with_block(page.read_text(), BEGIN, END, f"{table(lines)}\n\n{stamp}"))
 
 
 if __name__ == "__main__":

@@ -26,17 +26,18 @@ from firstlib.distillation.training import TrainingRun, distill
 from firstlib.knowledge import extract_top_k
 from firstlib.models.loading import device, load_for_training
 from firstlib.planning.anatomy import dissect
+from firstlib.planning.machines import GIB, find_machines
 from firstlib.planning.memory import Batch, training_memory
 from firstlib.planning.work import flops_to_train
-from firstlib.runtime.files import write_json
+from firstlib.results.markup import with_block
+from firstlib.runtime.files import write_json, write_text
 from firstlib.settings.schema import Lora, Model, Training
 from firstlib.tasks.encoding import Encoded
 
 KEPT, README = Path(__file__).parent / "gpu.json", Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- gpu: python -m benchmarks.gpu -->", "<!-- end of gpu -->"
-GIB, STEPS, K = 2**30, 4, 5
-# Peak dense operations a second in bfloat16, as NVIDIA states them, for the share that a step reaches.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12}
+STEPS, K = 4, 5
+CHIPS = {"H100": "H100", "H200": "H100", "A100": "A100", "4090": "4090"}  # an H200 computes like an H100
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def step_lines(name: str, shape: Shape, model: Model) -> Iterator[Line]:
 
 def _peak() -> float:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return next((peak for key, peak in PEAKS.items() if key in name), float("nan"))
+    return next((find_machines(chip)[0].half for key, chip in CHIPS.items() if key in name), float("nan"))
 
 
 def extraction_lines(shape: Shape, folder: Path) -> Iterator[Line]:
@@ -243,9 +244,7 @@ def main() -> None:
     if not options.small:
         cards = kept() | {torch.cuda.get_device_name(): found}
         write_json(KEPT, cards)
-        text = README.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n\n{table(cards)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        write_text(README, with_block(README.read_text(encoding="utf-8"), BEGIN, END, table(cards)))
 
 
 if __name__ == "__main__":

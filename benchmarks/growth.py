@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.audit import parquet
 from benchmarks.measure import Work, measured
-from firstlib.runtime.files import write_json
+from firstlib.results.markup import with_block
+from firstlib.runtime.files import write_json, write_text
 
 KEPT, README = Path(__file__).parent / "growth.json", Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- growth: python -m benchmarks.growth -->", "<!-- end of growth -->"
@@ -203,8 +204,7 @@ def main() -> None:
         print(stage, found["stages"][stage], flush=True)
     found["processes"], found["index bytes"] = processes(), index_bytes()
     write_json(KEPT, found)
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    write_text(README, with_block(README.read_text(encoding="utf-8"), BEGIN, END, table(found)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from firstlib.results.beyond import (
 )
 from firstlib.results.comparison import compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
-from firstlib.results.markup import markdown_table
+from firstlib.results.markup import markdown_table, with_block
 from firstlib.results.paper import paper_rows
 from firstlib.results.study import KEPT
 from firstlib.results.table import Entry, ResultsTable
@@ -59,8 +59,7 @@ def real(seed: int = 0) -> None:
 def replaced(text: str, name: str, block: str) -> str:
     """Returns a page with one of its blocks replaced."""
     start, end = f"<!-- {name}: written by scripts/update_readme.py -->", f"<!-- end of {name} -->"
-    before, rest = text.split(start)
-    return f"{before}{start}\n\n{block}\n\n{end}{rest.split(end)[1]}"
+    return with_block(text, start, end, block)
 
 
 # -- the paper's table -------------------------------------------------------------------------------------------

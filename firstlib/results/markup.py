@@ -15,6 +15,16 @@ def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def with_block(page: str, start: str, end: str, block: str) -> str:
+    """Returns a page with what stands between two of its lines replaced.
+
+    >>> with_block("a <!-- x --> old <!-- y --> b", "<!-- x -->", "<!-- y -->", "new").split()
+    ['a', '<!--', 'x', '-->', 'new', '<!--', 'y', '-->', 'b']
+    """
+    before, rest = page.split(start)
+    return f"{before}{start}\n\n{block}\n\n{end}{rest.split(end)[1]}"
+
+
 def html_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", text: Sequence[int] = (0,)
 ) -> str:
