@@ -260,14 +260,14 @@ def _explained(error: Exception) -> tuple[int, str]:
     Raises:
         Exception: The error itself, where it is a defect of the library.
     """
-    from firstlib.cli.notebooks import NotebookError
-
-    if isinstance(error, NotebookError):
-        return 1, str(error)
     if isinstance(error, TyperException):
         return 2, _one_line(error)
     if isinstance(error, UserError):
         return 2, on_one_line(str(error))
+    from firstlib.cli.notebooks import NotebookError  # not above: a mistake on the command line needs none of it
+
+    if isinstance(error, NotebookError):
+        return 1, str(error)
     if disk_is_full(error):
         return 2, "no space left on the disk; free some, and run the same command again: it resumes"
     if isinstance(error, OSError) and error.filename is not None:

@@ -150,7 +150,8 @@ def pretrained_cells() -> Iterator[Cell]:
     for preset, task, seed in (*places, (PAIR, PRETRAINED_TASKS[0], 0)):
         changes = {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
         name = f"pretrained-{preset}-{task}-seed-{seed}"
-        yield Cell(name, seed, changes, tuple(load_preset(preset).beyond), False, True, preset, 2, True)
+        further = tuple(load_preset(preset).beyond)
+        yield Cell(name, seed, changes, further, mechanism=True, preset=preset, threads=2, predicts=True)
 
 
 def _column(train: str, preset: str = PRESET) -> dict[str, Any]:
