@@ -21,7 +21,7 @@ from rich.console import Console
 from firstlib.results.markup import with_block
 
 HERE = Path(__file__).parent
-MODULES = ("loss", "extraction", "store", "calibration", "audit", "answering", "step")
+MODULES = ("loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step")
 ROUNDS = {"calibration": 3}  # the others run two rounds, because one takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)

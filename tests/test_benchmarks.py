@@ -20,7 +20,7 @@ def test_every_row_compares_two_variants_that_exist(name):
         assert row.ours != row.theirs
 
 
-@pytest.mark.parametrize("name", ["calibration", "audit", "step"])
+@pytest.mark.parametrize("name", ["calibration", "audit", "reading", "step"])
 def test_parity_holds(name):
     """Runs in a subprocess, because the peers set the number of threads."""
     command = [sys.executable, "-m", "benchmarks.measure", name, "parity"]

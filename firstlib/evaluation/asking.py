@@ -10,9 +10,12 @@ from firstlib.evaluation.gathering import PLAIN, Answer, Asking, gather, of_know
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.several import score_candidates
 from firstlib.knowledge import extract_top_k, top_k_of_logits
-from firstlib.models.heads import LanguageModel, body_and_head, logits_of
+from firstlib.knowledge.batches import batches_by_length
+from firstlib.knowledge.reading import Batch, Reader
+from firstlib.models.heads import LanguageModel, logits_of
 from firstlib.runtime.progress import steps
-from firstlib.tasks.encoding import Encoded, EncodedQuestion, encode_questions, pad, tokens_of
+from firstlib.runtime.sequences import select
+from firstlib.tasks.encoding import Encoded, EncodedQuestion, encode_questions, tokens_of
 from firstlib.tasks.question import Question
 
 
@@ -36,19 +39,17 @@ def ask(
         UserError: A letter is not a single token of this tokenizer.
     """
     encoded = encoded or encode_questions(tokenizer, questions)
-    several = [i for i, (_, candidates) in enumerate(encoded) if isinstance(candidates[0], tuple)]
-    order = sorted({*range(len(questions))} - {*several}, key=lambda i: -len(encoded[i][0]))
-    rows: dict[int, Answer] = {}
+    opened = [Encoded(str(i), [*stem, tokens_of(of[0])[0]], len(stem)) for i, (stem, of) in enumerate(encoded)]
+    several = np.array([isinstance(candidates[0], tuple) for _, candidates in encoded], bool)
+    reader, rows = Reader(model), dict[int, Answer]()
     with steps("asking", len(questions)) as at:
-        for first in range(0, len(order), asking.batch_size):
-            chosen = order[first : first + asking.batch_size]
-            rows.update(zip(chosen, _ask_batch(model, [encoded[i] for i in chosen], asking), strict=True))
-            at(first + len(chosen))
-        for i in several:
-            rows[i] = _ask_several(model, encoded[i], asking)
-            at(len(rows))
-    places = range(len(questions))
-    return gather(questions, [encoded[i][1] for i in places], [rows[i] for i in places]).scored(asking.score)
+        for how, chosen in ((_ask_single, ~several), (_ask_several, several)):
+            for batch in batches_by_length(select(opened, np.flatnonzero(chosen)), asking.batch_size):
+                places = [int(example.id) for example in batch.examples]
+                rows.update(zip(places, how(reader, batch, [encoded[i] for i in places], asking), strict=True))
+                at(len(rows))
+    order = range(len(questions))
+    return gather(questions, [encoded[i][1] for i in order], [rows[i] for i in order]).scored(asking.score)
 
 
 def follow(model: LanguageModel, encoded: Sequence[Encoded], asking: Asking = PLAIN) -> Predictions:
@@ -66,13 +67,8 @@ def follow(model: LanguageModel, encoded: Sequence[Encoded], asking: Asking = PL
 
 
 @torch.inference_mode()
-def _ask_batch(model: LanguageModel, encoded: Sequence[EncodedQuestion], asking: Asking) -> list[Answer]:
-    body, head = body_and_head(model)
-    device = head.weight.device
-    ids, mask = pad([stem for stem, _ in encoded])
-    hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
-    last = hidden[torch.arange(len(encoded)), mask.sum(1).to(device) - 1]
-    logits = logits_of(model, last, end=asking.vocabulary)
+def _ask_single(reader: Reader, batch: Batch, encoded: Sequence[EncodedQuestion], asking: Asking) -> list[Answer]:
+    logits = logits_of(reader.model, reader.response_states(batch), end=asking.vocabulary)
     if asking.temperature != 1:
         logits = logits / asking.temperature
     found = top_k_of_logits(logits, asking.k, asking.normalisers)
@@ -86,9 +82,14 @@ def _ask_batch(model: LanguageModel, encoded: Sequence[EncodedQuestion], asking:
     ]
 
 
-def _ask_several(model: LanguageModel, encoded: EncodedQuestion, asking: Asking) -> Answer:
+def _ask_several(reader: Reader, batch: Batch, encoded: Sequence[EncodedQuestion], asking: Asking) -> list[Answer]:
+    reader.keep(encoded[0][0][: batch.shared])
+    return [_ask_one_of_several(reader, question, asking) for question in encoded]
+
+
+def _ask_one_of_several(reader: Reader, encoded: EncodedQuestion, asking: Asking) -> Answer:
     stem, candidates = encoded
-    scored = score_candidates(model, stem, list(map(tokens_of, candidates)), asking.vocabulary, asking.temperature)
+    scored = score_candidates(reader, stem, list(map(tokens_of, candidates)), asking.vocabulary, asking.temperature)
     found = top_k_of_logits(scored.first_logits, asking.k, asking.normalisers)
     log_candidates = scored.log_probabilities.double().cpu().numpy()
     ids, top, normalisers = (

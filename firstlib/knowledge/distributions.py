@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstlib.knowledge.extraction import CHUNK, TopKTensors, extract_with, response_states, top_k_of_logits
+from firstlib.knowledge.extraction import CHUNK, TopKTensors, extract_with, top_k_of_logits
+from firstlib.knowledge.reading import Batch, Reader
 from firstlib.knowledge.top_k import TopK
 from firstlib.models.heads import LanguageModel, logits_of
 from firstlib.runtime.hashing import number_from
@@ -38,9 +39,10 @@ def extract_mean_top_k(
         vocabulary: Number of rows of the head that are tokens.
         known: Ids of examples that an earlier attempt extracted; they are omitted.
     """
+    readers = [Reader(model) for model in models]
 
-    def of(examples: Sequence[Encoded]) -> TopKTensors:
-        states = [(model, response_states(model, examples)) for model in models]
+    def of(read: Batch) -> TopKTensors:
+        states = [(reader.model, reader.response_states(read)) for reader in readers]
         parts = []
         for rows in _chunks(len(states[0][1]), vocabulary):
             mean = torch.stack([_distribution(model, hidden[rows], vocabulary) for model, hidden in states]).mean(0)
@@ -76,14 +78,15 @@ def extract_sampled(
         seed: Of the draws.
         known: Ids of examples that an earlier attempt extracted; they are omitted.
     """
+    reader = Reader(model)
 
-    def of(examples: Sequence[Encoded]) -> TopKTensors:
-        hidden = response_states(model, examples)
+    def of(read: Batch) -> TopKTensors:
+        hidden = reader.response_states(read)
         counts = torch.cat(
             [_distribution(model, hidden[rows], vocabulary) for rows in _chunks(len(hidden), vocabulary)]
         )
         start = 0
-        for example in examples:
+        for example in read.examples:
             rows = slice(start, start := start + len(example.token_ids) - example.start)
             counts[rows] = _drawn(counts[rows], k, number_from(f"draws {seed} {example.id}"))
         top = counts.topk(k, dim=1)

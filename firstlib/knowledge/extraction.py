@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from firstlib.knowledge.batches import batches_by_length
+from firstlib.knowledge.reading import Batch, Reader
 from firstlib.knowledge.top_k import TopK
 from firstlib.models.heads import LanguageModel, body_and_head, head_has_rows, logits_of
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.progress import steps
-from firstlib.runtime.sequences import select
-from firstlib.tasks.encoding import Encoded, longest_first, pad
+from firstlib.tasks.encoding import Encoded
 
 CHUNK = 2**24  # logits in memory at once: enough positions that reading the head does not dominate
 BLOCK = 2**19  # logits processed at once: 2 MiB, about a core's cache
 MIN_HEAD_ROWS = 2**14  # rows of the head applied at once, at least
 LOWEST_LOGIT = torch.finfo(torch.float32).min  # replaces the highest logit if all logits are minus infinity
 TILE = 256  # columns per tile in the search for the top k
-MIN_LENGTH_RATIO = 0.9  # shortest over longest example of a batch, at least
 
 
 class TopKTensors(NamedTuple):
@@ -76,40 +76,27 @@ def extract_top_k(
     if not all(t > 0 for t in temperatures):
         raise ValueError(f"temperatures must be above 0, not {list(temperatures)}")
 
-    def top_k_of(examples: Sequence[Encoded]) -> TopKTensors:
+    reader = Reader(model)
+
+    def top_k_of(batch: Batch) -> TopKTensors:
         with _precision(model, autocast):
-            return _top_k_of_batch(model, examples, k, temperatures, rows)
+            return _top_k_of_batch(reader, batch, k, temperatures, rows)
 
     return extract_with(top_k_of, encoded, batch, known)
 
 
 def extract_with(
-    top_k_of: Callable[[Sequence[Encoded]], TopKTensors], encoded: Sequence[Encoded], batch: int, known: Collection[str]
+    top_k_of: Callable[[Batch], TopKTensors], encoded: Sequence[Encoded], largest: int, known: Collection[str]
 ) -> Iterator[TopK]:
     """Yields what `top_k_of` returns for batches of similar length, by example; examples in `known` are omitted."""
     with steps("extracting", len(encoded)) as at:
         done = 0
-        for examples in batches_by_length(encoded, batch):
-            if not all(example.id in known for example in examples):
-                items = _by_example(examples, *(tensor.cpu().numpy() for tensor in top_k_of(examples)))
+        for batch in batches_by_length(encoded, largest):
+            if not all(example.id in known for example in batch.examples):
+                items = _by_example(batch.examples, *(tensor.cpu().numpy() for tensor in top_k_of(batch)))
                 yield from (item for item in items if item.example_id not in known)
-            done += len(examples)
+            done += len(batch.examples)
             at(done)
-
-
-def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[list[Encoded]]:
-    """Yields batches of at most `largest` examples, longest first; a new batch starts where padding becomes costly.
-
-    The batches do not depend on the order of the input.
-    """
-    group: list[Encoded] = []
-    for example in select(encoded, longest_first(encoded)):
-        if group and (len(group) == largest or len(example.token_ids) < MIN_LENGTH_RATIO * len(group[0].token_ids)):
-            yield group
-            group = []
-        group.append(example)
-    if group:
-        yield group
 
 
 def _precision(model: LanguageModel, dtype: torch.dtype | None) -> AbstractContextManager[object]:
@@ -118,25 +105,12 @@ def _precision(model: LanguageModel, dtype: torch.dtype | None) -> AbstractConte
 
 @torch.inference_mode()
 def _top_k_of_batch(
-    model: LanguageModel, examples: Sequence[Encoded], k: int, temperatures: Sequence[float], vocabulary: int
+    reader: Reader, batch: Batch, k: int, temperatures: Sequence[float], vocabulary: int
 ) -> TopKTensors:
+    model = reader.model
     fewest_rows = min(vocabulary, MIN_HEAD_ROWS) if head_has_rows(model) else vocabulary
-    chunks = response_states(model, examples).split(max(1, CHUNK // fewest_rows))
+    chunks = reader.response_states(batch).split(max(1, CHUNK // fewest_rows))
     return _concatenate([_top_k_of_hidden(model, chunk, k, temperatures, vocabulary) for chunk in chunks])
-
-
-@torch.inference_mode()
-def response_states(model: LanguageModel, examples: Sequence[Encoded]) -> Tensor:
-    """Returns the hidden states `(M, D)` that predict the examples' M response tokens, example by example."""
-    body, head = body_and_head(model)
-    ids, mask = pad([example.token_ids for example in examples])
-    device = head.weight.device
-    hidden = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
-    kept = torch.zeros_like(ids, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        kept[row, example.start - 1 : len(example.token_ids) - 1] = True
-    states: Tensor = hidden[kept.to(device)]
-    return states
 
 
 def _top_k_of_hidden(

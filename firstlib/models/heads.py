@@ -70,6 +70,11 @@ def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: i
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+def rounding(dtype: torch.dtype) -> float:
+    """Returns how far apart two ways to the same numbers may be, as a share of the largest of them."""
+    return _ROUNDING.get(dtype, _ROUNDING[torch.bfloat16])
+
+
 @torch.no_grad()
 def check_own_logits(model: LanguageModel, name: str) -> None:
     """Checks on one short text that `logits_of` the decoder's states are the logits of the model's own forward pass.
@@ -92,7 +97,7 @@ def check_own_logits(model: LanguageModel, name: str) -> None:
     finally:
         model.train(training)
     difference, largest = float((ours - own).abs().max()), float(own.abs().max())
-    if difference > _ROUNDING.get(model.dtype, _ROUNDING[torch.bfloat16]) * max(largest, 1e-6):
+    if difference > rounding(model.dtype) * max(largest, 1e-6):
         raise UserError(
             f"base model {name!r}: its own logits differ from its output head's by up to {difference:.3g} (largest "
             f"logit {largest:.3g}); the family {model.config.model_type!r} changes logits in an unknown way, so every "

@@ -10,6 +10,7 @@ from firstlib.evaluation.gathering import Asking, of_store
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.several import score_candidates
 from firstlib.experiment.coefficients import recalibrated
+from firstlib.knowledge.reading import Reader
 from firstlib.metrics import accuracy
 from firstlib.models.heads import causal_model
 from firstlib.models.loading import load_base, load_tokenizer
@@ -54,7 +55,7 @@ def by_hand(model, stem, tokens):
 
 def test_scores_are_those_of_whole_texts(model):
     stem, candidates = [5, 6, 7, 8], [(9, 10, 11), (12,), (9, 30, 31, 32, 33)]
-    found = score_candidates(model, stem, candidates).log_probabilities
+    found = score_candidates(Reader(model), stem, candidates).log_probabilities
     np.testing.assert_allclose(found, [by_hand(model, stem, tokens) for tokens in candidates], atol=2e-4)
 
 
@@ -63,13 +64,13 @@ def test_a_temperature_divides_the_logits_of_every_token(model):
     with torch.no_grad():
         logits = causal_model(model)(torch.tensor([[*stem, *tokens]])).logits[0].double() / temperature
     expected = sum(float(logits.log_softmax(-1)[len(stem) + i - 1, token]) for i, token in enumerate(tokens))
-    found = score_candidates(model, stem, [tokens, (8,)], temperature=temperature).log_probabilities[0]
+    found = score_candidates(Reader(model), stem, [tokens, (8,)], temperature=temperature).log_probabilities[0]
     assert float(found) == pytest.approx(expected, abs=2e-4)
 
 
 def test_a_model_without_a_cache_of_keys_gives_the_same(model, monkeypatch):
     stem, candidates = [5, 6, 7, 8], [(9, 10, 11), (12,)]
-    with_keys = score_candidates(model, stem, candidates).log_probabilities
+    with_keys = score_candidates(Reader(model), stem, candidates).log_probabilities
     body = model.get_decoder()
     forward = type(body).forward
 
@@ -77,7 +78,7 @@ def test_a_model_without_a_cache_of_keys_gives_the_same(model, monkeypatch):
         return forward(self, *arguments, use_cache=False, **options)
 
     monkeypatch.setattr(type(body), "forward", without)
-    torch.testing.assert_close(score_candidates(model, stem, candidates).log_probabilities, with_keys)
+    torch.testing.assert_close(score_candidates(Reader(model), stem, candidates).log_probabilities, with_keys)
 
 
 # -- asking ------------------------------------------------------------------------------------------------------

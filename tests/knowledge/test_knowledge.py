@@ -27,6 +27,7 @@ from firstlib.knowledge import (
     write_store,
 )
 from firstlib.knowledge import store as stores
+from firstlib.knowledge.batches import batches_by_length
 from firstlib.knowledge.top_k import tempered as temper
 from firstlib.models import heads, loading
 from firstlib.runtime.errors import StoreError, UserError
@@ -222,7 +223,7 @@ def test_under_autocast_probabilities_are_still_float32(model, encoded, extracte
 def test_a_batch_holds_examples_of_about_the_same_length():
     lengths = [100, 10, 95, 89, 11, 100, 50]
     encoded = [Encoded(str(i), [1] * length, 1) for i, length in enumerate(lengths)]
-    found = [[len(e.token_ids) for e in batch] for batch in extraction.batches_by_length(encoded, 3)]
+    found = [[len(e.token_ids) for e in batch.examples] for batch in batches_by_length(encoded, 3)]
     assert found == [[100, 100, 95], [89], [50], [11, 10]]
 
 
