@@ -19,7 +19,7 @@ from scripts import cells as cells_of
 
 KEPT_CELLS = KEPT / "adapters.json"
 SEEDS = (100, 101, 102)
-TASKS = ("csqa", "boolq")  # the preset's in-domain columns
+TASKS = {"student": ("csqa", "boolq"), "teacher": ("csqa",)}  # where the study tunes them with adapters in domain
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 RANK, OTHER_RANKS = 16, (4, 64)
 MEASURES = ("accuracy", "ece")
@@ -27,11 +27,12 @@ MEASURES = ("accuracy", "ece")
 
 @dataclass(frozen=True)
 class Choice:
-    """How a student is tuned; of full tuning the rate and the rank are the preset's and 0."""
+    """How a model is tuned; of full tuning the rate and the rank are the preset's and 0."""
 
     tuning: str
     rate: float = 1e-3
     rank: int = 0
+    model: str = "student"
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,20 @@ class Cell:
     seed: int
 
 
-FULL = Choice("full")
+FULL, FULL_TEACHER = Choice("full"), Choice("full", model="teacher")
 Scores = dict[Cell, dict[str, float]]
 
 
 def measure(cell: Cell) -> tuple[Cell, dict[str, float]]:
-    """Trains the fine-tuned student of one cell; returns its accuracy and ECE on validation questions."""
+    """Fine-tunes the model of one cell; returns its accuracy and ECE on validation questions."""
     preset, choice = Experiment("microworld", cell.seed, "runs/settings"), cell.choice
     column = next(one for one in preset.settings.columns if one.train == cell.task)
     adapter = {"rank": choice.rank, "alpha": 2 * choice.rank, "learning_rate": choice.rate}
-    changes: dict[str, Any] = {"student__tuning": choice.tuning, "student__lora": adapter} if choice.rank else {}
+    tuned = {f"{choice.model}__tuning": choice.tuning, f"{choice.model}__lora": adapter}
+    changes: dict[str, Any] = tuned if choice.rank else {}
     experiment = preset.change(threads=1, columns=[column.model_dump(mode="json")], **changes)
-    answers = experiment.predictions("fine-tune", cell.task, cell.task, "validation")
+    name = "fine-tune" if choice.model == "student" else choice.model
+    answers = experiment.predictions(name, cell.task, cell.task, "validation")
     scores = asdict(evaluate(answers, experiment.settings.measures))
     return cell, {name: scores[name] for name in MEASURES}
 
@@ -80,15 +83,16 @@ def compute(cells: Iterable[Cell], jobs: int) -> None:
 
 
 def search(jobs: int) -> None:
-    """Computes full tuning and the rates of both adapters, then other ranks at LoRA's best rate."""
-    rates = [Choice(tuning, rate, RANK) for tuning in ("lora", "qlora") for rate in RATES]
-    compute(_cells([FULL, *rates]), jobs)
+    """Computes full tuning and the rates of the adapters, then other ranks at the student's best rate."""
+    pairs = (("lora", "student"), ("qlora", "student"), ("lora", "teacher"))
+    rates = [Choice(tuning, rate, RANK, model) for tuning, model in pairs for rate in RATES]
+    compute(_cells([FULL, FULL_TEACHER, *rates]), jobs)
     rate = best("lora", kept_cells()).rate
     compute(_cells([Choice("lora", rate, rank) for rank in OTHER_RANKS]), jobs)
 
 
 def _cells(choices: Sequence[Choice]) -> Iterator[Cell]:
-    return (Cell(choice, task, seed) for choice in choices for task in TASKS for seed in SEEDS)
+    return (Cell(choice, task, seed) for choice in choices for task in TASKS[choice.model] for seed in SEEDS)
 
 
 def finished(done: Scores) -> list[Choice]:
@@ -101,21 +105,23 @@ def accuracy(choice: Choice, done: Scores) -> float:
     return mean(done[cell]["accuracy"] for cell in _cells([choice]))
 
 
-def best(tuning: str, done: Scores) -> Choice:
+def best(tuning: str, done: Scores, model: str = "student") -> Choice:
     """Returns an adapter's finished choice of rank 16 with the highest accuracy; of equals the smaller rate."""
-    of = [choice for choice in finished(done) if (choice.tuning, choice.rank) == (tuning, RANK)]
+    of = [one for one in finished(done) if (one.tuning, one.rank, one.model) == (tuning, RANK, model)]
     return max(of, key=lambda choice: (accuracy(choice, done), -choice.rate))
 
 
 def table(done: Scores) -> str:
     """Returns accuracy and ECE of the finished choices in Markdown, in percent, mean over seeds."""
     lines = []
-    for choice in sorted(finished(done), key=lambda one: (one.tuning, one.rank, one.rate)):
-        cells = [[done[Cell(choice, task, seed)] for seed in SEEDS] for task in TASKS]
+    for choice in sorted(finished(done), key=lambda one: (one.model, one.tuning, one.rank, one.rate)):
+        cells = [[done[Cell(choice, task, seed)] for seed in SEEDS] for task in TASKS[choice.model]]
         scores = [" / ".join(f"{100 * mean(one[name] for one in of):.1f}" for name in MEASURES) for of in cells]
-        rank = str(choice.rank or "")
-        lines.append([choice.tuning, rank, f"{choice.rate:g}", *scores, f"{100 * accuracy(choice, done):.1f}"])
-    head = ["tuning", "rank", "rate", *(f"{task}: accuracy / ECE" for task in TASKS), "mean accuracy"]
+        scores += [""] * (len(TASKS["student"]) - len(scores))
+        rank, mean_accuracy = str(choice.rank or ""), f"{100 * accuracy(choice, done):.1f}"
+        lines.append([choice.model, choice.tuning, rank, f"{choice.rate:g}", *scores, mean_accuracy])
+    columns = [f"{task}: accuracy / ECE" for task in TASKS["student"]]
+    head = ["model", "tuning", "rank", "rate", *columns, "mean accuracy"]
     return markdown_table(head, lines)
 
 
