@@ -26,6 +26,7 @@ from firstlib.distillation.losses import Student, Tail, top_k_kl
 from firstlib.distillation.targets import SoftTargets, Targets, hard_targets
 from firstlib.models.heads import LanguageModel, body_and_head, causal_model, logit_form
 from firstlib.models.loading import device
+from firstlib.models.packing import packs, states_of
 from firstlib.runtime import distributed
 from firstlib.runtime.artefacts import damage, write_checksums
 from firstlib.runtime.errors import UserError
@@ -149,17 +150,17 @@ def _loss_of(
     targets: torch.Tensor,
     **_: Any,
 ) -> CausalLMOutput:
-    body, head = body_and_head(inner)
-    states = body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-    kept = labels[:, 1:] != IGNORE_INDEX
-    hidden, weight = states[:, :-1][kept], head.weight
+    head = body_and_head(inner)[1]
+    following = labels[attention_mask.bool()][1:]  # of each token but the last; a row's first token is no target
+    kept = following != IGNORE_INDEX
+    hidden, weight = states_of(inner, input_ids, attention_mask)[:-1][kept], head.weight
     if head.bias is not None:  # as one more column, which every state multiplies by 1
         hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
         weight = torch.cat([weight, head.bias[:, None]], 1)
     scale, softcap = logit_form(inner)
     loss = top_k_kl(
         hidden, weight, token_ids, targets, tail=matching.tail, student=matching.student,
-        gold=labels[:, 1:][kept], softcap=softcap, scale=scale, vocabulary=matching.vocabulary,
+        gold=following[kept], softcap=softcap, scale=scale, vocabulary=matching.vocabulary,
     )  # fmt: skip
     return CausalLMOutput(loss=loss)
 
@@ -237,11 +238,12 @@ def _train(
             matching, model=model, args=_arguments(training, run, scratch), train_dataset=targets,
             data_collator=_collate, callbacks=[_ProgressCallback(at)],
         )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        if training.eval_steps and run.measure:
+            trainer.add_callback(_EvaluationCallback(trainer, run.measure, training.eval_steps))
         try:
-            trainer.remove_callback(PrinterCallback)
-            if training.eval_steps and run.measure:
-                trainer.add_callback(_EvaluationCallback(trainer, run.measure, training.eval_steps))
-            trainer.train(resume_from_checkpoint=_checkpoint_to_resume(trainer, training, run.checkpoints))
+            with packs(model):
+                trainer.train(resume_from_checkpoint=_checkpoint_to_resume(trainer, training, run.checkpoints))
         finally:
             trainer.restore_forward()
         if run.save_to:

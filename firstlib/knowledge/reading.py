@@ -7,7 +7,7 @@ so memory holds the beginning once, however many examples continue from it.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,12 +33,13 @@ class _Continued(DynamicLayer):
         super().__init__()
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
+        self._beginning = keys, values
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Returns the beginning's keys and values with those of the rows behind them; keeps only the beginning's."""
-        pairs = ((self.keys, key_states), (self.values, value_states))
+        pairs = zip(self._beginning, (key_states, value_states), strict=True)
         keys, values = (torch.cat([kept.expand(len(new), -1, -1, -1), new], -2) for kept, new in pairs)
         return keys, values
 
@@ -49,12 +50,16 @@ class _Beginning(NamedTuple):
 
     def continued(self) -> DynamicCache:
         cache = DynamicCache()
-        cache.layers.extend(_Continued(layer.keys, layer.values) for layer in self.cache.layers)
+        cache.layers.extend(_Continued(keys, values) for keys, values in self._layers())
         return cache
 
     def copied(self) -> DynamicCache:
         """A cache that grows when it is read on from; this one stays as it is."""
-        return DynamicCache([(layer.keys, layer.values) for layer in self.cache.layers])
+        return DynamicCache(self._layers())
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        layers: list[Any] = self.cache.layers
+        return [(layer.keys, layer.values) for layer in layers]
 
 
 class Reader:
@@ -97,7 +102,7 @@ class Reader:
         """Returns the hidden states `(B, T, D)` of rows, after a beginning or from the start."""
         body, head = body_and_head(self.model)
         ids, mask = pad(rows)
-        how: dict = {"use_cache": False}
+        how: dict[str, Any] = {"use_cache": False}
         if beginning:
             mask = torch.cat([mask.new_ones(len(rows), len(beginning.token_ids)), mask], 1)
             how = {"use_cache": True, "past_key_values": beginning.continued()}
