@@ -5,12 +5,9 @@ a teacher that is certain of the right token, for which Eq. 5 is the cross-entro
 """
 
 import json
-import math
 import os
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,25 +15,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.trainer_callback import PrinterCallback
 
+from firstlib.distillation.callbacks import (
+    CheckpointCallback,
+    EvaluationCallback,
+    Measure,
+    ProgressCallback,
+    last_checkpoint,
+)
 from firstlib.distillation.losses import Student, Tail, top_k_kl
+from firstlib.distillation.precision import EXAMPLES, try_formats
 from firstlib.distillation.targets import SoftTargets, Targets, hard_targets
 from firstlib.models.heads import LanguageModel, body_and_head, causal_model, logit_form
 from firstlib.models.loading import device
 from firstlib.models.packing import packs, states_of
 from firstlib.runtime import distributed
-from firstlib.runtime.artefacts import damage, write_checksums
-from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.progress import steps
 from firstlib.runtime.sequences import LazySequence
 from firstlib.settings.schema import Training
 from firstlib.tasks.encoding import IGNORE_INDEX, Encoded, pad
 
-Measure = Callable[[LanguageModel], dict[str, float]]
+PRECISION = "mixed_precision.json"  # beside a model trained with `auto`: seconds of a pass by format
 
 
 @dataclass(frozen=True)
@@ -165,65 +168,6 @@ def _loss_of(
     return CausalLMOutput(loss=loss)
 
 
-class _ProgressCallback(TrainerCallback):
-    """Reports progress, and stops when the loss becomes NaN or infinite."""
-
-    def __init__(self, at: Callable[[int], None]) -> None:
-        self.at = at
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.at(state.global_step)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        loss = kwargs["logs"].get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"training: the loss of step {state.global_step} is {loss}; lower the learning rate, choose another "
-                "training.mixed_precision, or look at the base model's weights"
-            )
-
-
-class _CheckpointCallback(TrainerCallback):
-    """Writes a checkpoint every few minutes, and its checksums when it is complete."""
-
-    def __init__(self, folder: Path, minutes: float) -> None:
-        self.folder, self.seconds, self.last = folder, 60 * minutes, time.monotonic()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        due = distributed.broadcast(time.monotonic() - self.last >= self.seconds)
-        control.should_save = due and state.global_step < state.max_steps
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        distributed.barrier()
-        if distributed.rank() == 0:
-            write_checksums(self.folder / f"checkpoint-{state.global_step}")
-        self.last = time.monotonic()
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Returns the latest complete checkpoint. Later ones that are incomplete or damaged are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    while found and damage(found[-1]):
-        shutil.rmtree(found.pop())
-    return found[-1] if found else None
-
-
-class _EvaluationCallback(TrainerCallback):
-    """Measures the model during training and logs the result wherever the Trainer reports to."""
-
-    def __init__(self, trainer: DistillationTrainer, measure: Measure, every: int) -> None:
-        self.trainer, self.measure, self.every = trainer, measure, every
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.every and state.global_step < state.max_steps:
-            return
-        model = self.trainer.tuned_model
-        model.eval()
-        self.trainer.log({f"eval_{name}": value for name, value in self.measure(model).items()})
-        model.train()
-        control.should_log = True  # the call above replaced the step's own loss
-
-
 def _train(
     model: LanguageModel,
     targets: Sequence[Targets] | SoftTargets,
@@ -233,14 +177,15 @@ def _train(
     label: str,
 ) -> list[float]:
     total = training.epochs * -(-len(targets) // training.global_batch_size)
+    training, label = _with_precision(model, targets, training, matching, run, label)
     with steps(label, total) as at, tempfile.TemporaryDirectory() as scratch:  # the Trainer insists on a folder
         trainer = DistillationTrainer(
             matching, model=model, args=_arguments(training, run, scratch), train_dataset=targets,
-            data_collator=_collate, callbacks=[_ProgressCallback(at)],
+            data_collator=_collate, callbacks=[ProgressCallback(at)],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         if training.eval_steps and run.measure:
-            trainer.add_callback(_EvaluationCallback(trainer, run.measure, training.eval_steps))
+            trainer.add_callback(EvaluationCallback(trainer, model, run.measure, training.eval_steps))
         try:
             with packs(model):
                 trainer.train(resume_from_checkpoint=_checkpoint_to_resume(trainer, training, run.checkpoints))
@@ -249,6 +194,35 @@ def _train(
         if run.save_to:
             _save(trainer, run.save_to)
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _with_precision(
+    model: LanguageModel,
+    targets: Sequence[Targets] | SoftTargets,
+    training: Training,
+    matching: Matching,
+    run: TrainingRun,
+    label: str,
+) -> tuple[Training, str]:
+    """Replaces `mixed_precision: auto` by the faster format; the label of the progress says which."""
+    if training.mixed_precision != "auto" or not targets:
+        return training, label
+    kept = run.checkpoints / PRECISION if run.checkpoints else None  # a training that resumes keeps its format
+    if kept and kept.is_file():
+        seconds = json.loads(kept.read_text(encoding="utf-8"))
+    else:
+        torch.nn.Module.to(model, device()).train()
+        tried = [targets[i] for i in range(min(EXAMPLES, len(targets)))]
+        batch = {name: part.to(device()) for name, part in _collate(tried).items()}
+        seconds = try_formats(model, lambda: _loss_of(causal_model(model), matching, **batch)["loss"])
+    seconds = distributed.broadcast(seconds)
+    for folder in (run.checkpoints, run.save_to):
+        if folder and distributed.rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / PRECISION, seconds)
+    chosen = min(seconds, key=seconds.__getitem__)
+    ratio = max(seconds.values()) / seconds[chosen]
+    return training.model_copy(update={"mixed_precision": chosen}), f"{label} ({chosen}: {ratio:.1f} x as fast)"
 
 
 def _save(trainer: DistillationTrainer, folder: Path) -> None:
@@ -266,7 +240,7 @@ def _checkpoint_to_resume(trainer: DistillationTrainer, training: Training, chec
     """Turns checkpoints on, and returns the one to resume from, if any."""
     if not checkpoints:
         return None
-    trainer.add_callback(_CheckpointCallback(checkpoints, training.checkpoint_minutes))
+    trainer.add_callback(CheckpointCallback(checkpoints, training.checkpoint_minutes))
     last = distributed.broadcast(last_checkpoint(checkpoints) if distributed.rank() == 0 else None)
     return str(last) if last else None
 

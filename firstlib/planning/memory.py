@@ -20,7 +20,7 @@ from typing import NamedTuple
 from firstlib.distillation.losses import LARGEST_CHUNK, SMALLEST_CHUNK
 from firstlib.knowledge.extraction import CHUNK
 from firstlib.planning.anatomy import Anatomy
-from firstlib.settings.schema import Model, Training
+from firstlib.settings.schema import HALF_FORMATS, Model, Training
 
 FLOAT32, HALF = 4, 2  # bytes
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per weight: 4 bits, a 1-byte scale per 64, a float32 per 256 scales
@@ -110,7 +110,7 @@ def tuned(anatomy: Anatomy, model: Model) -> int:
 
 def training_memory(anatomy: Anatomy, model: Model, training: Training, batch: Batch, devices: int = 1) -> Memory:
     """Memory of fine-tuning or distillation, per device; weights, gradients and optimiser are evenly sharded."""
-    mixed = training.mixed_precision != "no"
+    mixed = training.mixed_precision in HALF_FORMATS  # not auto: which it takes is known when it trains
     number = element(model) if model.tuning == "full" else FLOAT32  # adapters are float32
     gradients = tuned(anatomy, model) * number / devices
     block = _block(anatomy, model, mixed, batch)

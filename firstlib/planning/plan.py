@@ -10,7 +10,7 @@ from firstlib.planning.memory import Batch, Memory, asking_memory, training_memo
 from firstlib.planning.tokens import TaskPlan, plan_task
 from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
 from firstlib.settings.loading import change_settings
-from firstlib.settings.schema import Model, Settings
+from firstlib.settings.schema import HALF_FORMATS, Model, Settings
 
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
 
@@ -186,7 +186,7 @@ def _changed(settings: Settings, changes: Sequence[tuple[str, object]], scene: S
 
 
 def _computes_in_half(settings: Settings, model: Model) -> bool:
-    return settings.training.mixed_precision != "no" or model.dtype != "float32"
+    return settings.training.mixed_precision in HALF_FORMATS or model.dtype != "float32"
 
 
 def _batch(examples: int, tasks: Sequence[TaskPlan]) -> Batch:

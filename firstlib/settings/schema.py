@@ -19,7 +19,7 @@ Role = Literal["teacher", "student"]
 Reading = Literal["candidates", "vocabulary"]
 CandidateScore = Literal["total", "mean", "mean-by-character"]
 Precision = Literal["float32", "bfloat16", "float16"]
-_HALF = {"bf16": "bfloat16", "fp16": "float16"}  # by the names of `mixed_precision`
+HALF_FORMATS = {"bf16": "bfloat16", "fp16": "float16"}  # by the names of `mixed_precision`
 
 
 class Column(Part):
@@ -76,9 +76,10 @@ class Training(Part):
         default=None,
         description="examples in one forward pass of a device; the rest is accumulated. null: the device's share",
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
         default="no",
-        description="number format of the forward pass; 'no' (quoted: YAML reads a bare no as false): the weights'",
+        description="number format of the forward pass; 'no' (quoted: YAML reads a bare no as false): the weights'; "
+        "auto: 'no' or bf16, whichever a trial of some seconds finds faster on this machine",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations in the backward pass: less memory, more time"
@@ -291,7 +292,7 @@ class Settings(Part):
 
     def asked(self, model: Model) -> Model:
         """Returns a model as it is asked: in the number format that training computes in."""
-        half = _HALF.get(self.training.mixed_precision)
+        half = HALF_FORMATS.get(self.training.mixed_precision)
         return model.model_copy(update={"dtype": half}) if half else model
 
     @property
