@@ -15,7 +15,7 @@ import numpy as np
 from firstlib.experiment import stages
 from firstlib.experiment.stages import ExtractionInputs, TargetInputs, TrainingInputs
 from firstlib.knowledge import KnowledgeStore, Origin
-from firstlib.models.places import base_identity, base_location
+from firstlib.models.places import SHRUNK, base_identity, base_location, licence
 from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
@@ -23,7 +23,6 @@ from firstlib.runtime.hashing import content_hash
 from firstlib.settings.schema import Knowledge, Model, Training
 from firstlib.tasks.encoding import Encoded
 
-REPORT = "shrink.json"
 _HELD_OUT = 10  # one part in so many of the text measures, and is not trained on
 _MOST_MEASURED = 40  # passages that measure: each is read once for every layer
 
@@ -93,20 +92,17 @@ def shrink(how: Shrinking, to: str | Path) -> Shrunk:
         UserError: The model, the text or the number of layers does not fit, or the folder holds something else.
     """
     to = Path(to).expanduser().resolve()
-    if to.exists() and any(to.iterdir()) and not (to / REPORT).is_file():
+    if to.exists() and any(to.iterdir()) and not (to / SHRUNK).is_file():
         raise UserError(f"{to}: holds something else than a shrunk model; name a new folder")
     kept = Artefacts(to.parent / f".{to.name}.shrinking")
     measured, texts = _passages(how)
-    content = {
-        **asdict(how),
-        "text": content_hash([measured, [vars(one) for one in texts]]),
-        "base": base_identity(how.model),
-    }
-    cut = kept.get("cut", content, lambda folder: _cut(how, measured, folder))
+    kind = {"layers": how.layers, "measured": content_hash(measured), "base": base_identity(how.model)}
+    cut = kept.get("cut", kind, lambda folder: _cut(how, measured, folder))
     store = _knowledge(how, kept, texts)
+    content = {**asdict(how), **kind, "text": content_hash([vars(one) for one in texts])}
     healed = kept.get("healed", content, lambda folder: _heal(how, cut, store, texts, folder))
     found = Shrunk(**_report(cut), healed=_cost_of(healed, measured))
-    _publish(cut, healed, to, found)
+    _publish(cut, healed, to, {**asdict(found), "licence": licence(how.model)})
     shutil.rmtree(kept.folder)
     return found
 
@@ -152,11 +148,11 @@ def _cut(how: Shrinking, measured: Sequence[Sequence[int]], to: Path) -> None:
     report["cut"] = text_nll(drop_layers(model, dropped), measured)
     model.save_pretrained(to)
     load_tokenizer(how.model).save_pretrained(to)
-    write_json(to / REPORT, report)
+    write_json(to / SHRUNK, report)
 
 
 def _report(cut: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((cut / REPORT).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((cut / SHRUNK).read_text(encoding="utf-8"))
     return found
 
 
@@ -194,13 +190,13 @@ def _cost_of(folder: Path, measured: Sequence[Sequence[int]]) -> float:
     return text_nll(load_trained(Model(base=str(folder)), folder), measured)
 
 
-def _publish(cut: Path, healed: Path, to: Path, found: Shrunk) -> None:
+def _publish(cut: Path, healed: Path, to: Path, report: dict[str, Any]) -> None:
     """Writes weights, tokenizer and report to the folder, which is complete or absent."""
     made = to.parent / f".{to.name}.making"
     shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(cut, made, ignore=shutil.ignore_patterns("manifest.json", "*.safetensors*", REPORT))
+    shutil.copytree(cut, made, ignore=shutil.ignore_patterns("manifest.json", "*.safetensors*", SHRUNK))
     for path in healed.glob("*.safetensors*"):
         shutil.copy2(path, made)
-    write_json(made / REPORT, asdict(found))
+    write_json(made / SHRUNK, report)
     shutil.rmtree(to, ignore_errors=True)
     made.rename(to)

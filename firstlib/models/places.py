@@ -1,5 +1,6 @@
-"""Where a base model is and what identifies it, found without reading its weights and without torch."""
+"""Where a base model is, what identifies it and under which licence, without reading its weights and without torch."""
 
+import json
 from pathlib import Path
 
 from firstlib.runtime.artefacts import MANIFEST
@@ -9,6 +10,7 @@ from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
 GGUF = ".gguf"
+SHRUNK = "shrink.json"  # beside a model that `first shrink` made
 
 
 def base_location(model: Model) -> str:
@@ -38,3 +40,16 @@ def base_identity(model: Model) -> str:
     from firstlib.models.loading import commit  # here: it needs transformers
 
     return f"{model.base}@{commit(model)}"
+
+
+def licence(model: Model) -> str | None:
+    """Returns the licence that a base model's GGUF file stated, also through `first shrink`; None where it is unknown.
+
+    A hub model's licence is on its page.
+    """
+    folder, stated = Path(base_location(model)), []
+    for name in (MANIFEST, SHRUNK):
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            stated.append(content.get("inputs", content).get("licence"))
+    return next((str(one) for one in stated if one), None)

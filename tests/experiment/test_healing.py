@@ -9,7 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from firstlib.experiment import healing, stages
 from firstlib.experiment.healing import Shrinking, shrink
+from firstlib.models.places import SHRUNK, licence
 from firstlib.runtime.errors import UserError
+from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.microworld import corpus
 
@@ -50,7 +52,7 @@ def test_the_layer_that_changes_nothing_is_dropped_first(base, text, tmp_path):
     assert found.cut == pytest.approx(found.base, abs=1e-5) == pytest.approx(found.without[2], abs=1e-5)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "small").config.num_hidden_layers == 3
     assert len(AutoTokenizer.from_pretrained(tmp_path / "small")) == len(AutoTokenizer.from_pretrained(base))
-    assert json.loads((tmp_path / "small" / healing.REPORT).read_text())["healed"] == found.healed
+    assert json.loads((tmp_path / "small" / SHRUNK).read_text())["healed"] == found.healed
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
@@ -72,7 +74,14 @@ def test_a_killed_call_resumes_from_its_finished_stages(base, text, tmp_path, mo
             shrink(how(base, text), tmp_path / "small")
     assert not (tmp_path / "small").exists()
     monkeypatch.setattr(healing, "_cut", killed)
-    assert shrink(how(base, text), tmp_path / "small").dropped == [2]
+    assert shrink(how(base, text, learning_rate=2e-4), tmp_path / "small").dropped == [2]  # the layers do not ask how
+
+
+def test_the_licence_of_the_whole_model_is_handed_on(base, text, tmp_path, monkeypatch):
+    assert licence(Model(base=base)) is None
+    monkeypatch.setattr(healing, "licence", lambda model: "apache-2.0")
+    shrink(how(base, text, passages=20), tmp_path / "small")
+    assert licence(Model(base=str(tmp_path / "small"))) == "apache-2.0"
 
 
 def test_the_command_shows_every_layer(base, text, tmp_path):

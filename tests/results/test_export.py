@@ -21,6 +21,7 @@ from firstlib.evaluation.predictions import Predictions
 from firstlib.models import loading
 from firstlib.results.export import ExportedStudent, export_student, folder, model_card
 from firstlib.results.export.card import metadata
+from firstlib.results.export.markdown import escaped
 from firstlib.results.export.measured import TOLERANCE, Repeat, in_plain_words, measure
 from firstlib.results.provenance import folder_name
 from firstlib.runtime.errors import UserError
@@ -84,6 +85,14 @@ def unchanged(student):
 
 def card(student, name="student", diagram=False):
     return model_card(student, name, 1234, list(unchanged(student)), diagram)
+
+
+def test_the_card_names_the_licence_that_the_base_models_file_states(experiment, monkeypatch):
+    student = ExportedStudent(experiment, "first", "csqa")
+    stated = "apache-2.0 *and* more"
+    assert "- No licence of its own is stated" in str(card(student))
+    monkeypatch.setattr("firstlib.results.export.card.licence", lambda model: stated)
+    assert f"file states the licence *{escaped(stated)}*." in str(card(student))
 
 
 def predictions(probabilities, answer):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from firstlib.models.places import licence
 from firstlib.results.export.calibration import how_well_calibrated
 from firstlib.results.export.making import how_it_was_made, in_short, is_folder
 from firstlib.results.export.markdown import bullets, counted, escaped, fenced, percent, table
@@ -119,9 +120,15 @@ def _limits(student: ExportedStudent, measured: Sequence[Measured]) -> str:
             *(["Its questions are about an invented town; it knows nothing of the real world."] if invented else []),
             "It cannot answer that no candidate is right.",
             "One training run with one seed was measured; another seed gives other numbers.",
-            "No licence is stated; the licences of the base model and of the data apply.",
+            _licences(student),
         ]
     )
+
+
+def _licences(student: ExportedStudent) -> str:
+    stated = licence(student.model)
+    of_base = f"The base model's file states the licence *{escaped(stated)}*. " if stated else ""
+    return f"{of_base}No licence of its own is stated; the licences of the base model and of the data apply."
 
 
 def _agreement(student: ExportedStudent, repeats: Sequence[Repeat]) -> str:
