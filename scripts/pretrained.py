@@ -1,6 +1,5 @@
 """Checks what `make pretrained` needs, and makes the shrunk student: `FIRST_PRETRAINED`, `FIRST_REAL_DATA`."""
 
-import json
 import os
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from firstlib.experiment.healing import Shrinking, shrink
 from firstlib.results.study import HALF, LARGER, SMALLER
 from firstlib.runtime.paths import PROJECT, project_path
 from firstlib.settings.loading import load_preset
+from firstlib.tasks.files import Search, tables_in
 
 LAYERS, PASSAGES = 12, 2000
 WANTED = {
@@ -43,8 +43,8 @@ def lacking() -> str | None:
 
 def instructions() -> str:
     """Returns the text that heals: Alpaca's instructions with their answers."""
-    (file,) = sorted((project_path("$FIRST_REAL_DATA") / "alpaca").glob("*.json"))[:1]
-    rows = json.loads(file.read_text(encoding="utf-8"))
+    tables = tables_in(project_path("$FIRST_REAL_DATA") / "alpaca", Search("alpaca", {}))
+    rows = (row for table in tables for _, row in table.rows())
     return "\n\n".join(f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows)
 
 

@@ -1,7 +1,10 @@
 """`make pretrained` names what it lacks in one line."""
 
+import io
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scripts import pretrained
@@ -28,10 +31,19 @@ def test_a_missing_file_is_named_with_the_model_to_get(folders):
     assert pretrained.lacking() is None
 
 
-def test_instructions_heal(folders):
+def as_file(rows, kind):
+    if kind == "json":
+        return json.dumps(rows).encode()
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_instructions_heal(folders, kind):
     rows = [
         {"instruction": "Add.", "input": "1 and 1", "output": "2"},
         {"instruction": "Hi", "input": "", "output": "Ho"},
     ]
-    (folders / "alpaca" / "alpaca_data.json").write_text(json.dumps(rows))
+    (folders / "alpaca" / f"alpaca_data.{kind}").write_bytes(as_file(rows, kind))
     assert pretrained.instructions() == "Add.\n1 and 1\n2\n\nHi\n\nHo"
