@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from firstlib.experiment.ahead import computed_ahead
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash, library_hash
@@ -75,7 +76,7 @@ def run(plan: Plan, console: Console) -> list[Path]:
         UserError: The settings are wrong; nothing is written.
         NotebookError: A cell failed; earlier notebooks are kept, and the next run resumes.
     """
-    load_preset(plan.preset, plan.overrides)
+    settings = load_preset(plan.preset, plan.overrides)
     notebooks = [path for path in numbered_notebooks() if plan.beyond or path.stem != BEYOND]
     target = plan.folder / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,8 @@ def run(plan: Plan, console: Console) -> list[Path]:
     for path in notebooks:
         if path not in todo:
             console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
-    with _shown(console, len(todo)) as shown:
+    helped = computed_ahead(plan.preset, plan.seed, plan.runs, plan.overrides, settings.jobs if todo else 1)
+    with helped, _shown(console, len(todo)) as shown:
         for path in todo:
             shown(path.stem)
             _execute(path, plan, console)

@@ -183,6 +183,10 @@ class Settings(Part):
         le=MOST_THREADS,
         description="CPU threads of each process; sums depend on their number. null: torch's choice",
     )
+    jobs: Count = Field(
+        default=1,
+        description="processes that compute stages under `first run`; results do not depend on it. On a GPU: 1",
+    )
 
     @model_validator(mode="before")
     @classmethod
