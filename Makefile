@@ -7,7 +7,7 @@ BIN := .venv/bin
 FIRST := $(BIN)/first
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench notebooks settings-docs choose-settings choose-adapter seeds beyond map pretrained real base-models real-base-models constraints clean
+.PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench bench-real notebooks settings-docs choose-settings choose-adapter seeds beyond map pretrained real base-models real-base-models constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ real: .venv/installed ## compute the real-data table of docs/findings.md from FI
 
 bench: .venv-bench/installed ## benchmark against the peers' released packages (15 minutes)
 	@.venv-bench/bin/python -m benchmarks
+
+bench-real: .venv-bench/installed ## benchmark training steps of a real model's shape against the peers (half an hour)
+	@.venv-bench/bin/python -m benchmarks training
 
 notebooks: .venv/installed ## rerun the committed notebooks and figures
 	@$(FIRST) run

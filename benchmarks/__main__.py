@@ -1,7 +1,8 @@
 """Runs every comparison and writes the medians.
 
 Parity is checked first. Then the variants run in interleaved rounds, each in its own process.
-`python -m benchmarks [module ...]` keeps the results of modules that are not named.
+`python -m benchmarks [module ...]` keeps the results of modules that are not named. Without names it runs all but those
+that take longer, which `make bench-real` names.
 """
 
 import importlib
@@ -21,7 +22,8 @@ from rich.console import Console
 from firstlib.results.markup import with_block
 
 HERE = Path(__file__).parent
-MODULES = ("loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step")
+MODULES = ("loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step", "training")
+LONG = ("training",)  # a step of a real model's shape takes a minute
 ROUNDS = {"calibration": 3}  # the others run two rounds, because one takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
@@ -88,7 +90,7 @@ def _cells(line: dict[str, Any]) -> str:
 
 def main() -> None:
     """Writes `results.json` and the table in `README.md`."""
-    started, chosen = time.monotonic(), sys.argv[1:] or list(MODULES)
+    started, chosen = time.monotonic(), sys.argv[1:] or [name for name in MODULES if name not in LONG]
     file, page = HERE / "results.json", HERE / "README.md"
     old = json.loads(file.read_text()) if file.is_file() else []
     new = {module: results(module) for module in chosen}
