@@ -76,11 +76,7 @@ def sft(model: Any, taught: list[Targets]) -> list[float]:
     from firstlib.models.loading import load_tokenizer
     from firstlib.settings.schema import Model
 
-    rows = [
-        {"input_ids": one.example.token_ids,
-         "completion_mask": [int(i >= one.example.start) for i in range(len(one.example.token_ids))]}
-        for one in taught
-    ]  # fmt: skip
+    rows = [{name: row[name] for name in ("input_ids", "labels")} for row in plain_rows([t.example for t in taught])]
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SFTConfig(
             **_arguments(scratch), max_length=None, completion_only_loss=True, packing=False,
