@@ -4,7 +4,7 @@ Every figure is 700 pixels wide and can be read without colour. Series are named
 a name has the same look in every figure. `show` displays a figure in a notebook cell, and `write` saves it to files.
 """
 
-from firstlib.figures.benefit import Gain, benefit_map
+from firstlib.figures.benefit import Gain, benefit_map, gain_by_size
 from firstlib.figures.calibration import SHARES, reliability_diagrams
 from firstlib.figures.coefficients import coefficient_effect, coefficient_search
 from firstlib.figures.knowledge import coverage, disk_use, kept_mass, rank_probabilities, top_tokens
@@ -23,6 +23,7 @@ __all__ = [
     "coefficient_search",
     "coverage",
     "disk_use",
+    "gain_by_size",
     "kept_mass",
     "losses",
     "rank_probabilities",

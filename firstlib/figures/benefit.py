@@ -44,6 +44,25 @@ def benefit_map(panels: Mapping[str, Mapping[str, Sequence[Gain]]], x: str, y: s
     return parts.make_room(figure, map(name_of, styles))
 
 
+def gain_by_size(kinds: Mapping[str, Sequence[Gain]], x: str, y: str) -> go.Figure:
+    """Draws gains against a size on a logarithmic axis, one series for each kind, each point with its label.
+
+    Args:
+        kinds: Kind -> its gains, fractions, with the size as `at`.
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+    """
+    figure, (cell,) = parts.panels([""], 330, x=x, y=y, most=1)
+    styles = looks(kinds)
+    for kind, gains in kinds.items():
+        drawn = _series(kind, sorted(gains, key=lambda one: one.at), styles[kind])
+        parts.add(figure, cell, drawn.update(mode="markers+text", textposition="top center"))
+    figure.add_hline(y=0, line=parts.line(BLACK, "dot", 1))
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(tickformat=parts.PERCENT)
+    return parts.make_room(figure, map(name_of, styles))
+
+
 def _width(methods: Mapping[str, Sequence[Gain]]) -> float:
     places = [one.at for gains in methods.values() for one in gains]
     return max(places) - min(places)

@@ -10,10 +10,13 @@ import pandas as pd
 
 from firstlib.figures import Gain
 from firstlib.results.differences import Difference, Place, differences
+from firstlib.settings.schema import Knowledge
 
 Results = Mapping[str, Any]
 TRUTH = ("kl", "excess_nll", "calibration_error", "overconfidence", "aurc")
 OVERCONFIDENCE = (-100, 5, 10, 20, 40, 100)  # of teachers, in points: edges of the columns
+TOP, DRAWN = "the top k", "k tokens drawn"
+DEFAULT_K = Knowledge().k
 STAGES = {
     "teacher_train": "teacher, training questions",
     "teacher_validation": "teacher, validation",
@@ -91,6 +94,27 @@ def overconfidence(run: Results, place: Place, method: str = "fine-tune") -> flo
     """Returns by how much a method is over-confident on a test set, against the exact posterior; a fraction."""
     rows = (row for row in run["rows"] if row["method"] == method)
     return next(float(row["overconfidence"]) for row in rows if (row["setting"], row["dataset"]) == place)
+
+
+def by_size(runs: Sequence[Results], task: str, baseline: str = "fine-tune") -> dict[str, list[Gain]]:
+    """Returns the gain in Trust over a baseline of plain distillation from more or fewer stored tokens, in domain.
+
+    Gains lie at the bytes that the knowledge takes per response position, mean over seeds.
+
+    Args:
+        runs: Cells of the group `beyond`.
+        task: Trained on and tested.
+        baseline: A method.
+    """
+    kinds: dict[str, list[Gain]] = {}
+    for one in differences(runs, baseline):
+        made = runs[0]["methods"].get(one.method, {"settings": {}})["settings"]
+        kind = {"teacher": TOP, "sampled": DRAWN}.get(made.get("knowledge", "teacher"))
+        plain = made.get("learns") == "top-k" and not made.keys() - {"learns", "k", "knowledge"}
+        size = mean(run["cost"].get(one.method, {}).get(task, {}).get("knowledge_bytes", 0) for run in runs)
+        if plain and kind and size and one.place == ("in-domain", task):
+            kinds.setdefault(kind, []).append(Gain(size, one.mean, str(made.get("k", DEFAULT_K))))
+    return kinds
 
 
 def differences_frame(found: Sequence[Difference]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """What a model cost: the seconds and operations of every stage that it rests on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,13 @@ class Cost:
         seconds: Of the model's last stage alone, its own training; not of stages that other methods share.
         total_seconds: Of all stages that the model rests on: teachers, extraction, validation answers, its training.
         flops: Of all trainings and extractions among them; answers to validation questions are not counted.
+        knowledge_bytes: Of the teacher's knowledge that is learned from, on disk, per response position; 0: none.
     """
 
     seconds: float
     total_seconds: float
     flops: float
+    knowledge_bytes: float = 0.0
 
 
 def cost(experiment: Experiment, name: str, task: Task) -> Cost:
@@ -44,7 +46,17 @@ def cost(experiment: Experiment, name: str, task: Task) -> Cost:
         seconds=own["seconds"],
         total_seconds=round(sum(one["seconds"] for one in manifests), 2),
         flops=sum(_flops(run, task, one) for one in manifests),
+        knowledge_bytes=_stored(manifests, task) / _positions(run, task),
     )
+
+
+def _stored(manifests: Sequence[Manifest], task: Task) -> int:
+    return sum(one["bytes"] for one in manifests if one["stage"].startswith(f"knowledge-{task}-train"))
+
+
+def _positions(run: Run, task: Task) -> int:
+    encoded = run.data.encoded(task, "train", run.data.knowledge_role)
+    return run.data.once(("positions", task), lambda: sum(len(one.token_ids) - one.start for one in encoded))
 
 
 def _run_of(experiment: Experiment, name: str) -> Run:

@@ -27,3 +27,12 @@ def test_methods_of_one_setting_stand_side_by_side():
     first, second = figures.benefit_map({"one": {"first": gains, "distill": gains}}, x="a", y="b").data
     assert first.x[0] < 0 < second.x[0]
     assert abs(first.x[0] - second.x[0]) < 0.05
+
+
+def test_sizes_are_on_a_logarithmic_axis_each_with_its_label():
+    kinds = {"top": [Gain(100.0, Interval(0.2, 0.1, 0.3), "5"), Gain(10.0, Interval(0.1, 0.0, 0.2), "1")]}
+    drawn = figures.gain_by_size(kinds, x="bytes", y="gain")
+    assert list(drawn.data[0].x) == [10, 100]
+    assert list(drawn.data[0].text) == ["1", "5"]
+    assert drawn.layout.xaxis.type == "log"
+    assert "text" in drawn.data[0].mode

@@ -69,3 +69,26 @@ def test_frames_are_means_over_seeds():
     assert beyond.mechanism_frame(RUNS).loc["distill", ("teacher, validation", "confidence")] == 80.0
     assert beyond.truth_frame(RUNS, "in-domain", "csqa").loc["first", "kl"] == 0.1
     assert beyond.cost_frame(RUNS, "csqa").loc["first", "TFLOP"] == 3.0
+
+
+def test_gains_lie_at_the_bytes_that_their_knowledge_takes():
+    def seed(gain):
+        of = {"fine-tune": 0.4, "distill": 0.5, "distill-k2": 0.4 + gain, "distill-sampled-20": 0.5, "first": 0.9}
+        place = {"setting": "in-domain", "dataset": "csqa"}
+        settings = {
+            "distill": {"learns": "top-k"}, "distill-k2": {"learns": "top-k", "k": 2},
+            "distill-sampled-20": {"learns": "top-k", "knowledge": "sampled", "k": 20},
+            "first": {"learns": "top-k", "map": "temperature"}, "fine-tune": {"learns": "answers"},
+        }  # fmt: skip
+        return {
+            "rows": [{**place, "method": name, "trust": trust} for name, trust in of.items()],
+            "methods": {name: {"settings": one} for name, one in settings.items()},
+            "cost": {name: {"csqa": {"knowledge_bytes": 4.0 + gain}} for name in of if name != "fine-tune"},
+        }
+
+    found = beyond.by_size([seed(0.1), seed(0.3)], "csqa")
+    assert {kind: [one.label for one in gains] for kind, gains in found.items()} == {
+        beyond.TOP: ["5", "2"], beyond.DRAWN: ["20"],
+    }  # fmt: skip
+    assert found[beyond.TOP][1].gain.estimate == pytest.approx(0.2)
+    assert found[beyond.TOP][1].at == pytest.approx(4.2)

@@ -100,6 +100,7 @@ def test_a_students_cost_holds_its_teachers(kept):
     assert of["distill"]["flops"] > of["teacher"]["flops"] > 0
     assert of["distill"]["flops"] > of["fine-tune"]["flops"]
     assert of["distill"]["total_seconds"] > of["distill"]["seconds"] > 0
+    assert of["fine-tune"]["knowledge_bytes"] == 0 < of["distill"]["knowledge_bytes"] < 200
     assert of["distill"]["flops"] == pytest.approx(of["teacher"]["flops"] * (1 + 1 / 3) + of["fine-tune"]["flops"])
 
 
