@@ -327,11 +327,11 @@ def test_training_resumes_from_its_last_intact_checkpoint_to_the_same_weights(
         return losses, {name: p for name, p in weights(model).items() if p.is_floating_point()}
 
     expected, undisturbed = train(tmp_path / "undisturbed")
-    fault, progress = (lambda at: Fault(5)), training._ProgressCallback
-    monkeypatch.setattr(training, "_ProgressCallback", fault)
+    fault, progress = (lambda at: Fault(5)), training.ProgressCallback
+    monkeypatch.setattr(training, "ProgressCallback", fault)
     with pytest.raises(RuntimeError, match="power cut"):
         train(tmp_path / "kept")
-    monkeypatch.setattr(training, "_ProgressCallback", progress)
+    monkeypatch.setattr(training, "ProgressCallback", progress)
     last = tmp_path / "kept" / "checkpoint-5"
     assert training.last_checkpoint(tmp_path / "kept") == last
     if harm == "flip the last":
