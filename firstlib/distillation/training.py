@@ -7,7 +7,7 @@ a teacher that is certain of the right token, for which Eq. 5 is the cross-entro
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -177,8 +177,11 @@ def _train(
     label: str,
 ) -> list[float]:
     total = training.epochs * -(-len(targets) // training.global_batch_size)
-    training, label = _with_precision(model, targets, training, matching, run, label)
-    with steps(label, total) as at, tempfile.TemporaryDirectory() as scratch:  # the Trainer insists on a folder
+    training, precision = _with_precision(training, run, lambda: _trial(model, targets, matching))
+    with (
+        steps(label + precision, total) as at,
+        tempfile.TemporaryDirectory() as scratch,
+    ):  # the Trainer insists on a folder
         trainer = DistillationTrainer(
             matching, model=model, args=_arguments(training, run, scratch), train_dataset=targets,
             data_collator=_collate, callbacks=[ProgressCallback(at)],
@@ -197,24 +200,13 @@ def _train(
 
 
 def _with_precision(
-    model: LanguageModel,
-    targets: Sequence[Targets] | SoftTargets,
-    training: Training,
-    matching: Matching,
-    run: TrainingRun,
-    label: str,
+    training: Training, run: TrainingRun, trial: Callable[[], dict[str, float]]
 ) -> tuple[Training, str]:
-    """Replaces `mixed_precision: auto` by the faster format; the label of the progress says which."""
-    if training.mixed_precision != "auto" or not targets:
-        return training, label
+    """Replaces `mixed_precision: auto` by the faster format of a trial; also returns what the progress says of it."""
+    if training.mixed_precision != "auto":
+        return training, ""
     kept = run.checkpoints / PRECISION if run.checkpoints else None  # a training that resumes keeps its format
-    if kept and kept.is_file():
-        seconds = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        torch.nn.Module.to(model, device()).train()
-        tried = [targets[i] for i in range(min(EXAMPLES, len(targets)))]
-        batch = {name: part.to(device()) for name, part in _collate(tried).items()}
-        seconds = try_formats(model, lambda: _loss_of(causal_model(model), matching, **batch)["loss"])
+    seconds = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else trial()
     seconds = distributed.broadcast(seconds)
     for folder in (run.checkpoints, run.save_to):
         if folder and distributed.rank() == 0:
@@ -222,7 +214,14 @@ def _with_precision(
             write_json(folder / PRECISION, seconds)
     chosen = min(seconds, key=seconds.__getitem__)
     ratio = max(seconds.values()) / seconds[chosen]
-    return training.model_copy(update={"mixed_precision": chosen}), f"{label} ({chosen}: {ratio:.1f} x as fast)"
+    return training.model_copy(update={"mixed_precision": chosen}), f" ({chosen}: {ratio:.1f} x as fast)"
+
+
+def _trial(model: LanguageModel, targets: Sequence[Targets] | SoftTargets, matching: Matching) -> dict[str, float]:
+    torch.nn.Module.to(model, device()).train()
+    tried = _collate([targets[i] for i in range(min(EXAMPLES, len(targets)))])
+    batch = {name: part.to(device()) for name, part in tried.items()}
+    return try_formats(model, lambda: _loss_of(causal_model(model), matching, **batch)["loss"])
 
 
 def _save(trainer: DistillationTrainer, folder: Path) -> None:
