@@ -42,11 +42,12 @@ MAP_METHODS: dict[str, dict[str, Any]] = {
     "fine-tune+T": {"learns": "answers", "afterwards": "student-temperature"},
     "distill+T": {"learns": "top-k", "afterwards": "student-temperature"},
 }
-# Of the preset's `beyond`: temperatures on the students of its own methods, which are trained anyway.
+# Of the preset's `beyond`: what is done to the students of its own methods, which are trained anyway.
 TEMPERED = ("fine-tune+T", "distill+T", "label-smoothing+T", "first+T")
+AVERAGED = ("fine-tune-base-weights", "distill-base-weights", "first-base-weights")
 # Cures for out of domain, and what they are compared with.
 OUT_OF_DOMAIN = (
-    "fine-tune-base-weights", "fine-tune-agreement-T", "first-logit", "first-answers", "first-uncertain",
+    *AVERAGED, "fine-tune-agreement-T", "first-logit", "first-answers", "first-uncertain",
     "first-logit-uncertain", "first-lora", "distill-lora", "fine-tune-lora",
 )  # fmt: skip
 EXACT_TEMPERATURES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.25, 2.5, 3.0, 4.0)
@@ -109,7 +110,7 @@ class Cell:
 def seed_cells() -> Iterator[Cell]:
     """Yields the paper's table with tempered students, once per seed; each seed draws questions and weights anew."""
     for seed in SEEDS:
-        yield Cell(f"{PRESET}-seed-{seed}", seed, methods=TEMPERED, mechanism=True)
+        yield Cell(f"{PRESET}-seed-{seed}", seed, methods=TEMPERED + AVERAGED, mechanism=True)
 
 
 def spread_cells() -> Iterator[Cell]:
