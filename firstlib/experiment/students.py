@@ -1,5 +1,6 @@
 """Students: from a method's data to everything its training depends on, and what the student answers."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from firstlib.tasks.question import Question
 
 PILOT_COEFFICIENTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 PILOT_TEMPERATURES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+SHARE = "share.json"  # beside averaged weights
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the tuned weights
 
 
@@ -157,10 +159,15 @@ def _averaged(run: Run, name: str, task: Task, trained: Path) -> Path:
         best = min(losses, key=losses.__getitem__)
         average_with_base(model, trained, best).save_pretrained(to)
         (to / "losses.json").write_bytes((trained / "losses.json").read_bytes())
-        write_json(to / "share.json", {"share": best, "nll": {str(share): loss for share, loss in losses.items()}})
+        write_json(to / SHARE, {"share": best, "nll": {str(share): loss for share, loss in losses.items()}})
 
     content = {**inputs.content(), "base": run.data.base_identity("student"), "shares": list(SHARES)}
     return run.stage(f"{trained.name.rpartition('-')[0].replace('student-', 'student-averaged-', 1)}", content, make)
+
+
+def share(run: Run, name: str, task: Task) -> float:
+    """Returns the share of its own weights in a student that `base-weights` has averaged with the base model."""
+    return float(json.loads((student(run, name, task) / SHARE).read_text(encoding="utf-8"))["share"])
 
 
 def student_temperature(run: Run, name: str, train: Task, test: Task | None = None) -> float:

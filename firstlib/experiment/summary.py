@@ -107,7 +107,9 @@ def made(run: Run, name: str) -> dict[str, Any]:
     content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
     if method.map != "none":
         content["coefficients"] = {task: students.coefficient(run, name, task) for task in tasks}
-    if method.afterwards:
+    if method.afterwards == "base-weights":
+        content["shares"] = {task: students.share(run, name, task) for task in tasks}
+    elif method.afterwards:
         content["temperatures"] = {task: students.student_temperature(run, name, task) for task in tasks}
     return content
 

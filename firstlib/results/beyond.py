@@ -183,6 +183,13 @@ def _following(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {**{name: round(value, 1) for name, value in values.items()}, "cells": len(found)}
 
 
+def shares_frame(runs: Sequence[Results]) -> pd.DataFrame:
+    """Returns the share of its own weights in every student averaged with its base model: a line per seed."""
+    made = [{name: one["shares"] for name, one in run["methods"].items() if "shares" in one} for run in runs]
+    lines = [{(name, task): share for name, of in one.items() for task, share in of.items()} for one in made]
+    return pd.DataFrame(lines, index=pd.Index([run["seed"] for run in runs], name="seed"))
+
+
 def truth_frame(runs: Sequence[Results], setting: str, dataset: str) -> pd.DataFrame:
     """Returns the distances from the exact posterior on one test set: a line per method, mean over seeds."""
     rows = [row for run in runs for row in run["rows"] if (row["setting"], row["dataset"]) == (setting, dataset)]

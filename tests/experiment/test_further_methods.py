@@ -144,6 +144,7 @@ def test_averaged_weights_lie_between_base_and_student(experiment):
     folder = experiment.student("averaged", "csqa")
     share = json.loads((folder / "share.json").read_text())
     assert share["share"] == float(min(share["nll"], key=share["nll"].__getitem__))
+    assert summary.made(experiment.run, "averaged")["shares"] == {"csqa": share["share"]}
     base, tuned = (
         loading.load_base(experiment.settings.student),
         loading.load_trained(experiment.settings.student, experiment.student("fine-tune", "csqa")),

@@ -92,3 +92,13 @@ def test_gains_lie_at_the_bytes_that_their_knowledge_takes():
     }  # fmt: skip
     assert found[beyond.TOP][1].gain.estimate == pytest.approx(0.2)
     assert found[beyond.TOP][1].at == pytest.approx(4.2)
+
+
+def test_shares_of_averaged_students_are_listed_by_seed():
+    runs = [
+        {"seed": seed, "methods": {"distill": {}, "averaged": {"shares": {"csqa": share, "boolq": 1.0}}}}
+        for seed, share in ((0, 0.3), (1, 0.5))
+    ]
+    frame = beyond.shares_frame(runs)
+    assert list(frame["averaged", "csqa"]) == [0.3, 0.5]
+    assert list(frame.index) == [0, 1]

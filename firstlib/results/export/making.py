@@ -1,12 +1,11 @@
 """The card's section on how a student was made, in words computed from its method's data."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from firstlib.distillation.recalibration import UNCERTAIN, Map
-from firstlib.experiment import coefficients, teachers
+from firstlib.experiment import coefficients, students, teachers
 from firstlib.knowledge import KnowledgeStore
 from firstlib.models.places import base_location
 from firstlib.results.export.markdown import counted, escaped, percent
@@ -185,7 +184,7 @@ def _loss(student: ExportedStudent) -> str:
 
 def _afterwards(student: ExportedStudent) -> str:
     if student.method.afterwards == "base-weights":
-        share = json.loads((student.folder / "share.json").read_text(encoding="utf-8"))["share"]
+        share = students.share(student.experiment.run, student.name, student.task)
         return (
             f"**After training.** The weights in this folder are the base model's, moved {percent(share)} % of the way "
             "to the trained ones; the share has the lowest negative log-likelihood on validation questions."
