@@ -90,12 +90,14 @@ def _without_sizes(found: ResultsTable) -> ResultsTable:
 def sentences_block(runs: Sequence[Results]) -> str:
     """Returns the main findings as sentences, each with its number and its command."""
     against = {baseline: _in_mean(differences(runs, baseline)) for baseline in ("fine-tune", "distill", "first")}
+    of_distill = against["distill"]
     lines = [
         f"- **FIRST against fine-tuning**: {_told(against['fine-tune']['first'])}.",
-        f"- **FIRST against plain distillation**: {_told(against['distill']['first'])}.",
-        f"- **Label smoothing against fine-tuning**: {_told(against['fine-tune']['label-smoothing'])}.",
+        f"- **FIRST against plain distillation**: {_told(of_distill['first'])}.",
         f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}.",
-        f"- **A temperature on the distilled student, against FIRST**: {_told(against['first']['distill+T'])}.",
+        f"- **A temperature on the distilled student, against plain distillation**: {_told(of_distill['distill+T'])}.",
+        "- **Weights between the base model and the distilled student, against plain distillation**: "
+        f"{_told(of_distill['distill-base-weights'])}.",
     ]
     intro = "Differences in Trust, mean over the four test sets, paired by seed (`make seeds`):"
     return "\n".join([intro, "", *lines])
