@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import pandas as pd
+
 from firstlib import Experiment
 from firstlib.results import study, table
 from firstlib.results.beyond import (
@@ -144,8 +146,7 @@ def truth_block(runs: Sequence[Results]) -> str:
 def cost_block(runs: Sequence[Results]) -> str:
     """Returns what each method cost on the main task: seconds and operations, mean over seeds."""
     frame = cost_frame(runs, runs[0]["rows"][0]["dataset"])
-    lines = [[str(method), *(f"{value:g}" for value in line)] for method, line in frame.iterrows()]
-    return markdown_table(["method", *frame.columns], lines)
+    return _markdown(frame, "method")
 
 
 def spread_block(runs: Sequence[Results]) -> str:
@@ -178,26 +179,30 @@ def mechanism_block(runs: Sequence[Results]) -> str:
 def map_block(runs: Sequence[Results]) -> str:
     """Returns the map in short: every method's gain by how over-confident the teacher is."""
     frame = benefit_frame(benefit(runs))
-    lines = [
-        [*map(str, place), *("" if value != value else f"{value:g}" for value in line)]
-        for place, line in frame.iterrows()
-    ]
     seeds = len({run["seed"] for run in runs})
     told = (
         f"Trust minus fine-tuning's in points, by the teacher's over-confidence in points; {len(runs)} cells, up to "
         f"{seeds} seeds a setting:"
     )
-    return f"{told}\n\n{markdown_table(['test set', 'method', *frame.columns], lines)}"
+    return f"{told}\n\n{_markdown(frame, 'test set', 'method')}"
 
 
 def following_block(runs: Sequence[Results]) -> str:
     """Returns how closely the students of distillation and of FIRST follow their targets, by epochs."""
     parts = []
     for method in ("distill", "first"):
-        frame = following_frame(runs, method)
-        lines = [[str(epochs), *(f"{value:g}" for value in line)] for epochs, line in frame.iterrows()]
-        parts += [f"`{method}`, mean confidence in percent:", markdown_table(["epochs", *frame.columns], lines)]
+        shown = _markdown(following_frame(runs, method), "epochs")
+        parts += [f"`{method}`, mean confidence in percent:", shown]
     return "\n\n".join(parts)
+
+
+def _markdown(frame: pd.DataFrame, *names: str) -> str:
+    """Returns a frame of numbers, its index under these names; where there is no number, nothing."""
+    lines = [
+        [*map(str, place if isinstance(place, tuple) else (place,)), *("" if v != v else f"{v:g}" for v in line)]
+        for place, line in frame.iterrows()
+    ]
+    return markdown_table([*names, *frame.columns], lines)
 
 
 def claims_block(runs: Sequence[Results]) -> str:
