@@ -21,6 +21,7 @@ class Map(StrEnum):
     """The maps, by the names that presets use."""
 
     NONE = "none"
+    STORED = "stored"
     LABEL_SMOOTHING = "label-smoothing"
     TEMPERATURE = "temperature"
     LOGIT_TEMPERATURE = "logit-temperature"
@@ -129,6 +130,9 @@ def recalibrate(probabilities: np.ndarray, kind: Map | str, coefficient: float) 
     match Map(kind):
         case Map.NONE:
             return direct(probabilities)
+        case Map.STORED:
+            _require_probabilities(probabilities)
+            return probabilities
         case Map.LABEL_SMOOTHING:
             return label_smoothing(probabilities, coefficient).targets
         case Map.TEMPERATURE:

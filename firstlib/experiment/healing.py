@@ -178,7 +178,7 @@ def _heal(how: Shrinking, cut: Path, store: KnowledgeStore, texts: Sequence[Enco
             model=model, base=cut.name, learning_rate=how.learning_rate, seed=how.seed, threads=None,
             training=Training(epochs=how.epochs, global_batch_size=how.batch_size), data=None, examples=lambda: texts,
             vocabulary=lambda: vocabulary_size(model),
-            targets=TargetInputs(store, "", "none", 1.0, tail="ghost", student="full"),
+            targets=TargetInputs(store, "", "stored", 1.0, tail="ghost", student="full"),
         ), to,
     )  # fmt: skip
 

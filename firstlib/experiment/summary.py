@@ -8,6 +8,7 @@ from firstlib.evaluation.scores import Row, evaluate
 from firstlib.evaluation.truth import against_truth
 from firstlib.experiment import answers, coefficients, students, teachers
 from firstlib.experiment.run import Run
+from firstlib.settings.methods import WITHOUT_COEFFICIENT
 from firstlib.settings.schema import CandidateScore, Column, Reading, Task
 
 
@@ -105,7 +106,7 @@ def made(run: Run, name: str) -> dict[str, Any]:
     """Returns a method's settings, and what was chosen for it on each task."""
     method, tasks = run.settings.all_methods[name], run.settings.training_tasks
     content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
-    if method.map != "none":
+    if method.map not in WITHOUT_COEFFICIENT:
         content["coefficients"] = {task: students.coefficient(run, name, task) for task in tasks}
     if method.afterwards == "base-weights":
         content["shares"] = {task: students.share(run, name, task) for task in tasks}

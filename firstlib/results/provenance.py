@@ -16,7 +16,8 @@ from firstlib.runtime.artefacts import MANIFEST
 Manifest = dict[str, Any]
 
 MAPS = {
-    Map.NONE: "top k as stored",
+    Map.NONE: "top k, renormalised",
+    Map.STORED: "top k as stored",
     Map.LABEL_SMOOTHING: "label smoothing, d = {:g}",
     Map.TEMPERATURE: "Eq. 4, c = {:g}",
     Map.LOGIT_TEMPERATURE: "logit temperature, T = {:g}",

@@ -9,7 +9,7 @@ from firstlib.settings.base import Part
 from firstlib.settings.limits import LARGEST_COUNT
 
 Tuning = Literal["full", "lora", "qlora"]
-MapName = Literal["none", "label-smoothing", "temperature", "logit-temperature", "exact-temperature"]
+MapName = Literal["none", "stored", "label-smoothing", "temperature", "logit-temperature", "exact-temperature"]
 Rule = Literal[
     "validation-ece", "validation-nll", "validation-smooth-ece", "cross-fitted-ece", "cross-fitted-nll", "student-ece"
 ]
@@ -22,6 +22,8 @@ TailName = Literal["drop", "renormalise", "ghost", "smooth", "gold"]
 RULES: tuple[str, ...] = get_args(Rule)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}")
 RESERVED = ("teacher", "knowledge", "base-student", "base-teacher")
+WITHOUT_COEFFICIENT = ("none", "stored")
+LEAVES_A_TAIL = ("stored", "label-smoothing", "exact-temperature")  # under the other maps targets sum to 1
 _DEFAULT_SMOOTHING = 0.1  # the paper's d
 _FOLDS = 4
 _MEMBERS = 4
@@ -42,8 +44,10 @@ class Method(Part):
     )
     map: MapName = Field(
         default="none",
-        description="recalibration of the stored probabilities: `temperature` is Eq. 4 of the paper, `label-smoothing` "
-        "Eq. 3, `logit-temperature` q ~ p^(1/T) over the top k, `exact-temperature` the same over the whole vocabulary",
+        description="recalibration of the stored probabilities: `none` renormalises them, as the paper's direct "
+        "distillation does; `stored` leaves them as they are, with a tail; `temperature` is Eq. 4 of the paper, "
+        "`label-smoothing` Eq. 3, `logit-temperature` q ~ p^(1/T) over the top k, `exact-temperature` the same over "
+        "the whole vocabulary",
     )
     coefficient: float | Rule | None = Field(
         default=None,
@@ -57,7 +61,11 @@ class Method(Part):
         description="positions that the map applies to; the others keep the stored probabilities. `answers`: the token "
         "that names the choice (in free text every token); `uncertain`: where the teacher's entropy is over 0.1 nats",
     )
-    tail: TailName = Field(default="drop", description="what becomes of the probability outside the k tokens")
+    tail: TailName = Field(
+        default="drop",
+        description="what becomes of the probability outside the k tokens; only `stored`, `label-smoothing` and "
+        "`exact-temperature` leave any",
+    )
     student: Softmax = Field(
         default="full", description="Eq. 5's student probability: over the whole vocabulary, or over the k tokens"
     )
@@ -93,8 +101,12 @@ class Method(Part):
             self._refuse_for_answers()
         if self.student == "renormalised" and self.tail not in ("drop", "renormalise"):
             raise ValueError(f"a renormalised student has no mass where tail: {self.tail} puts some; use tail: drop")
+        if self.tail != "drop" and self.map not in LEAVES_A_TAIL:
+            raise ValueError(
+                f"tail: with map: {self.map} the targets sum to 1, so there is none; use map: stored, or leave it out"
+            )
         self._check_knowledge()
-        if self.where != "everywhere" and self.map == "none":
+        if self.where != "everywhere" and self.map in WITHOUT_COEFFICIENT:
             raise ValueError("where: means something only with a map; leave it out")
         self._check_coefficient()
         return self
@@ -112,7 +124,7 @@ class Method(Part):
             raise ValueError("folds: means something only with knowledge: cross-fitted; leave it out")
         if self.knowledge != "ensemble" and self.members != _MEMBERS:
             raise ValueError("members: means something only with knowledge: ensemble; leave it out")
-        if self.knowledge == "sampled" and self.map != "none":
+        if self.knowledge == "sampled" and self.map not in WITHOUT_COEFFICIENT:
             raise ValueError(f"map: {self.map} needs the most probable tokens, which sampled knowledge may lack")
         if self.knowledge == "ensemble" and self.map == "exact-temperature":
             raise ValueError("map: an ensemble's mean has no logits; use logit-temperature")
@@ -121,7 +133,7 @@ class Method(Part):
 
     def _check_coefficient(self) -> None:
         chosen = self.coefficient
-        if self.map == "none" and chosen is not None:
+        if self.map in WITHOUT_COEFFICIENT and chosen is not None:
             raise ValueError("coefficient: means something only with a map; leave it out")
         if self.map == "label-smoothing" and (isinstance(chosen, str) or not 0 <= (chosen or 0) <= 1):
             raise ValueError(f"coefficient: label smoothing moves a mass from 0 to 1, not {chosen!r}")
@@ -148,7 +160,7 @@ class Method(Part):
     @property
     def fixed_coefficient(self) -> float | None:
         """The coefficient where the preset gives it; None where it is searched for. 0 for no map."""
-        if self.map == "none":
+        if self.map in WITHOUT_COEFFICIENT:
             return 0.0
         if self.map == "label-smoothing":
             return _DEFAULT_SMOOTHING if self.coefficient is None else float(self.coefficient)

@@ -207,3 +207,11 @@ def test_an_optimum_at_the_edge_is_flagged(optimum, best):
 
 def test_ties_go_to_the_smallest_coefficient():
     assert search(lambda c: 1.0, Grid(0.5, 1.0, 0.25)).best == 0.25
+
+
+def test_stored_probabilities_keep_what_lies_outside_them():
+    p = np.array([[0.6, 0.2], [1.0, 0.0]])
+    np.testing.assert_array_equal(recalibrate(p, "stored", 0.0), p)
+    assert recalibrate(p, "none", 0.0)[0].sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match="row 0: probabilities sum to more than 1"):
+        recalibrate(np.array([[0.9, 0.2]]), "stored", 0.0)

@@ -296,9 +296,9 @@ def test_an_exact_temperature_opens_on_the_logit_temperature(experiment):
 
 
 def test_a_coefficient_fixed_by_the_preset_cannot_be_changed_by_hand(experiment):
-    method = {"learns": "top-k", "map": "temperature", "coefficient": 1.7, "tail": "ghost"}
+    method = {"learns": "top-k", "map": "temperature", "coefficient": 1.7}
     explorer = TemperatureExplorer(experiment.change(methods={"mine": method}))
-    assert (explorer.state.coefficient, explorer.coefficient.value, explorer.state.tail) == (1.7, 1.7, Tail.GHOST)
+    assert (explorer.state.coefficient, explorer.coefficient.value, explorer.state.tail) == (1.7, 1.7, Tail.DROP)
     assert explorer.button.disabled
     assert explorer.button.tooltip == "the preset gives mine the coefficient 1.7"
 

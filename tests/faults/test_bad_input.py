@@ -130,7 +130,7 @@ SETTINGS = {
         r"columns: there is no task 'trivia'; the tasks are csqa, .*; add your own under tasks",
     ),
     "a tail where the student has no mass": (
-        "methods.first={learns: top-k, student: renormalised, tail: ghost}",
+        "methods.first={learns: top-k, map: stored, student: renormalised, tail: ghost}",
         "renormalised student has no mass where tail: ghost",
     ),
     "an object of python": ("training.epochs=!!python/object:os.system x", "not readable as YAML"),

@@ -360,7 +360,7 @@ def test_the_card_describes_the_papers_methods(experiment, method):
         ({"coefficient": "validation-smooth-ece"}, r"lowest smooth ECE on 20 validation answers, [\d.]+ %"),
         ({"map": "logit-temperature"}, r"within the stored tokens: q ~ p\^\(1/T\) with T = "),
         ({"map": "exact-temperature"}, r"over the whole vocabulary: q ~ p\^\(1/T\) with T = .* Of 3 coefficients, "),
-        ({"tail": "ghost"}, r"is one more bucket, matched with .* \(\*ghost\*\)"),
+        ({"map": "stored", "tail": "ghost"}, r"is one more bucket, matched with .* \(\*ghost\*\)"),
         ({"student": "renormalised"}, "probabilities are taken over these tokens alone;"),
         ({"knowledge": "cross-fitted", "folds": 2}, "fine-tuned 2 times, .* Of .* on 40 validation answers"),
         ({"tuning": "lora"}, r"A LoRA adapter \(rank 4, alpha 32; in `adapter/`\)"),

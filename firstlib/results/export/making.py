@@ -10,12 +10,13 @@ from firstlib.knowledge import KnowledgeStore
 from firstlib.models.places import base_location
 from firstlib.results.export.markdown import counted, escaped, percent
 from firstlib.results.export.student import ExportedStudent
-from firstlib.settings.methods import Method
+from firstlib.settings.methods import WITHOUT_COEFFICIENT, Method
 from firstlib.settings.schema import Model
 
 ADAPTER = "adapter"
 SHORT = {
     Map.NONE: "distilled from a teacher's most probable tokens",
+    Map.STORED: "distilled from a teacher's most probable tokens",
     Map.LABEL_SMOOTHING: "distilled with label smoothing",
     Map.TEMPERATURE: "distilled by FIRST, from recalibrated probabilities,",
     Map.LOGIT_TEMPERATURE: "distilled from probabilities under a logit temperature",
@@ -23,6 +24,7 @@ SHORT = {
 }
 MAPS = {
     Map.NONE: "as stored, renormalised (direct distillation)",
+    Map.STORED: "as stored, with the probability outside them",
     Map.LABEL_SMOOTHING: "with d = {:g} moved from the first token to the others (Eq. 3)",
     Map.TEMPERATURE: "recalibrated: q ~ exp(p / c) with c = {:g} (Eq. 4)",
     Map.LOGIT_TEMPERATURE: "recalibrated within the stored tokens: q ~ p^(1/T) with T = {:g}",
@@ -145,7 +147,7 @@ def _targets(student: ExportedStudent) -> str:
     parts = [
         f"**Targets.** The teacher's probabilities, {MAPS[kind].format(coefficient)}.",
         f"The map is *{kind}*.",
-        *([_choice(student, coefficient)] if kind is not Map.NONE else []),
+        *([_choice(student, coefficient)] if kind not in WITHOUT_COEFFICIENT else []),
         *([WHERE[student.method.where]] if student.method.where != "everywhere" else []),
     ]
     return " ".join(parts)

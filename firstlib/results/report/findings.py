@@ -19,6 +19,7 @@ from firstlib.results.provenance import Manifest, Recorder, StageLine, stage_lin
 from firstlib.results.report import grid
 from firstlib.results.report.other_measures import other_measures
 from firstlib.runtime.paths import preset_name
+from firstlib.settings.methods import WITHOUT_COEFFICIENT
 from firstlib.settings.schema import Settings, Task
 
 MOST_TOKENS = 100  # of the coverage figure
@@ -111,7 +112,11 @@ def _chosen(experiment: Experiment) -> dict[str, dict[Task, str]]:
     found: dict[str, dict[Task, str]] = {}
     for name, method in experiment.settings.methods.items():
         for task in experiment.tasks:
-            parts = [targets_in_words(method.map, experiment.coefficient(task, name))] if method.map != "none" else []
+            parts = (
+                [targets_in_words(method.map, experiment.coefficient(task, name))]
+                if method.map not in WITHOUT_COEFFICIENT
+                else []
+            )
             if method.afterwards:
                 parts.append(f"student's T = {students.student_temperature(experiment.run, name, task):.3g}")
             if parts:
