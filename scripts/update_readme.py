@@ -270,7 +270,7 @@ def variants_block(runs: Sequence[Results]) -> str:
     for name in dict.fromkeys(name for methods in rows.values() for name in methods):
         cells = [" / ".join(one.text for one in methods[name].values()) for methods in rows.values()]
         lines.append([name, *cells, *(_overall(found[base], name) for base in baselines)])
-    return markdown_table(head, lines)
+    return f"Mean over {len(runs)} seeds, in percent and points:\n\n{markdown_table(head, lines)}"
 
 
 def _overall(found: Sequence[Difference], method: str) -> str:
