@@ -42,7 +42,7 @@ def encode_examples(tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Exa
     Prompt and response are tokenised together, because in many tokenizers a word's token includes its leading space.
 
     Raises:
-        UserError: A response has no token of its own.
+        UserError: A response has no token of its own, or nothing stands before it.
     """
     texts = [example.prompt + example.response for example in examples]
     batch = tokenizer(texts, return_offsets_mapping=True, truncation=False) if texts else {"input_ids": []}
@@ -65,6 +65,11 @@ def _encoded(
         raise UserError(
             f"example {example.id}: this tokenizer has no token for the response {example.response[:20]!r}; "
             "omit the example"
+        )
+    if start == 0:
+        raise UserError(
+            f"example {example.id}: has no prompt, and this tokenizer puts no token before a text, so nothing predicts "
+            "the response's first token; omit the example, or give it a prompt"
         )
     if ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from firstlib import Experiment, metrics
@@ -471,6 +472,14 @@ def test_indistinguishable_candidates_are_reported(bytes_folder, candidates, mes
     question = Question("q", "Q: Is it so? A:", "", candidates, "", 0, candidates)
     with pytest.raises(UserError, match=f"question q: {message}"):
         encode_question(AutoTokenizer.from_pretrained(bytes_folder), question)
+
+
+def test_a_response_that_nothing_stands_before_is_reported(bytes_folder):
+    tokenizer = AutoTokenizer.from_pretrained(bytes_folder)
+    assert encode(tokenizer, Example("e", "", "Yes")).start == 1  # its beginning token predicts the first
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A")
+    with pytest.raises(UserError, match="example e: has no prompt, and this tokenizer puts no token before a text"):
+        encode(tokenizer, Example("e", "", "Yes"))
 
 
 def test_a_response_without_tokens_is_reported(bytes_folder):
