@@ -31,9 +31,9 @@ def make(stage: str, preset: str, runs: str, log: str) -> None:
 def _note_batches(notes):
     of_batch = extraction._top_k_of_batch
 
-    def noting(model, examples, *rest):
-        notes.write("".join(f"{example.id}\n" for example in examples))
-        return of_batch(model, examples, *rest)
+    def noting(reader, batch, *rest):
+        notes.write("".join(f"{example.id}\n" for example in batch.examples))
+        return of_batch(reader, batch, *rest)
 
     extraction._top_k_of_batch = noting
 
