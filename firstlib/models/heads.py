@@ -22,6 +22,8 @@ _DIVISOR = "logits_scaling"  # Granite divides by it
 _MULTIPLIED = ("hyperclovax",)  # families that multiply by it instead
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # Gemma; RecurrentGemma; xLSTM
 
+# What families raise when they are read in a way that they do not know.
+COMPLAINTS = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 _PROBE = 8  # tokens of the text on which both computations are compared
 # Largest difference, as a share of the largest logit: rounding of the number formats, with room for sums in any order.
 _ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
@@ -70,8 +72,12 @@ def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: i
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def rounding(dtype: torch.dtype) -> float:
-    """Returns how far apart two ways to the same numbers may be, as a share of the largest of them."""
+def agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Returns whether two ways to the same numbers differ by no more than rounding."""
+    return float((found - expected).abs().max()) <= _rounding(expected.dtype) * float(expected.abs().max())
+
+
+def _rounding(dtype: torch.dtype) -> float:
     return _ROUNDING.get(dtype, _ROUNDING[torch.bfloat16])
 
 
@@ -97,7 +103,7 @@ def check_own_logits(model: LanguageModel, name: str) -> None:
     finally:
         model.train(training)
     difference, largest = float((ours - own).abs().max()), float(own.abs().max())
-    if difference > rounding(model.dtype) * max(largest, 1e-6):
+    if difference > _rounding(model.dtype) * max(largest, 1e-6):
         raise UserError(
             f"base model {name!r}: its own logits differ from its output head's by up to {difference:.3g} (largest "
             f"logit {largest:.3g}); the family {model.config.model_type!r} changes logits in an unknown way, so every "
