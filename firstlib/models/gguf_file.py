@@ -9,10 +9,11 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
+from transformers.integrations.gguf.reader import _mapped, _read_metadata, _read_tensor_table
 
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import file_hash
@@ -20,7 +21,6 @@ from firstlib.runtime.hashing import file_hash
 MAGIC = b"GGUF"
 _STRINGS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
 _SPLIT_NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf")
-_FLOATS = {0: "F32", 1: "F16", 30: "BF16"}
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,39 @@ def contents(path: Path) -> Contents:
     """
     _check_magic(path)
     try:
-        metadata, _ = read_gguf_metadata(str(path), _STRINGS)
-        header = GgufHeader.from_file(str(path))
-    except UserError:
-        raise
+        metadata, tensors = _header(path)
     except Exception as error:  # a damaged header fails in any way
         raise UserError(f"{path}: cannot be read as GGUF ({first_line(error)[:200]}); get the file again") from error
     if (count := int(metadata.get("split.count") or 1)) > 1:
         raise UserError(f"{path}: is one of {count} parts; give all of them, in order")
-    _check_length(path, header)
-    return Contents(path, metadata, {one.name: _type_name(one.ggml_type) for one in header.tensors})
+    _check_length(path, tensors)
+    return Contents(path, metadata, {one.name: one.type for one in tensors})
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor's name, its type, and the position in the file after its last byte."""
+
+    name: str
+    type: str
+    end: int
+
+
+def _header(path: Path) -> tuple[dict[str, Any], list[_Tensor]]:
+    """Reads keys and tensors; transformers' own `GgufHeader` refuses Q5_0, which its older loader reads."""
+    from gguf import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
+
+    mapped = _mapped(str(path))
+    metadata, count, at = _read_metadata(mapped, str(path), _STRINGS)
+    entries, at = _read_tensor_table(mapped, count, at)
+    alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+    start = -(-at // alignment) * alignment
+    tensors = []
+    for name, shape, number, offset in entries:
+        type_ = GGMLQuantizationType(number)
+        values, size = GGML_QUANT_SIZES[type_]
+        tensors.append(_Tensor(name, type_.name, start + offset + prod(shape) // values * size))
+    return metadata, tensors
 
 
 def _check_magic(path: Path) -> None:
@@ -101,9 +124,9 @@ def _begins_with(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a GGUF file") from error
 
 
-def _check_length(path: Path, header: GgufHeader) -> None:
+def _check_length(path: Path, tensors: Sequence[_Tensor]) -> None:
     size = path.stat().st_size
-    ends = {one.name: header.data_start + one.offset + one.nbytes for one in header.tensors}
+    ends = {one.name: one.end for one in tensors}
     if not ends:
         raise UserError(f"{path}: holds no weights; of a split model, give all parts")
     lost = [name for name, end in ends.items() if end > size]
@@ -120,12 +143,6 @@ def _check_length(path: Path, header: GgufHeader) -> None:
 
 
 _LARGEST_PADDING = 4096  # bytes after the last tensor: files are padded to their alignment
-
-
-def _type_name(number: int) -> str:
-    from gguf import GGMLQuantizationType
-
-    return _FLOATS.get(number) or GGMLQuantizationType(number).name
 
 
 # -- parts -------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def rotated_back(weight, heads):
     return weight.reshape(heads, -1, 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_1", "Q4_K"])
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_1", "Q5_0", "Q4_K"])
 def test_weights_are_exactly_what_the_blocks_hold(tmp_path, kind):
     held = write(tmp_path / "m.gguf", kind)
     folder = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")

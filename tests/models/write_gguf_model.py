@@ -144,7 +144,7 @@ def unpacked(raw, kind, shape):
     """Blocks as numbers, by the formats' definitions (ggml-quants.c), independent of gguf and transformers."""
     if kind == "F16":
         return np.asarray(raw).view(np.float16).reshape(shape).astype(np.float32)
-    size, count = {"Q8_0": (34, 32), "Q4_1": (20, 32), "Q4_K": (144, 256)}[kind]
+    size, count = {"Q8_0": (34, 32), "Q4_1": (20, 32), "Q5_0": (22, 32), "Q4_K": (144, 256)}[kind]
     blocks = np.asarray(raw).view(np.uint8).reshape(-1, size)
     scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
     if kind == "Q8_0":
@@ -152,6 +152,10 @@ def unpacked(raw, kind, shape):
     elif kind == "Q4_1":
         least = blocks[:, 2:4].copy().view(np.float16).astype(np.float32)
         values = scale * np.concatenate([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=1) + least
+    elif kind == "Q5_0":
+        fifth = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little").astype(np.int8)
+        low = np.concatenate([blocks[:, 6:] & 15, blocks[:, 6:] >> 4], axis=1).astype(np.int8)
+        values = scale * (low + 16 * fifth - 16)
     else:
         values = np.stack([q4_k(block) for block in blocks])
     assert values.shape[1] == count
