@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import regex
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
@@ -110,10 +110,16 @@ def _begins(found: Contents) -> bool:
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, found: Contents) -> None:
     """Compares a tokenizer with the file's own vocabulary and merges on one text of many scripts.
 
+    A file does not say whether text is normalised first. transformers composes accents for Qwen (NFC), as Qwen's own
+    tokenizer does; llama.cpp does not. So the file's tokens are those of the composed text.
+
     Raises:
         UserError: A token differs; names the first.
     """
-    ours, own = list(tokenizer(PROBE)["input_ids"]), own_tokens(found, PROBE)
+    backend: Any = tokenizer.backend_tokenizer
+    composes = isinstance(backend.normalizer, normalizers.NFC)
+    text = backend.normalizer.normalize_str(PROBE) if composes else PROBE
+    ours, own = list(tokenizer(PROBE)["input_ids"]), own_tokens(found, text)
     if ours == own:
         return
     at = next(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from command_line import first
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from write_gguf_model import HEADS, INNER, KEYS, WIDTH, write
+from write_gguf_model import HEADS, INNER, KEYS, LAYERS, WIDTH, write
 
 from firstlib.models import gguf, loading, places
 from firstlib.models.gguf_file import contents
@@ -79,6 +79,15 @@ def test_text_is_split_by_the_files_rule(tmp_path, pre):
     folder = gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer(PROBE).input_ids == own_tokens(contents(tmp_path / "m.gguf"), PROBE)
+
+
+def test_qwens_accents_are_composed_before_splitting(tmp_path):
+    """Its own tokenizer normalises text (NFC); a GGUF file does not say so, and llama.cpp does not do it."""
+    sizes = {"attn_q": WIDTH, "attn_k": KEYS * WIDTH // HEADS, "attn_v": KEYS * WIDTH // HEADS}
+    biases = {f"blk.{layer}.{name}.bias": np.ones(sizes[name], np.float32) for layer in range(LAYERS) for name in sizes}
+    write(tmp_path / "m.gguf", architecture="qwen2", pre="qwen2", extra=biases)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out"))
+    assert tokenizer.tokenize("e\u0301") == tokenizer.tokenize("\u00e9")
 
 
 def test_a_rule_that_splits_digits_keeps_them_apart(tmp_path):
