@@ -152,7 +152,7 @@ def pretrained_cells() -> Iterator[Cell]:
         changes = {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
         name = f"pretrained-{preset}-{task}-seed-{seed}"
         further = tuple(load_preset(preset).beyond)
-        yield Cell(name, seed, changes, further, mechanism=True, preset=preset, threads=2, predicts=True)
+        yield Cell(name, seed, changes, further, mechanism=True, preset=preset, predicts=True)
 
 
 def _column(train: str, preset: str = PRESET) -> dict[str, Any]:
