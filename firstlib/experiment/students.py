@@ -157,7 +157,7 @@ def _averaged(run: Run, name: str, task: Task, trained: Path) -> Path:
             averaged = average_with_base(model, trained, share)
             losses[share] = evaluate(stages.answer_with(averaged, inputs), run.settings.measures).nll
         best = min(losses, key=losses.__getitem__)
-        average_with_base(model, trained, best).save_pretrained(to)
+        average_with_base(model, trained, best).save_pretrained(str(to))
         (to / "losses.json").write_bytes((trained / "losses.json").read_bytes())
         write_json(to / SHARE, {"share": best, "nll": {str(share): loss for share, loss in losses.items()}})
 

@@ -3,31 +3,33 @@
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
 from firstlib.models import loading
-from firstlib.runtime.errors import UserError
+from firstlib.models.heads import LanguageModel
 from firstlib.settings.schema import Model
 
 
 @torch.no_grad()
-def average_with_base(model: Model, trained: Path, share: float) -> PreTrainedModel:
+def average_with_base(model: Model, trained: Path, share: float) -> LanguageModel:
     """Returns a model with the weights base + share (tuned - base), ready to be asked.
+
+    An adapter adds a product of two matrices to the base model's weights, so its second matrix is multiplied by the
+    share, and the base model stays as it is, in 4 bits too.
 
     Between the two, calibration is often better than at either end at little cost in accuracy:
     https://arxiv.org/abs/2510.17426.
 
     Args:
         model: The base model's settings.
-        trained: Folder of the tuned weights.
+        trained: Folder of the tuned weights, or of the adapter.
         share: 0 gives the base model, 1 the tuned one.
-
-    Raises:
-        UserError: The model was tuned by adapters.
     """
-    if model.tuning != "full":
-        raise UserError("afterwards: base-weights averages all weights, and an adapter has its own; use tuning: full")
-    averaged, tuned = loading.load_base(model), loading.load_trained(model, trained)
-    for weight, other in zip(averaged.parameters(), tuned.parameters(), strict=True):
-        weight.lerp_(other, share)
-    return averaged.eval()
+    tuned = loading.load_trained(model, trained)
+    if model.tuning == "full":
+        for weight, base in zip(tuned.parameters(), loading.load_base(model).parameters(), strict=True):
+            weight.copy_(torch.lerp(base, weight, share))
+    else:
+        for name, weight in tuned.named_parameters():
+            if ".lora_B." in name:
+                weight.mul_(share)
+    return tuned

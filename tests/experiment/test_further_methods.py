@@ -16,6 +16,7 @@ METHODS = {
     "smoothed": {"learns": "answers", "map": "label-smoothing", "coefficient": 0.2},
     "agreeing": {"learns": "answers", "afterwards": "agreement-temperature"},
     "averaged": {"learns": "answers", "afterwards": "base-weights"},
+    "averaged-adapter": {"learns": "answers", "tuning": "lora", "afterwards": "base-weights"},
     "one": {"learns": "top-k", "k": 1},
     "sampled": {"learns": "top-k", "knowledge": "sampled", "k": 8},
     "ensemble": {"learns": "top-k", "knowledge": "ensemble", "members": 2, "map": "temperature"},
