@@ -4,7 +4,6 @@ What transformers would lose without a word is refused here: tensors that it doe
 tokenizer that splits text in another way.
 """
 
-import os
 import shutil
 import tempfile
 import warnings
@@ -22,6 +21,7 @@ from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorPr
 from firstlib.models.gguf_file import Contents, contents, joined
 from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, load_tokenizer
 from firstlib.runtime.artefacts import MANIFEST, Artefacts, write_manifest
+from firstlib.runtime.cache import cache_folder
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import content_hash
 
@@ -79,11 +79,6 @@ def _cached(file: Path, size: int, changed: int) -> Path:
         found = contents(joined([file], Path(scratch)))
         inputs = {"format": FORMAT, **found.provenance()}
         return Artefacts(place).get(STAGE, inputs, lambda to: convert(found, to))
-
-
-def cache_folder() -> Path:
-    """Returns the folder of imported files: `firstlib` in `$XDG_CACHE_HOME`, or in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlib"
 
 
 def _check_free(to: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from firstlib.runtime.cache import remembered
+
 LIBRARY = Path(__file__).resolve().parents[1]
 
 
@@ -44,7 +46,11 @@ def number_from(text: str) -> int:
 
 
 def file_hash(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file's bytes, in hexadecimal; that of a large file is remembered until it changes."""
+    return remembered(path, _digest)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
