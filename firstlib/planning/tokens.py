@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from transformers import PreTrainedTokenizerBase
+
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError
-from firstlib.settings.schema import Settings, Task
+from firstlib.settings.schema import Model, Settings, Task
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import Encoded, encode_examples, encode_on_disk
 from firstlib.tasks.source import DataSource
@@ -64,15 +66,20 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
     source = _source(settings) if settings.data.folder or task in settings.tasks else None
     if source is None:
         return _stated(settings, task, split)
-    encoded = encode_on_disk(loading.load_tokenizer(settings.student), source.items(task, split))
+    encoded = encode_on_disk(_tokenizer(settings.student), source.items(task, split))
     return _counted(task, encoded, len(encoded), "counted")
+
+
+@cache
+def _tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    return loading.load_tokenizer(model)  # a second each, for 150,000 tokens
 
 
 @cache
 def _source(settings: Settings) -> DataSource | None:
     """Returns the files' data, read once, or None if the student's tokenizer is not available."""
     try:
-        tokenizer = loading.load_tokenizer(settings.student)
+        tokenizer = _tokenizer(settings.student)
     except UserError:
         return None
     return DataSource(settings, 0, lambda: tokenizer, lambda: None)
@@ -81,7 +88,7 @@ def _source(settings: Settings) -> DataSource | None:
 def _sampled(settings: Settings, task: Task, split: str, sample: int) -> TaskPlan:
     count = settings.count(task, split) or sample
     questions = microworld.ask(microworld.make_world(), task, split, min(sample, count), seed=0)
-    encoded = encode_examples(loading.load_tokenizer(settings.student), [question.example() for question in questions])
+    encoded = encode_examples(_tokenizer(settings.student), [question.example() for question in questions])
     return _counted(task, encoded, count, "sampled")
 
 

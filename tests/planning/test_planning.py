@@ -24,7 +24,7 @@ from firstlib.planning.anatomy import AutoConfig, dissect
 from firstlib.planning.machines import MACHINES, find_machines
 from firstlib.planning.plan import devices_needed, fits, make_scene, remedy, stages
 from firstlib.planning.table import size
-from firstlib.planning.tokens import PUBLISHED, published_count
+from firstlib.planning.tokens import PUBLISHED, _tokenizer, published_count
 from firstlib.planning.work import flops_to_train, our_store_bytes
 from firstlib.runtime.errors import UserError
 from firstlib.settings.data import Data
@@ -363,6 +363,7 @@ def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
         raise UserError("not there")
 
     monkeypatch.setattr(loading, "load_tokenizer", missing)
+    _tokenizer.cache_clear()
     with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*not available"):
         planning.plan_task(settings, "own")
 
