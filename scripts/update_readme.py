@@ -28,6 +28,7 @@ from firstlib.results.comparison import compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table, with_block
 from firstlib.results.paper import paper_rows
+from firstlib.results.prediction import Prediction
 from firstlib.results.study import KEPT
 from firstlib.results.table import Entry, ResultsTable
 from firstlib.runtime.files import write_json, write_text
@@ -304,6 +305,54 @@ def real_block(results: Results) -> str:
     return f"{table.of_intervals(results['intervals']).markdown()}\n\n{notes}"
 
 
+def pretrained_block(runs: Sequence[Results]) -> str:
+    """Returns a table for each pair of pretrained models, and what the microworld's map foretold of each cell."""
+    parts = []
+    for preset in dict.fromkeys(run["preset"] for run in runs):
+        of = [run for run in runs if run["preset"] == preset]
+        seeds = sorted({run["seed"] for run in of})
+        one = len(seeds) == 1
+        spread = "95 % bootstrap intervals over questions" if one else "half the width of the 95 % interval over seeds"
+        shown = table.of_intervals([row for run in of for row in run["intervals"]]) if one else table.of_seeds(of)
+        trained = ", ".join(f"{run['trained_on']} questions ({task_of(run)})" for run in of if run["seed"] == seeds[0])
+        told = f"`{preset}`, seeds: {', '.join(map(str, seeds))}; in percent, with {spread}; trained on {trained}:"
+        parts += [told, shown.markdown(), "\n".join(f"- {_foretold(run)}" for run in of)]
+    return "\n\n".join(parts)
+
+
+def task_of(run: Results) -> str:
+    """The task that a cell of one column trains on."""
+    found: str = run["changes"]["columns"][0]["train"]
+    return found
+
+
+def _foretold(run: Results) -> str:
+    """What the map said of a cell's teacher before a student was distilled from it, what happened, and the cost."""
+    noted = Prediction(**run["prediction"])
+    trust: dict[str, list[float]] = {}
+    for row in run["rows"]:
+        trust.setdefault(row["method"], []).append(row["trust"])
+    among = {name: mean(values) for name, values in trust.items() if name == "fine-tune" or name in noted.gains}
+    best = max(among, key=lambda name: among[name])
+    orders = [sorted(found, key=lambda name: -found[name]) for found in ({"fine-tune": 0.0, **noted.gains}, among)]
+    common = [", ".join(name for name in order if name in among) for order in orders]
+    return (
+        f"{task_of(run)}, seed {run['seed']}: the teacher's confidence on validation questions is "
+        f"{100 * noted.overconfidence:.1f} points above its accuracy. There the map has `{noted.ahead}` ahead "
+        f"(order: {common[0]}); here it is `{best}` ({common[1]}). Training and extraction took {_hours(run):.1f} "
+        "hours of one core."
+    )
+
+
+def _hours(run: Results) -> float:
+    """Hours of a cell's trainings and extraction; methods that share a student are counted once."""
+    costs = [of for tasks in run["cost"].values() for of in tasks.values()]
+    longest = max(costs, key=lambda one: one["total_seconds"])
+    others = {one["seconds"] for one in costs} - {longest["seconds"]}
+    teacher = {one["seconds"] for one in run["cost"]["teacher"].values()}
+    return float(longest["total_seconds"] + sum(others - teacher)) / 3600
+
+
 def _kept(group: str, block: Callable[[Sequence[Results]], str], least: int = 1) -> Callable[[], str]:
     """A block of a group's kept results; empty while fewer than `least` cells are kept."""
 
@@ -333,6 +382,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "variants"): ("make beyond", _kept("beyond", variants_block, least=2)),
     (FINDINGS, "variants out of domain"): ("make beyond", _kept("out-of-domain", variants_block, least=2)),
     (FINDINGS, "exact temperature"): ("make beyond", _kept("exact", variants_block, least=2)),
+    (FINDINGS, "pretrained"): ("make pretrained", _kept("pretrained", pretrained_block)),
     (FINDINGS, "real data"): ("make real", _real),
     (PROTOCOL, "settings"): ("make choose-settings", settings_block),
     (PROJECT / "docs" / "reliability.md", "mutants"): ("make mutants", mutants.kept),

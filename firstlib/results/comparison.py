@@ -1,7 +1,7 @@
 """Every method on every test set, with intervals over questions, beside the paper's numbers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
@@ -42,20 +42,27 @@ class Compared:
         """Returns what kept results hold of it: numbers, and the interval of the ECE as `low` and `high`."""
         named = {name: getattr(self, name) for name in ("setting", "dataset", "method", "n", "trust")}
         ece = {"ece": self.ece.estimate, "low": self.ece.low, "high": self.ece.high}
-        return {**named, "accuracy": self.accuracy.estimate, **ece}
+        difference = {"difference": asdict(self.difference)} if self.difference else {}
+        return {**named, "accuracy": self.accuracy.estimate, **ece, **difference}
 
 
-def compare(experiment: Experiment, base: bool = False) -> list[Compared]:
-    """Returns every method on every test set of every column; with `base`, the untuned student before them."""
-    return list(_compare(experiment, base))
+def compare(experiment: Experiment, base: bool = False, names: Sequence[str] | None = None) -> list[Compared]:
+    """Returns methods on every test set of every column; with `base`, the untuned student before them.
+
+    Args:
+        experiment: Of which methods are asked.
+        base: Whether the untuned student comes first.
+        names: `teacher` and methods, those of `beyond` among them; None: the experiment's own.
+    """
+    return list(_compare(experiment, base, experiment.methods if names is None else names))
 
 
-def _compare(experiment: Experiment, base: bool) -> Iterator[Compared]:
+def _compare(experiment: Experiment, base: bool, names: Sequence[str]) -> Iterator[Compared]:
     paper, measures = paper_numbers(), experiment.settings.measures
     for column in experiment.settings.columns:
         for test in column.test:
             found = {BASE_STUDENT: experiment.base_predictions("student", test)} if base else {}
-            found |= {name: experiment.predictions(name, column.train, test) for name in experiment.methods}
+            found |= {name: experiment.predictions(name, column.train, test) for name in names}
             for name, answers in found.items():
                 baseline = found.get(BASELINE) if name != BASELINE else None
                 theirs = paper.get((column.setting, test, name))

@@ -225,7 +225,11 @@ def measure(cell: Cell) -> dict[str, Any]:
         "mechanism": [asdict(one) for one in _mechanisms(experiment, names)] if cell.mechanism else [],
     }
     if cell.predicts:
-        content |= {"prediction": noted, "intervals": [one.flat() for one in compare(experiment, base=True)]}
+        content |= {
+            "prediction": noted,
+            "trained_on": len(run.data.items(experiment.main_task, "train")),
+            "intervals": [one.flat() for one in compare(experiment, True, names)],
+        }
     if not cell.changes:  # the preset itself: also what its `results.json` holds
         content = {**summary.measured(run, cell.preset), **content}
     return content

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from firstlib.runtime.paths import PROJECT
-from scripts.update_readme import BLOCKS, README, replaced, results_block
+from scripts.update_readme import BLOCKS, README, pretrained_block, replaced, results_block
 
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
@@ -48,6 +48,32 @@ def test_a_cell_is_the_mean_and_its_interval_over_seeds():
     assert "| first | 62.0 ± 25.4 / 10.0 ± 0.0 / 52.0 ± 25.4 |" in results_block(
         [run(0, first=0.60), run(1, first=0.64)]
     )
+
+
+def pretrained(**trusts):
+    """A pretrained cell: each method's Trust, and a map that expects distillation to be ahead."""
+    of = run(0, **{name: value + 0.1 for name, value in trusts.items()})
+    intervals = [{**row, "low": 0.05, "high": 0.15} for row in of["rows"]]
+    column = {"setting": "in-domain", "train": "csqa", "test": ["csqa"]}
+    seconds = {"teacher": (3600, 3600), "distill": (1800, 7200), "distill+T": (1800, 7200), "fine-tune": (900, 900)}
+    return {
+        **of,
+        "preset": "pair",
+        "changes": {"columns": [column]},
+        "trained_on": 300,
+        "intervals": intervals,
+        "prediction": {"overconfidence": 0.2, "gains": {"distill": 0.05, "first": -0.01}},
+        "cost": {name: {"csqa": {"seconds": own, "total_seconds": all_}} for name, (own, all_) in seconds.items()},
+    }
+
+
+def test_a_pretrained_cell_tells_what_the_map_foretold_and_what_came():
+    block = pretrained_block([pretrained(fine_tune=0.2, distill=0.3, first=0.4)])
+    assert "trained on 300 questions (csqa)" in block
+    assert "| first | 50.0 / 10.0 (5.0 to 15.0) / 40.0 |" in block
+    assert "20.0 points above its accuracy" in block
+    assert "the map has `distill` ahead (order: distill, fine-tune, first); here it is `first` (first, distill" in block
+    assert "took 2.2 hours" in block  # 7,200 s with the teacher, and 900 s of a student that needs none
 
 
 @pytest.mark.parametrize("word", ["TODO", "lorem"])
