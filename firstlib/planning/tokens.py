@@ -1,9 +1,9 @@
 """Numbers of examples and tokens of a task: counted if its questions are available, else from a built-in table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,7 +11,15 @@ from firstlib.models import loading
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model, Settings, Task
 from firstlib.tasks import microworld
-from firstlib.tasks.encoding import Encoded, encode_examples, encode_on_disk
+from firstlib.tasks.encoding import (
+    Encoded,
+    EncodedQuestion,
+    encode_examples,
+    encode_on_disk,
+    encode_questions,
+    tokens_of,
+)
+from firstlib.tasks.question import Question
 from firstlib.tasks.source import DataSource
 
 
@@ -66,8 +74,19 @@ def plan_task(settings: Settings, task: Task, split: str = "train", sample: int 
     source = _source(settings) if settings.data.folder or task in settings.tasks else None
     if source is None:
         return _stated(settings, task, split)
-    encoded = encode_on_disk(_tokenizer(settings.student), source.items(task, split))
-    return _counted(task, encoded, len(encoded), "counted")
+    tokenizer, items = _tokenizer(settings.student), source.items(task, split)
+    encoded = encode_on_disk(tokenizer, items)
+    plan = _counted(task, encoded, len(encoded), "counted")
+    if split == "train" or settings.data.candidates == "letters" or not isinstance(items[0], Question):
+        return plan
+    return _with_every_candidate(plan, encode_questions(tokenizer, cast(Sequence[Question], items)))
+
+
+def _with_every_candidate(plan: TaskPlan, questions: Sequence[EncodedQuestion]) -> TaskPlan:
+    """What asking reads where candidates are text: a question once, and after it the tokens of every candidate."""
+    read = [[len(tokens_of(one)) for one in candidates] for _, candidates in questions]
+    positions = sum(map(sum, read))
+    return replace(plan, tokens=sum(len(stem) for stem, _ in questions) + positions, positions=positions)
 
 
 @cache

@@ -31,8 +31,9 @@ from firstlib.settings.data import Data
 from firstlib.settings.loading import change_settings, load_preset
 from firstlib.settings.schema import Model, Training
 from firstlib.tasks import hub, microworld
-from firstlib.tasks.encoding import Encoded, encode
+from firstlib.tasks.encoding import Encoded, encode, encode_question, tokens_of
 from firstlib.tasks.question import Example
+from firstlib.tasks.source import DataSource
 
 CLOSE = 0.15  # allowed relative difference between planned and measured values
 
@@ -354,6 +355,22 @@ def test_a_users_own_file_is_counted(tmp_path, monkeypatch, base_folder):
     assert {split: plan.examples for split, plan in found.items()} == {"train": 15, "validation": 5, "test": 10}
     assert found["train"].basis == "counted"
     assert found["train"].tokens == 15 * found["train"].longest  # all have the same length
+
+
+def test_candidates_that_are_text_are_all_read(tmp_path, monkeypatch, bytes_folder):
+    monkeypatch.setattr("firstlib.tasks.source.check_taught", lambda *_: None)
+    settings = files(tmp_path, bytes_folder, candidates="text", max_length=500)
+    letters, text = (
+        planning.plan_task(change_settings(settings, data__candidates=kind), "own", "test")
+        for kind in ("letters", "text")
+    )
+    question = DataSource(settings, 0, lambda: loading.load_tokenizer(settings.student), lambda: None)
+    stem, candidates = encode_question(loading.load_tokenizer(settings.student), question.items("own", "test")[0])
+    read = sum(len(tokens_of(candidate)) for candidate in candidates)
+    assert len(candidates) == 2
+    assert read > 2
+    assert (text.tokens, text.positions) == (10 * (len(stem) + read), 10 * read)
+    assert (letters.examples, letters.longest) == (text.examples, letters.longest)
 
 
 def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
