@@ -36,7 +36,10 @@ BatchSize = Annotated[int, typer.Option(min=1, help="questions in one forward pa
 Dtype = Annotated[str, typer.Option(help="of a model's weights: float32, bfloat16 or float16")]
 Chat = Annotated[bool, typer.Option("--chat", help="ask in the model's own chat format")]
 Candidates = Annotated[str, typer.Option(help="what a model is scored on: letters, or the choices' own text")]
-MaxUnusable = Annotated[float, typer.Option(min=0, max=1, help="share of an input's rows that may be left out")]
+MaxUnusable = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="share of rows that may be left out  [default: 0.01; of a data set 0.02]"),
+]
 
 
 def audit(
@@ -61,7 +64,7 @@ def audit(
     dtype: Dtype = "float32",
     chat: Chat = False,
     candidates: Candidates = "letters",
-    max_unusable: MaxUnusable = 0.01,
+    max_unusable: MaxUnusable = None,
 ) -> None:
     """What `HELP` says."""
     if fail_over is not None and against is None:

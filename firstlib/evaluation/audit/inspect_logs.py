@@ -54,7 +54,7 @@ def read(file: Path, options: Options) -> Answers:
     """
     if options.reading == "acc_norm":
         raise UserError("reading acc_norm: only logs of lm-evaluation-harness have it; use candidates or vocabulary")
-    unusable, samples, total, silent = Unusable(str(file), options.max_unusable, "sample"), [], 0, 0
+    unusable, samples, total, silent = Unusable(str(file), options.allowed, "sample"), [], 0, 0
     for row in _rows(file):
         total += 1
         try:

@@ -141,7 +141,7 @@ def _of_task(part: Answers, task: str, by_field: bool) -> Answers:
 
 def _samples(file: Path, options: Options) -> tuple[list[Sample], Unusable, int, tuple[str, ...]] | None:
     """Returns the usable lines under one filter, what is lost, and the number of lines; None for generated text."""
-    unusable, samples, total, generated = Unusable(str(file), options.max_unusable, "line"), [], 0, 0
+    unusable, samples, total, generated = Unusable(str(file), options.allowed, "line"), [], 0, 0
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue

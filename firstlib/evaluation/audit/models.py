@@ -99,7 +99,9 @@ def _invented(asked: Asked) -> list[Question]:
 
 def _published(tokenizer: object, base: Model, options: Options) -> list[object]:
     asked = options.asked
-    data = Data(source="hub", max_unusable=options.max_unusable)
+    data = Data(source="hub")
+    if options.max_unusable is not None:
+        data = data.model_copy(update={"max_unusable": options.max_unusable})
     longest = min(data.max_length, loading.context_length(base) or data.max_length)
     fits = lambda items: reasons_not_to_fit(tokenizer, items, longest)  # type: ignore[arg-type]  # noqa: E731
     task: Task = str(asked.task)

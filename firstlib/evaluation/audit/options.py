@@ -56,7 +56,8 @@ class Options:
         bins: Of the ECE, of equal width.
         reading: Of confidence. None: `candidates` for logs, models and runs; a table's probabilities as they are.
         filter: The filter of a log of lm-evaluation-harness that has several.
-        max_unusable: Share of an input's rows that may be left out.
+        max_unusable: Share of an input's rows that may be left out; None: one in a hundred of a log or a table, and the
+            settings' default of a data set that a model is asked.
     """
 
     bins: int = 10
@@ -64,4 +65,9 @@ class Options:
     columns: Columns = Columns()
     asked: Asked = Asked()
     filter: str | None = None
-    max_unusable: float = MOST_UNUSABLE
+    max_unusable: float | None = None
+
+    @property
+    def allowed(self) -> float:
+        """The share of a log's or a table's rows that may be left out."""
+        return MOST_UNUSABLE if self.max_unusable is None else self.max_unusable

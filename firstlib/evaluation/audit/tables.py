@@ -223,7 +223,7 @@ def _of_confidences(found: _Table, options: Options) -> Answers:
         raise UserError(f"{found.name}: has confidences, which can be read in one way only; leave out --reading")
     confidence = found.floats(found.column("confidence"))
     correct = _verdicts(found, found.column("correct"))
-    unusable = Unusable(found.name, options.max_unusable)
+    unusable = Unusable(found.name, options.allowed)
     good = _kept(unusable, (
         (confidence >= 0) & (confidence <= 1),
         lambda row: f"confidence is {_told(found, 'confidence', row)}; it must be from 0 to 1, not a percentage",
@@ -258,7 +258,7 @@ def _of_probabilities(found: _Table, options: Options) -> Answers:
     names = found.choices()
     rows, count = _lists(found, names[0]) if len(names) == 1 else _side_by_side(found, names)
     answer = _right(found, names, count)
-    unusable, total = Unusable(found.name, options.max_unusable), rows.sum(axis=1)
+    unusable, total = Unusable(found.name, options.allowed), rows.sum(axis=1)
     within = ((rows >= 0) & (rows <= 1)).all(axis=1) & (count >= 2)
     checks = [
         (count >= 2, lambda row: f"has {count[row]} probabilities; a question has two choices or more"),

@@ -15,7 +15,6 @@ from firstlib.evaluation.audit.answers import Answers, check_reading
 from firstlib.evaluation.audit.differences import Difference, difference
 from firstlib.evaluation.audit.measured import Measured, measure
 from firstlib.evaluation.audit.options import Asked, Columns, Options
-from firstlib.evaluation.audit.unusable import MOST_UNUSABLE
 from firstlib.metrics import Interval
 from firstlib.results.audit import page, terminal, words
 from firstlib.runtime.errors import UserError
@@ -144,7 +143,7 @@ def audit(
     dtype: str = "float32",
     chat: bool = False,
     candidates: str = "letters",
-    max_unusable: float = MOST_UNUSABLE,
+    max_unusable: float | None = None,
 ) -> Audit:
     """Returns how honest a model is: accuracy, calibration with intervals, and what a temperature would change.
 
@@ -172,7 +171,7 @@ def audit(
         dtype: Number format of a model's weights.
         chat: Ask in the model's own chat format.
         candidates: What a model is scored on: `letters` of listed choices, or the choices' own `text`.
-        max_unusable: Share of an input's rows that may be left out.
+        max_unusable: Share of an input's rows that may be left out; None: 0.01 of a log or table, 0.02 of a data set.
 
     Raises:
         UserError: An input is not readable, or too many of its rows cannot be used; names the file and the row.
@@ -204,10 +203,10 @@ def of_inputs(what: Sequence[Any], against: Any, options: Options) -> Audit:
     return Audit(measured, tuple(difference(one, old, options.bins) for one in whole if one is not old))
 
 
-def _check(bins: int, max_unusable: float) -> None:
+def _check(bins: int, max_unusable: float | None) -> None:
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
         raise UserError(f"bins: must be a whole number of 1 or more, not {bins!r}")
-    if not 0 <= max_unusable <= 1:
+    if max_unusable is not None and not 0 <= max_unusable <= 1:
         raise UserError(f"max_unusable: must be a share from 0 to 1, not {max_unusable!r}")
 
 

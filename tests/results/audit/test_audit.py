@@ -182,3 +182,14 @@ def test_a_model_answers_a_file_of_questions(bytes_folder, tmp_path):
     found = audit(bytes_folder, task="own", data=tmp_path / "mine.jsonl")
     assert found.n == 9
     assert found.accuracy == pytest.approx(1 / 3, abs=0.4)
+
+
+def test_a_data_set_may_lose_as_many_questions_as_in_a_run(bytes_folder, tmp_path):
+    """Published CommonsenseQA loses 2 % of its questions, which list a choice twice."""
+    choices = {n: ["x", "x" if n < 2 else "y", "z"] for n in range(100)}
+    rows = [{"question": f"{n}?", "choices": choices[n], "answer": "c"} for n in range(100)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"task": "own", "data": tmp_path / "mine.jsonl", "split": "train"}
+    assert audit(bytes_folder, **asked).n > 0
+    with pytest.raises(UserError, match=r"2 rows \(2\.0%\) cannot be used"):
+        audit(bytes_folder, **asked, max_unusable=0.01)
