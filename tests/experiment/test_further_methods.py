@@ -159,6 +159,7 @@ def test_averaged_weights_lie_between_base_and_student(experiment):
     ("name", "words"),
     [
         ("averaged", "moved .* % of the way"),
+        ("averaged-adapter", "moved .* % of the way"),
         ("agreeing", "unlabelled questions"),
         ("sampled", "8 tokens drawn from its distribution"),
         ("ensemble", "the mean of 2 models"),
