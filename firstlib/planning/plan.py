@@ -70,15 +70,9 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
     Raises:
         UserError: The batch is not divisible among the devices.
     """
-    training, teacher, student = settings.training, settings.teacher, settings.student
+    teacher, training = settings.teacher, settings.training
     taught = _batch(training.batch_sizes(devices)[0], scene.train)
     read = _batch(settings.knowledge.batch_size, scene.train)
-    asked = _batch(AT_ONCE * settings.knowledge.batch_size, scene.distinct_tests)
-    students = [settings.student_of(method) for method in settings.methods.values()]
-    answering = (
-        asking_memory(scene.teacher, settings.asked(teacher), asked),
-        asking_memory(scene.student, settings.asked(student), asked),
-    )
     return [
         Stage(
             "train teacher",
@@ -92,22 +86,30 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
             float(FLOPS_TO_ASK) * scene.teacher.parameters * _tokens(scene.train),
             _computes_in_half(settings, teacher),
         ),
-        Stage(
-            "train students",
-            max(
-                (training_memory(scene.student, tuned, training, taught, devices) for tuned in students),
-                key=lambda memory: memory.total,
-            ),
-            sum(training_work(settings, tuned, scene.student, scene) for tuned in students),
-            _computes_in_half(settings, student),
-        ),
-        Stage(
-            "answer",
-            max(answering, key=lambda memory: memory.total),
-            answering_work(settings, scene),
-            _computes_in_half(settings, teacher),
-        ),
+        _students_stage(settings, scene, taught, devices),
+        _answers_stage(settings, scene),
     ]
+
+
+def _students_stage(settings: Settings, scene: Scene, taught: Batch, devices: int) -> Stage:
+    """Every method's student, one after the other: the largest decides on memory."""
+    students = [settings.student_of(method) for method in settings.methods.values()]
+    memory = [training_memory(scene.student, tuned, settings.training, taught, devices) for tuned in students]
+    return Stage(
+        "train students",
+        max(memory, key=lambda one: one.total),
+        sum(training_work(settings, tuned, scene.student, scene) for tuned in students),
+        _computes_in_half(settings, settings.student),
+    )
+
+
+def _answers_stage(settings: Settings, scene: Scene) -> Stage:
+    """Answers of both models: the larger decides on memory."""
+    asked = _batch(AT_ONCE * settings.knowledge.batch_size, scene.distinct_tests)
+    models = ((scene.teacher, settings.teacher), (scene.student, settings.student))
+    memory = [asking_memory(part, settings.asked(model), asked) for part, model in models]
+    work = answering_work(settings, scene)
+    return Stage("answer", max(memory, key=lambda one: one.total), work, _computes_in_half(settings, settings.teacher))
 
 
 def training_work(settings: Settings, model: Model, part: Anatomy, scene: Scene) -> float:
