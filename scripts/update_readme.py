@@ -305,6 +305,16 @@ def real_block(results: Results) -> str:
     return f"{table.of_intervals(results['intervals']).markdown()}\n\n{notes}"
 
 
+def headline_block(runs: Sequence[Results]) -> str:
+    """Returns the table of the first pair of pretrained models, with the methods that the README shows."""
+    first = [run for run in runs if run["preset"] == runs[0]["preset"]]
+    wanted = {BASE_STUDENT, *SHOWN, *study.TEMPERED}
+    return pretrained_block([
+        {**run, **{rows: [row for row in run[rows] if row["method"] in wanted] for rows in ("rows", "intervals")}}
+        for run in first
+    ])  # fmt: skip
+
+
 def pretrained_block(runs: Sequence[Results]) -> str:
     """Returns a table for each pair of pretrained models, and what the microworld's map foretold of each cell."""
     parts = []
