@@ -24,7 +24,7 @@ from firstlib.results.beyond import (
     mechanism_frame,
     truth_frame,
 )
-from firstlib.results.comparison import compare
+from firstlib.results.comparison import BASE_STUDENT, compare
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table, with_block
 from firstlib.results.paper import paper_rows

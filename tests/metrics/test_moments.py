@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from firstlib import metrics
-from firstlib.metrics.moments import bootstrap_sums, calibrated_sums
+from firstlib.metrics.moments import MANY_ROWS, bootstrap_sums, calibrated_sums
 
 BINS = 3
 
@@ -77,6 +77,7 @@ def test_a_seed_repeats_the_sums(models):
 
 
 def test_many_rows_are_resampled_by_their_moments_as_if_one_by_one(monkeypatch):
+    assert MANY_ROWS >= 10_000, "the tables of the runs keep their values"
     random = np.random.default_rng(0)
     confidence = random.random(4000)
     a, b = ((confidence, random.random(4000) < confidence**power) for power in (2, 1.5))

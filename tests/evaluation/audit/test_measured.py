@@ -8,7 +8,7 @@ from firstlib.evaluation.audit.differences import difference
 from firstlib.evaluation.audit.measured import measure
 from firstlib.evaluation.audit.subjects import by_subject, holm
 from firstlib.evaluation.audit.tempered import cross_fitted
-from firstlib.metrics import bootstrap_ece, ece, moments, noise_floor, paired_bootstrap_difference
+from firstlib.metrics import paired_bootstrap_difference
 
 
 def made(n=2000, sharp=1.0, seed=0, ids=True, groups=None):
@@ -113,19 +113,3 @@ def test_only_shared_questions_are_compared_and_none_without_ids():
 
 
 # -- many rows ---------------------------------------------------------------------------------------------------
-
-
-def test_many_rows_are_resampled_by_their_moments_as_if_one_by_one(monkeypatch):
-    a, b = made(12_000, sharp=1.5), made(12_000, sharp=1.2)
-    four = (a.confidence, a.correct, b.confidence, b.correct)
-
-    def measured():
-        floor = noise_floor(a.confidence)
-        one, two = bootstrap_ece(a.confidence, a.correct), paired_bootstrap_difference(*four)
-        return np.array([floor.mean, floor.percentile_95, one.low, one.high, two.low, two.high])
-
-    one_by_one = measured()
-    monkeypatch.setattr("firstlib.metrics.chance.MANY_ROWS", 1000)
-    np.testing.assert_allclose(measured(), one_by_one, atol=1e-3)
-    assert moments.MANY_ROWS >= 10_000, "the tables of the runs keep their values"
-    assert bootstrap_ece(a.confidence, a.correct).estimate == pytest.approx(ece(a.confidence, a.correct))
