@@ -343,14 +343,12 @@ def _foretold(run: Results) -> str:
     for row in run["rows"]:
         trust.setdefault(row["method"], []).append(row["trust"])
     among = {name: mean(values) for name, values in trust.items() if name == "fine-tune" or name in noted.gains}
-    best = max(among, key=lambda name: among[name])
     orders = [sorted(found, key=lambda name: -found[name]) for found in ({"fine-tune": 0.0, **noted.gains}, among)]
-    common = [", ".join(name for name in order if name in among) for order in orders]
+    foretold, here = (", ".join(f"`{name}`" for name in order if name in among) for order in orders)
     return (
         f"{task_of(run)}, seed {run['seed']}: the teacher's confidence on validation questions is "
-        f"{100 * noted.overconfidence:.1f} points above its accuracy. There the map has `{noted.ahead}` ahead "
-        f"(order: {common[0]}); here it is `{best}` ({common[1]}). Training and extraction took {_hours(run):.1f} "
-        "hours of one core."
+        f"{100 * noted.overconfidence:.1f} points above its accuracy. There the map orders Trust {foretold}; here the "
+        f"order is {here}. Training and extraction took {_hours(run):.1f} hours of one core."
     )
 
 
@@ -379,6 +377,7 @@ def _real() -> str:
 
 
 BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
+    (README, "headline"): ("make pretrained", _kept("pretrained", headline_block)),
     (README, "results"): ("make seeds", _kept("seeds", results_block)),
     (README, "findings"): ("make seeds", _kept("seeds", sentences_block, least=3)),
     (FINDINGS, "claims"): ("make seeds", _kept("seeds", claims_block)),
