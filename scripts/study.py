@@ -36,9 +36,9 @@ def main() -> None:
 
 
 def missing(names: Sequence[str]) -> list[Cell]:
-    """Returns the cells of these names and groups that are not kept yet."""
+    """Returns the cells of these names and groups that are not kept yet, or lack a method."""
     groups = [list(study.GROUPS[name]()) if name in study.GROUPS else [_cell(name)] for name in names]
-    return [cell for cells in groups for cell in cells if not cell.file.is_file()]
+    return [cell for cells in groups for cell in cells if not study.is_complete(cell)]
 
 
 def _cell(name: str) -> Cell:

@@ -235,6 +235,14 @@ def measure(cell: Cell) -> dict[str, Any]:
     return content
 
 
+def is_complete(cell: Cell) -> bool:
+    """Whether a cell is kept with all its methods: one that was kept earlier lacks those that were added since."""
+    if not cell.file.is_file():
+        return False
+    measured = {row["method"] for row in json.loads(cell.file.read_text(encoding="utf-8"))["rows"]}
+    return measured.issuperset(_names(cell.experiment(), cell))
+
+
 def _noted(cell: Cell, experiment: Experiment) -> dict[str, Any] | None:
     """Returns what the map says of a cell's teacher, as it was noted before a student was trained."""
     if not cell.predicts:

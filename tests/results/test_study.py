@@ -127,6 +127,19 @@ def test_finished_cells_are_not_computed_again(kept, monkeypatch):
     assert study.kept("tiny")[0]["name"] == "tiny"
 
 
+def test_a_kept_cell_that_lacks_a_method_is_computed_again(kept, monkeypatch):
+    cell, content = kept
+    assert study.is_complete(cell)
+    without = {**content, "rows": [row for row in content["rows"] if row["method"] != "first"]}
+    text = cell.file.read_text(encoding="utf-8")
+    try:
+        cell.file.write_text(json.dumps(without), encoding="utf-8")
+        monkeypatch.setitem(study.GROUPS, "tiny", lambda: iter([cell]))
+        assert program.missing(["tiny"]) == [cell]
+    finally:
+        cell.file.write_text(text, encoding="utf-8")
+
+
 def test_a_cell_runs_in_a_process_of_its_own(monkeypatch):
     asked = []
     monkeypatch.setattr(program.subprocess, "run", lambda command, **_: asked.append(command) or Failing())
