@@ -82,8 +82,12 @@ def results_block(runs: Sequence[Results], methods: Sequence[str] = SHOWN) -> st
 
 
 def _only(runs: Sequence[Results], methods: Sequence[str]) -> list[Results]:
-    """The runs with the rows of these methods alone."""
-    return [{**run, "rows": [row for row in run["rows"] if row["method"] in methods]} for run in runs]
+    """The runs with the rows of these methods alone, and with their intervals where a run has any."""
+    tables = ("rows", "intervals")
+    return [
+        {**run, **{name: [row for row in run[name] if row["method"] in methods] for name in tables if name in run}}
+        for run in runs
+    ]
 
 
 def _without_sizes(found: ResultsTable) -> ResultsTable:
@@ -308,11 +312,7 @@ def real_block(results: Results) -> str:
 def headline_block(runs: Sequence[Results]) -> str:
     """Returns the table of the first pair of pretrained models, with the methods that the README shows."""
     first = [run for run in runs if run["preset"] == runs[0]["preset"]]
-    wanted = {BASE_STUDENT, *SHOWN, *study.TEMPERED}
-    return pretrained_block([
-        {**run, **{rows: [row for row in run[rows] if row["method"] in wanted] for rows in ("rows", "intervals")}}
-        for run in first
-    ])  # fmt: skip
+    return pretrained_block(_only(first, (BASE_STUDENT, *SHOWN, *study.TEMPERED)))
 
 
 def pretrained_block(runs: Sequence[Results]) -> str:
@@ -324,13 +324,13 @@ def pretrained_block(runs: Sequence[Results]) -> str:
         one = len(seeds) == 1
         spread = "95 % bootstrap intervals over questions" if one else "half the width of the 95 % interval over seeds"
         shown = table.of_intervals([row for run in of for row in run["intervals"]]) if one else table.of_seeds(of)
-        trained = ", ".join(f"{run['trained_on']} questions ({task_of(run)})" for run in of if run["seed"] == seeds[0])
+        trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in of if run["seed"] == seeds[0])
         told = f"`{preset}`, seeds: {', '.join(map(str, seeds))}; in percent, with {spread}; trained on {trained}:"
         parts += [told, shown.markdown(), "\n".join(f"- {_foretold(run)}" for run in of)]
     return "\n\n".join(parts)
 
 
-def task_of(run: Results) -> str:
+def _task_of(run: Results) -> str:
     """The task that a cell of one column trains on."""
     found: str = run["changes"]["columns"][0]["train"]
     return found
@@ -343,10 +343,10 @@ def _foretold(run: Results) -> str:
     for row in run["rows"]:
         trust.setdefault(row["method"], []).append(row["trust"])
     among = {name: mean(values) for name, values in trust.items() if name == "fine-tune" or name in noted.gains}
-    orders = [sorted(found, key=lambda name: -found[name]) for found in ({"fine-tune": 0.0, **noted.gains}, among)]
+    orders = (noted.order, sorted(among, key=lambda name: -among[name]))
     foretold, here = (", ".join(f"`{name}`" for name in order if name in among) for order in orders)
     return (
-        f"{task_of(run)}, seed {run['seed']}: the teacher's confidence on validation questions is "
+        f"{_task_of(run)}, seed {run['seed']}: the teacher's confidence on validation questions is "
         f"{100 * noted.overconfidence:.1f} points above its accuracy. There the map orders Trust {foretold}; here the "
         f"order is {here}. Training and extraction took {_hours(run):.1f} hours of one core."
     )

@@ -39,7 +39,7 @@ class Compared:
     paper: Numbers | None
 
     def flat(self) -> dict[str, Any]:
-        """Returns what kept results hold of it: numbers, and the interval of the ECE as `low` and `high`."""
+        """Returns what kept results hold of it: numbers, the ECE's interval as `low` and `high`, and the difference."""
         named = {name: getattr(self, name) for name in ("setting", "dataset", "method", "n", "trust")}
         ece = {"ece": self.ece.estimate, "low": self.ece.low, "high": self.ece.high}
         difference = {"difference": asdict(self.difference)} if self.difference else {}

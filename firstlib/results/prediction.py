@@ -25,9 +25,10 @@ class Prediction:
     gains: dict[str, float]
 
     @property
-    def ahead(self) -> str | None:
-        """The method that the map expects to have the most Trust; None without a map."""
-        return max({"fine-tune": 0.0, **self.gains}.items(), key=lambda pair: pair[1])[0] if self.gains else None
+    def order(self) -> tuple[str, ...]:
+        """Fine-tuning and the map's methods, the one with the most Trust expected first; empty without a map."""
+        expected = {"fine-tune": 0.0, **self.gains}
+        return tuple(sorted(expected, key=lambda name: -expected[name])) if self.gains else ()
 
 
 def predicted(experiment: Experiment, grid: Sequence[Mapping[str, Any]]) -> Prediction:

@@ -82,7 +82,6 @@ class Cell:
         alone: Whether they are measured beside `BASELINES` alone.
         mechanism: Whether confidence is followed from teacher to student on the first training task.
         preset: Whose settings are changed.
-        threads: CPU threads.
         predicts: Whether it is noted, before a student is trained, what the microworld's map says of its teacher; then
             results also have intervals over questions.
     """
@@ -94,7 +93,6 @@ class Cell:
     alone: bool = False
     mechanism: bool = False
     preset: str = PRESET
-    threads: int = THREADS
     predicts: bool = False
 
     @property
@@ -104,7 +102,7 @@ class Cell:
 
     def experiment(self) -> Experiment:
         """Returns the experiment; computes nothing yet. Cells of one seed share a run's folder."""
-        return Experiment(self.preset, self.seed, RUNS).change(threads=self.threads, **self.changes)
+        return Experiment(self.preset, self.seed, RUNS).change(threads=THREADS, **self.changes)
 
 
 def seed_cells() -> Iterator[Cell]:
@@ -228,7 +226,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         content |= {
             "prediction": noted,
             "trained_on": len(run.data.items(experiment.main_task, "train")),
-            "intervals": [one.flat() for one in compare(experiment, True, names)],
+            "intervals": [one.flat() for one in compare(experiment, base=True, names=names)],
         }
     if not cell.changes:  # the preset itself: also what its `results.json` holds
         content = {**summary.measured(run, cell.preset), **content}

@@ -22,9 +22,9 @@ def test_the_nearest_setting_of_the_same_kind_counts(monkeypatch, tiny_preset, t
     monkeypatch.setattr(prediction, "_overconfidence", lambda run, task: 0.4)
     found = predicted(Experiment(str(tiny_preset), run_folder=str(tmp_path)), [])
     assert found.gains == {"first": pytest.approx(0.04)}
-    assert found.ahead == "first"
+    assert found.order[0] == "first"
 
 
 def test_fine_tuning_is_ahead_where_nothing_gains():
-    assert Prediction(0.1, {"first": -0.01}).ahead == "fine-tune"
-    assert Prediction(0.1, {}).ahead is None
+    assert Prediction(0.1, {"first": -0.01}).order == ("fine-tune", "first")
+    assert Prediction(0.1, {}).order == ()
