@@ -316,7 +316,7 @@ def headline_block(runs: Sequence[Results]) -> str:
 
 
 def pretrained_block(runs: Sequence[Results]) -> str:
-    """Returns a table for each pair of pretrained models, and what the microworld's map foretold of each cell."""
+    """Returns a table for each pair of pretrained models, and what the microworld's map predicted for each cell."""
     parts = []
     for preset in dict.fromkeys(run["preset"] for run in runs):
         of = [run for run in runs if run["preset"] == preset]
@@ -326,7 +326,16 @@ def pretrained_block(runs: Sequence[Results]) -> str:
         shown = table.of_intervals([row for run in of for row in run["intervals"]]) if one else table.of_seeds(of)
         trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in of if run["seed"] == seeds[0])
         told = f"`{preset}`, seeds: {', '.join(map(str, seeds))}; in percent, with {spread}; trained on {trained}:"
-        parts += [told, shown.markdown(), "\n".join(f"- {_foretold(run)}" for run in of)]
+        parts += [told, shown.markdown(), "\n".join(f"- {_predicted(run)}" for run in of)]
+    return "\n\n".join(parts)
+
+
+def pretrained_mechanism_block(runs: Sequence[Results]) -> str:
+    """Returns confidence and accuracy from teacher to student for each pair and task of the pretrained models."""
+    parts = []
+    for preset, task in dict.fromkeys((run["preset"], _task_of(run)) for run in runs):
+        of = [run for run in runs if (run["preset"], _task_of(run)) == (preset, task) and run["mechanism"]]
+        parts += [f"`{preset}`, {task}. {mechanism_block(of)}"] if of else []
     return "\n\n".join(parts)
 
 
@@ -336,19 +345,19 @@ def _task_of(run: Results) -> str:
     return found
 
 
-def _foretold(run: Results) -> str:
-    """What the map said of a cell's teacher before a student was distilled from it, what happened, and the cost."""
+def _predicted(run: Results) -> str:
+    """What the map predicted from a cell's teacher before a student was distilled, what was measured, and the cost."""
     noted = Prediction(**run["prediction"])
     trust: dict[str, list[float]] = {}
     for row in run["rows"]:
         trust.setdefault(row["method"], []).append(row["trust"])
     among = {name: mean(values) for name, values in trust.items() if name == "fine-tune" or name in noted.gains}
     orders = (noted.order, sorted(among, key=lambda name: -among[name]))
-    foretold, here = (", ".join(f"`{name}`" for name in order if name in among) for order in orders)
+    predicted, here = (", ".join(f"`{name}`" for name in order if name in among) for order in orders)
     return (
         f"{_task_of(run)}, seed {run['seed']}: the teacher's confidence on validation questions is "
-        f"{100 * noted.overconfidence:.1f} points above its accuracy. There the map orders Trust {foretold}; here the "
-        f"order is {here}. Training and extraction took {_hours(run):.1f} hours of one core."
+        f"{100 * noted.overconfidence:.1f} points above its accuracy. The map predicts the order of "
+        f"Trust {predicted}; measured: {here}. Training and extraction took {_hours(run):.1f} hours of one core."
     )
 
 
@@ -392,6 +401,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "variants out of domain"): ("make beyond", _kept("out-of-domain", variants_block, least=2)),
     (FINDINGS, "exact temperature"): ("make beyond", _kept("exact", variants_block, least=2)),
     (FINDINGS, "pretrained"): ("make pretrained", _kept("pretrained", pretrained_block)),
+    (FINDINGS, "pretrained mechanism"): ("make pretrained", _kept("pretrained", pretrained_mechanism_block)),
     (FINDINGS, "real data"): ("make real", _real),
     (PROTOCOL, "settings"): ("make choose-settings", settings_block),
     (PROJECT / "docs" / "reliability.md", "mutants"): ("make mutants", mutants.kept),

@@ -41,12 +41,13 @@ def cost(experiment: Experiment, name: str, task: Task) -> Cost:
     folder = watched.teacher(task) if name == "teacher" else watched.student(name, task)
     manifests = recorder.manifests()
     run = _run_of(experiment, name)
+    _, positions = _counts(run, task)
     own = next(one for one in manifests if f"{one['stage']}-{one['key']}" == folder.name)
     return Cost(
         seconds=own["seconds"],
         total_seconds=round(sum(one["seconds"] for one in manifests), 2),
         flops=sum(_flops(run, task, one) for one in manifests),
-        knowledge_bytes=_stored(manifests, task) / _positions(run, task),
+        knowledge_bytes=_stored(manifests, task) / positions,
     )
 
 
@@ -54,9 +55,15 @@ def _stored(manifests: Sequence[Manifest], task: Task) -> int:
     return sum(one["bytes"] for one in manifests if one["stage"].startswith(f"knowledge-{task}-train"))
 
 
-def _positions(run: Run, task: Task) -> int:
-    encoded = run.data.encoded(task, "train", run.data.knowledge_role)
-    return run.data.once(("positions", task), lambda: sum(len(one.token_ids) - one.start for one in encoded))
+def _counts(run: Run, task: Task) -> tuple[int, int]:
+    """The tokens of the training examples, and how many of them are predicted."""
+
+    def count() -> tuple[int, int]:
+        encoded = run.data.encoded(task, "train", run.data.knowledge_role)
+        tokens = sum(len(one.token_ids) for one in encoded)
+        return tokens, tokens - sum(one.start for one in encoded)
+
+    return run.data.once(("training tokens", task), count)
 
 
 def _run_of(experiment: Experiment, name: str) -> Run:
@@ -67,17 +74,19 @@ def _run_of(experiment: Experiment, name: str) -> Run:
 
 def _flops(run: Run, task: Task, manifest: Manifest) -> float:
     stage, inputs = manifest["stage"], manifest["inputs"]
+    tokens, _ = _counts(run, task)
     if stage.startswith("knowledge-"):
         whole = "cross-fitted" not in stage and "-fold-" not in stage  # parts of cross-fitted knowledge: 1 in all
-        return FLOPS_TO_ASK * _parameters(run, "teacher") * _tokens(run, task) * whole
+        return FLOPS_TO_ASK * _parameters(run, "teacher") * tokens * whole
     if "training" not in inputs:
         return 0.0
     role = "teacher" if stage.startswith("teacher") else "student"
     training, model = Training(**inputs["training"]), Model(base="any", **_known(inputs["model"]))
     data = inputs["data"]
     share = 1 - 1 / data["folds"] if isinstance(data, dict) else 1.0  # a fold's teacher leaves its fold out
-    tokens = round(share * _tokens(run, task))
-    return training_flops(_parameters(run, role), tokens, training.epochs, flops_to_train(model, training))
+    return training_flops(
+        _parameters(run, role), round(share * tokens), training.epochs, flops_to_train(model, training)
+    )
 
 
 def _known(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,8 +95,3 @@ def _known(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameters(run: Run, role: Any) -> int:
     return run.data.once(("parameters", role), lambda: loading.parameter_count(run.data.model(role)))
-
-
-def _tokens(run: Run, task: Task) -> int:
-    count = lambda: sum(len(one.token_ids) for one in run.data.encoded(task, "train", run.data.knowledge_role))  # noqa: E731
-    return run.data.once(("training tokens", task), count)

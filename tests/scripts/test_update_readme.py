@@ -67,12 +67,12 @@ def pretrained(**trusts):
     }
 
 
-def test_a_pretrained_cell_tells_what_the_map_foretold_and_what_came():
+def test_a_pretrained_cell_tells_what_the_map_predicted_and_what_was_measured():
     block = pretrained_block([pretrained(fine_tune=0.2, distill=0.3, first=0.4)])
     assert "trained on 300 questions (csqa)" in block
     assert "| first | 50.0 / 10.0 (5.0 to 15.0) / 40.0 |" in block
     assert "20.0 points above its accuracy" in block
-    assert "the map orders Trust `distill`, `fine-tune`, `first`; here the order is `first`, `distill`" in block
+    assert "the order of Trust `distill`, `fine-tune`, `first`; measured: `first`, `distill`" in block
     assert "took 2.2 hours" in block  # 7,200 s with the teacher, and 900 s of a student that needs none
 
 
