@@ -111,10 +111,10 @@ def test_each_score_ranks_by_its_length(model, tokenizer):
 
 
 def test_probabilities_too_small_for_a_float_still_rank():
-    logs = np.array([[-1000.0, -1001.0, -np.inf]])
+    logs = np.array([[-1001.0, -1000.0, -np.inf]])
     found = predictions(logs)
-    np.testing.assert_allclose(found.shares()[0], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0])
-    assert found.predicted()[0] == 0
+    np.testing.assert_allclose(found.shares()[0], [1 / (1 + np.exp(1)), 1 / (1 + np.exp(-1)), 0])
+    assert found.predicted()[0] == 1
 
 
 def predictions(logs):

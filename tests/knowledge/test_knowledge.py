@@ -408,10 +408,11 @@ def test_a_store_is_not_measured_above_its_k(store):
 
 
 def test_truncation_adds_the_removed_mass_to_the_residual():
-    ids, probabilities = np.array([[7, 8, 9]]), np.array([[0.5, 0.25, 0.125]])
-    short = stores._truncate(TopK("e", np.array([4]), ids, probabilities, np.array([0.125]), np.zeros((1, 0))), 1)
-    assert short.residual.tolist() == [0.5]
-    assert (short.token_ids.tolist(), short.probabilities.tolist()) == ([[7]], [[0.5]])
+    ids, probabilities = np.array([[7, 8, 9], [1, 2, 3]]), np.array([[0.5, 0.25, 0.125], [0.75, 0.125, 0.0625]])
+    rest, none = np.array([0.125, 0.0625]), np.zeros((2, 0))
+    short = stores._truncate(TopK("e", np.array([4, 5]), ids, probabilities, rest, none), 1)
+    assert short.residual.tolist() == [0.5, 0.25]
+    assert (short.token_ids.tolist(), short.probabilities.tolist()) == ([[7], [1]], [[0.5], [0.75]])
 
 
 # -- a store of items by hand --------------------------------------------------------------------------------------

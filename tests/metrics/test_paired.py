@@ -14,6 +14,7 @@ def test_an_interval_is_students(count):
     values = RNG.normal(1, 2, count)
     found = metrics.mean_interval(values)
     low, high = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+    assert found.estimate == pytest.approx(values.mean())
     assert (found.low, found.high) == (pytest.approx(low, abs=2e-3), pytest.approx(high, abs=2e-3))
 
 

@@ -76,7 +76,6 @@ def _ends(piece: Content) -> bool:
 def _joined(pieces: list[Content]) -> Content:
     """Returns one response: lists of log-probabilities in a row, everything else as in the first piece."""
     whole = {**pieces[0], "object": "joined"}
-    whole.pop("done", None)
     whole.pop("stop", None)
     if "choices" in whole:
         return {**whole, "choices": [_joined_choice(pieces)]}
