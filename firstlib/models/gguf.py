@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,11 @@ from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from transformers.integrations.gguf.utils import is_gguf_arch_supported
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
-from firstlib.models.gguf_file import Contents, contents, joined
+from firstlib.models.gguf_file import STAGE, Contents, contents, joined
 from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, load_tokenizer
-from firstlib.runtime.artefacts import MANIFEST, Artefacts, write_manifest
-from firstlib.runtime.cache import cache_folder
+from firstlib.runtime.artefacts import MANIFEST, write_manifest
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import content_hash
-
-STAGE = "gguf"  # in manifests and in the names of cached folders
-FORMAT = 1  # bump when the same file gives another folder
 
 _SHOWN = 8  # names in a message
 # Values of an architecture's keys that change what a model computes, and that transformers does not read.
@@ -56,29 +51,6 @@ def import_gguf(files: Sequence[str | Path], to: str | Path) -> Path:
         shutil.rmtree(to, ignore_errors=True)
         made.rename(to)
     return to
-
-
-def cached(file: Path) -> Path:
-    """Returns the folder of an imported GGUF file, in the user's cache under the file's hash; imports it if need be.
-
-    Raises:
-        UserError: As `import_gguf`.
-    """
-    if not file.is_file():
-        raise UserError(f"{file}: there is no such file; check the path of the GGUF file")
-    stat = file.stat()
-    return _cached(file, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _cached(file: Path, size: int, changed: int) -> Path:
-    """`size` and `changed` tell a file that was replaced from the one that was read."""
-    place = cache_folder()
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place) as scratch:
-        found = contents(joined([file], Path(scratch)))
-        inputs = {"format": FORMAT, **found.provenance()}
-        return Artefacts(place).get(STAGE, inputs, lambda to: convert(found, to))
 
 
 def _check_free(to: Path) -> None:

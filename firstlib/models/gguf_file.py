@@ -13,11 +13,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from transformers.integrations.gguf.reader import _mapped, _read_metadata, _read_tensor_table
-
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import file_hash
 
+STAGE = "gguf"  # an import, in manifests and in the names of cached folders
 MAGIC = b"GGUF"
 _STRINGS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
 _SPLIT_NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf")
@@ -94,6 +93,7 @@ class _Tensor:
 def _header(path: Path) -> tuple[dict[str, Any], list[_Tensor]]:
     """Reads keys and tensors; transformers' own `GgufHeader` refuses Q5_0, which its older loader reads."""
     from gguf import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
+    from transformers.integrations.gguf.reader import _mapped, _read_metadata, _read_tensor_table  # takes seconds
 
     mapped = _mapped(str(path))
     metadata, count, at = _read_metadata(mapped, str(path), _STRINGS)

@@ -1,15 +1,20 @@
 """Where a base model is, what identifies it and under which licence, without reading its weights and without torch."""
 
 import json
+import tempfile
+from functools import cache
 from pathlib import Path
 
-from firstlib.runtime.artefacts import MANIFEST
+from firstlib.models import gguf_file
+from firstlib.runtime.artefacts import MANIFEST, Artefacts
+from firstlib.runtime.cache import cache_folder, remembered
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import files_hash
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
 GGUF = ".gguf"
+IMPORT = 1  # bump when the same GGUF file gives another folder
 SHRUNK = "shrink.json"  # beside a model that `first shrink` made
 
 
@@ -21,14 +26,45 @@ def base_location(model: Model) -> str:
     """
     folder = project_path(model.base)
     if folder.suffix == GGUF:
-        from firstlib.models import gguf  # here: it needs transformers
-
-        return str(gguf.cached(folder))
+        return str(imported(folder))
     if (folder / "config.json").is_file():
         return str(folder)
     if model.base.count("/") != 1 or model.base.startswith((".", "/", "~", "data/")):
         raise UserError(f"base model {model.base!r}: no folder {folder} with a config.json; check the preset's `base`")
     return model.base
+
+
+def imported(file: Path) -> Path:
+    """Returns the folder of an imported GGUF file, in the user's cache under the file's hash; imports it if need be.
+
+    Raises:
+        UserError: As `import_gguf`.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file; check the path of the GGUF file")
+    stat = file.stat()
+    return _imported(file, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _imported(file: Path, size: int, changed: int) -> Path:
+    """`size` and `changed` tell a file that was replaced from the one that was read."""
+    place = cache_folder()
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
+        whole = gguf_file.joined([file], Path(scratch))
+        inputs = {"format": IMPORT, **json.loads(remembered(whole, _provenance, f"gguf-{IMPORT}"))}
+        return Artefacts(place).get(gguf_file.STAGE, inputs, lambda to: _convert(whole, to))
+
+
+def _provenance(file: Path) -> str:
+    return json.dumps(gguf_file.contents(file).provenance())  # a large vocabulary takes seconds to read
+
+
+def _convert(file: Path, to: Path) -> None:
+    from firstlib.models.gguf import convert  # here: it needs torch
+
+    convert(gguf_file.contents(file), to)
 
 
 def base_identity(model: Model) -> str:

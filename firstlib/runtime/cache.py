@@ -1,4 +1,4 @@
-"""The user's cache: imported models, and the hashes of large files."""
+"""The user's cache: imported models, and what is known of large files."""
 
 import json
 import os
@@ -19,17 +19,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlib"
 
 
-def remembered(path: Path, compute: Callable[[Path], str]) -> str:
+def remembered(path: Path, compute: Callable[[Path], str], what: str = "hashes") -> str:
     """Returns what `compute` gives for a file; of a large one it is kept until the file changes.
 
     Each process of a run checks its models, and gigabytes take a minute. A change is seen by size, times of
     modification and of the inode's last change, and number of the inode.
+
+    Args:
+        path: The file.
+        compute: What is to be known of it, as text.
+        what: The folder of the cache that keeps this kind of knowledge.
     """
     status = path.stat()
     if status.st_size < LARGE:
         return compute(path)
     seen = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    kept = cache_folder() / "hashes" / sha256(json.dumps(seen).encode()).hexdigest()
+    kept = cache_folder() / what / sha256(json.dumps(seen).encode()).hexdigest()
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
     found = compute(path)

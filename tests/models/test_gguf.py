@@ -248,7 +248,7 @@ def test_a_base_model_may_be_a_file_and_is_imported_once(tmp_path, monkeypatch):
     model = Model(base=str(tmp_path / "m.gguf"))
     place = Path(places.base_location(model))
     assert place.parent == tmp_path / "cache" / "firstlib"
-    gguf._cached.cache_clear()
+    places._imported.cache_clear()
     monkeypatch.setattr(gguf, "convert", None)  # a second import would fail
     assert Path(places.base_location(model)) == place
     assert places.base_identity(model) == places.base_identity(Model(base=str(place)))

@@ -1,4 +1,4 @@
-"""Hashes of large files are computed once, until a file changes."""
+"""What is known of a large file is computed once, until the file changes."""
 
 import os
 import time
@@ -30,6 +30,11 @@ def computed(path):
 
 def test_a_large_file_is_read_once(large):
     assert [computed(large), computed(large)] == [True, False]
+
+
+def test_each_kind_of_knowledge_is_kept_by_itself(large):
+    assert remembered(large, lambda file: "1", "one") == "1"
+    assert remembered(large, lambda file: "2", "two") == "2"
 
 
 def test_a_changed_file_is_read_again(large):
