@@ -107,6 +107,7 @@ def test_each_score_ranks_by_its_length(model, tokenizer):
         scored = ask(model, tokenizer, [LONG], Asking(score=score))
         np.testing.assert_allclose(scored.shares()[0], shares)
         np.testing.assert_allclose(found.scored(score).shares(), scored.shares())
+        np.testing.assert_allclose(found.scored(score).probabilities[0], np.exp(expected))
         assert scored.predicted()[0] == expected.argmax()
 
 

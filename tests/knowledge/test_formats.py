@@ -14,7 +14,7 @@ from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.knowledge.servers.alignment import Reason
 from firstlib.knowledge.servers.candidates import Candidates, too_many
 from firstlib.knowledge.servers.formats import FORMATS, format_of
-from firstlib.knowledge.servers.logprobs import import_logprobs, unanswered
+from firstlib.knowledge.servers.logprobs import UNMATCHED, import_logprobs, unanswered
 from firstlib.knowledge.servers.matching import Rules, Unmatched, match_response
 from firstlib.knowledge.servers.responses import NO_LOGPROBS, read_response, read_responses
 from firstlib.knowledge.servers.spelling import pieces_of
@@ -256,7 +256,10 @@ def test_sglang_may_tell_generated_tokens_only_and_neither_texts_nor_alternative
     found = told({"meta_info": {"output_token_logprobs": [[-1.0, 7, None], [None, 8, "b"]]}})
     assert (found.forced, found.token_ids) == (False, (7, 8))
     assert [(place.token.text, place.alternatives) for place in found.places] == [("", ()), ("b", ())]
-    assert found.places[0].token.probability == pytest.approx(math.exp(-1))
+    assert [place.token.probability for place in found.places] == [
+        pytest.approx(math.exp(-1)),
+        pytest.approx(math.nan, nan_ok=True),
+    ]
     named = told({"meta_info": {"output_token_logprobs": [[-1, 7, "a"]], "output_top_logprobs": [[[-1.0, 7, None]]]}})
     assert named.places[0].alternatives == (Token("", pytest.approx(math.exp(-1)), id=7),)
 
@@ -778,6 +781,7 @@ def test_one_response_without_log_probabilities_is_counted(tmp_path):
     assert (next(iter(store)).example_id, len(store)) == ("e", 1)
     assert report.unmatched == {Reason.NO_LOGPROBS: 1}
     assert unanswered(folder) == report.unanswered == ("f",)
+    assert [json.loads(line)["example_id"] for line in (folder / UNMATCHED).open()] == ["f"]
     assert "of a provider that gives them" in str(report)
 
 
