@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import tracemalloc
 import math
 from contextlib import suppress
 
@@ -310,11 +311,16 @@ def test_a_line_may_be_as_long_as_the_limit(monkeypatch, tmp_path, size, read):
             list(read_responses(tmp_path / "r.jsonl"))
 
 
-def test_a_long_line_is_not_read_completely(monkeypatch, tmp_path):
-    monkeypatch.setattr(responses, "MAX_LINE_BYTES", 1000)
-    (tmp_path / "r.jsonl").write_bytes(b"x" * 10_000)
+@pytest.mark.parametrize("text", [b"x" * 10_000_000, (b"x" * 999 + b"\n") * 10_000], ids=["one line", "many lines"])
+def test_a_long_file_is_not_read_completely(monkeypatch, tmp_path, text):
+    monkeypatch.setattr(responses, "MAX_LINE_BYTES", 900)
+    (tmp_path / "r.jsonl").write_bytes(text)
+    tracemalloc.start()
     with pytest.raises(UserError, match=r"r\.jsonl, line 1: over"):
         list(read_responses(tmp_path / "r.jsonl"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_lines_are_numbered_and_blank_ones_skipped(tmp_path):

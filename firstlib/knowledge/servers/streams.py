@@ -17,7 +17,7 @@ def is_piece(content: Any) -> bool:
     """
     if not isinstance(content, dict):
         return False
-    if str(content.get("object", "")).endswith(".chunk") or _is_event(content):
+    if str(content.get("object")).endswith(".chunk") or _is_event(content):
         return True
     choices = content.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict) and "delta" in choices[0]:
@@ -26,7 +26,7 @@ def is_piece(content: Any) -> bool:
 
 
 def _is_event(content: Content) -> bool:
-    return str(content.get("type", "")).startswith("response.")  # OpenAI's Responses
+    return str(content.get("type")).startswith("response.")  # OpenAI's Responses
 
 
 class Streams:
@@ -62,7 +62,7 @@ class Streams:
 
 
 def _key(content: Content) -> str:
-    return str(content.get("custom_id") or content.get("id") or "")
+    return str(content.get("custom_id") or content.get("id"))
 
 
 def _ends(piece: Content) -> bool:
