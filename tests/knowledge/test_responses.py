@@ -2,8 +2,8 @@
 
 import codecs
 import json
-import tracemalloc
 import math
+import tracemalloc
 from contextlib import suppress
 
 import pytest
