@@ -255,6 +255,8 @@ def test_a_store_returns_what_was_written_in_half_precision(store, extracted):
         found, item = store[name], extracted[name]
         np.testing.assert_array_equal(found.position, item.position)
         np.testing.assert_array_equal(found.token_ids, item.token_ids)
+        np.testing.assert_array_equal(found.probabilities, stores.half_precision(item.probabilities))
+        np.testing.assert_array_equal(found.residual, stores.half_precision(item.residual))
         np.testing.assert_allclose(found.probabilities, item.probabilities, rtol=2**-11)
         np.testing.assert_allclose(found.residual, item.residual, rtol=2**-11)
         assert found.probabilities.dtype == found.residual.dtype == np.float32

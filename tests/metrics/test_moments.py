@@ -91,5 +91,7 @@ def test_many_rows_are_resampled_by_their_moments_as_if_one_by_one(monkeypatch):
     monkeypatch.setattr("firstlib.metrics.chance.MANY_ROWS", 3999)
     assert measured() == pytest.approx(one_by_one, abs=3e-3)
     assert all(one != other for one, other in zip(measured(), one_by_one, strict=True))
+    first, again, other = (metrics.noise_draws(confidence, seed=seed).tolist() for seed in (1, 1, 2))
+    assert first == again != other
     monkeypatch.setattr("firstlib.metrics.chance.MANY_ROWS", 4000)
     assert measured() == one_by_one
