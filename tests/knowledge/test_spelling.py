@@ -3,6 +3,7 @@
 import pytest
 from small_tokenizers import ALL, PROMPT, RESPONSE, byte_level, sentence_piece, word_level
 
+from firstlib.knowledge.servers import spelling
 from firstlib.knowledge.servers.spelling import byte_level as read_byte_level
 from firstlib.knowledge.servers.spelling import literal, metaspace, pieces_of, readings
 
@@ -60,6 +61,14 @@ def test_the_vocabulary_ends_with_the_tokenizer(vocabulary):
 def test_a_vocabulary_of_special_tokens_alone_is_their_names(kind):
     names = ALL[kind]().convert_ids_to_tokens([0, 1])
     assert pieces_of(ALL[kind](), 2).texts == tuple(name.encode() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "plain"),
+    [("▁the", " the", True), ("<s>", "", False), ("Ã", "\ufffd", False), ("<0x41>", "A", False)],
+)
+def test_a_plain_token_is_neither_special_nor_a_byte_nor_part_of_a_character(name, text, plain):
+    assert spelling._is_plain(name, text) == plain
 
 
 def test_an_id_that_is_no_token_has_no_text():

@@ -113,7 +113,7 @@ def _read_choices(content: dict[str, Any], where: str) -> Told:
     echoed = body.prompt[0].logprobs if body.prompt else None  # Together's echo stands beside the choices
     if prompt.prompt_logprobs is None and said is None:
         return Told(None)
-    before = _places_of(echoed, where, forced=True) if echoed else _prompt_places(prompt, where)
+    before = _places_of(echoed, where) if echoed else _prompt_places(prompt, where)
     places = [] if said is None else _places_of(said, where)
     told = bool(places) and math.isnan(places[0].token.probability)
     return Told(
@@ -131,15 +131,15 @@ def _prompt_places(prompt: _WithPrompt, where: str) -> list[Place]:
     return places_by_id(prompt.prompt_logprobs, prompt.prompt_token_ids or [], "prompt_logprobs", where)
 
 
-def _places_of(logprobs: _LogProbabilities, where: str, forced: bool = False) -> list[Place]:
+def _places_of(logprobs: _LogProbabilities, where: str) -> list[Place]:
     if logprobs.tokens is not None:
-        return _completion_places(logprobs, logprobs.tokens, where, forced)
+        return _completion_places(logprobs, logprobs.tokens, where)
     if "content" in logprobs.model_fields_set:  # null if the teacher refused to answer
         return generated_places(logprobs.content or (), where)
     raise UserError(f"{where}: unknown format; {EXPECTED}")
 
 
-def _completion_places(logprobs: _LogProbabilities, tokens: list[str], where: str, forced: bool) -> list[Place]:
+def _completion_places(logprobs: _LogProbabilities, tokens: list[str], where: str) -> list[Place]:
     own = logprobs.token_logprobs or []
     top = logprobs.top_logprobs or [None] * len(tokens)
     ids: Sequence[int | None] = logprobs.token_ids or [None] * len(tokens)
