@@ -200,7 +200,8 @@ def test_every_complaint_begins_with_the_line(server):
     ],
 )
 def test_an_answer_without_log_probabilities_is_a_failure_that_is_counted(body):
-    assert (told({**body, "model": "m"}).failure, told({**body, "model": "m"}).model) == (NO_LOGPROBS, "m")
+    found = told({**body, "model": "m"})
+    assert (found.where, found.failure, found.model) == ("file, line 1", NO_LOGPROBS, "m")
 
 
 def test_a_completion_may_tell_ids_and_no_alternatives():

@@ -256,6 +256,13 @@ BAD = {
     ),
     "no byte": (line(CHAT, *LOGPROBS, "content", 0, "bytes", to=[300]), "less than or equal to 255, not 300"),
     "a body that is none": (b'{"custom_id": "e", "response": {"status_code": 200, "body": "ok"}}', "unknown format"),
+    "a failure without a name": (b'{"response": {"status_code": 500}}', "no `custom_id` and no `id`"),
+    "no response and no name": (b'{"response": null}', "no `custom_id` and no `id`"),
+    "a wrapped answer without a name": (
+        json.dumps({"response": {"status_code": 200, "body": COMPLETION}}).encode(),
+        "no `custom_id` and no `id`",
+    ),
+    "an unknown body": (b'{"custom_id": "e", "body": {"x": 1}}', "unknown format"),
     "very deep": (b"[" * 100_000, "not JSON"),
     "half a pair": (b'{"id": "\\ud800", "choices": []}', "not JSON"),
 }
