@@ -380,6 +380,11 @@ def test_gold_takes_the_residual_inside_or_outside_the_top():
     torch.testing.assert_close(ours, (among + outside) / 2)
 
 
+def test_no_other_tail_reads_gold():
+    hidden, head, token_ids, q, gold = problem()
+    assert top_k_kl(hidden, head, token_ids, q, gold=gold - 100) == top_k_kl(hidden, head, token_ids, q)
+
+
 def test_gold_if_the_k_tokens_are_the_whole_vocabulary():
     hidden, head, token_ids, q, _ = problem(V=4, K=4)
     gold = torch.arange(7) % 4
