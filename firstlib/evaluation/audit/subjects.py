@@ -1,11 +1,12 @@
 """Accuracy and calibration by subject or task, with a correction for looking at many of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from firstlib.evaluation.audit.answers import Answers
-from firstlib.metrics import Interval, ece, noise_draws, share_interval
+from firstlib.metrics import Interval, clopper_pearson, ece, noise_draws
 from firstlib.runtime.errors import UserError
 
 LEVEL = 0.05  # chance of calling any calibrated subject miscalibrated
@@ -54,11 +55,12 @@ def by_subject(answers: Answers, bins: int) -> tuple[Subject, ...]:
         )
     draws = max(_FEWEST_DRAWS, int(2 * len(names) / LEVEL))  # enough that the smallest p-value survives the correction
     order = np.argsort(place, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(place))[:-1])
-    found = [_measured(str(name), answers.take(rows), bins, draws) for name, rows in zip(names, parts, strict=True)]
+    parts = [answers.take(rows) for rows in np.split(order, np.cumsum(np.bincount(place))[:-1])]
+    whole = zip(names.tolist(), parts, _shares(parts), strict=True)
+    found = [_measured(str(name), part, share, bins, draws) for name, part, share in whole]
     corrected = holm(np.array([p for _, p in found]))
-    whole = [_with(one, float(p)) for (one, _), p in zip(found, corrected, strict=True)]
-    return tuple(sorted(whole, key=lambda one: -one.ece))
+    subjects = [replace(one, p_value=float(p)) for (one, _), p in zip(found, corrected, strict=True)]
+    return tuple(sorted(subjects, key=lambda one: -one.ece))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -81,13 +83,14 @@ def p_value(error: float, draws: np.ndarray) -> float:
     return float((1 + np.count_nonzero(draws >= error)) / (1 + len(draws)))
 
 
-def _measured(name: str, part: Answers, bins: int, draws: int) -> tuple[Subject, float]:
-    n, right = len(part), int(part.correct.sum())
-    share, error = share_interval(right, n), ece(part.confidence, part.correct, bins)
-    chance = noise_draws(part.confidence, bins, draws)
+def _shares(parts: Sequence[Answers]) -> list[Interval]:
+    """Each subject's accuracy with its exact interval; of all together, because one by one takes seconds."""
+    right, n = np.array([part.correct.sum() for part in parts]), np.array([len(part) for part in parts])
+    low, high = clopper_pearson(right, n)
+    return [Interval(*one) for one in zip((right / n).tolist(), low.tolist(), high.tolist(), strict=True)]
+
+
+def _measured(name: str, part: Answers, share: Interval, bins: int, draws: int) -> tuple[Subject, float]:
+    error, chance = ece(part.confidence, part.correct, bins), noise_draws(part.confidence, bins, draws)
     floor, gap = float(np.quantile(chance, 0.95)), float(part.confidence.mean()) - share.estimate
-    return Subject(name, n, share, error, floor, 1.0, gap), p_value(error, chance)
-
-
-def _with(subject: Subject, p: float) -> Subject:
-    return replace(subject, p_value=p)
+    return Subject(name, len(part), share, error, floor, 1.0, gap), p_value(error, chance)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from firstlib.evaluation.audit import inputs, tables
@@ -20,7 +19,8 @@ from firstlib.results.audit import page, terminal, words
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json, write_text
 
-if TYPE_CHECKING:  # the second imports torch
+if TYPE_CHECKING:  # pandas takes a second to import, and the last one imports torch
+    import pandas as pd
     import plotly.graph_objects as go
 
     from firstlib.experiment import Experiment
@@ -76,7 +76,7 @@ class Audit:
         """The main finding about the first input, in one sentence."""
         return words.verdict(self.first)
 
-    def to_frame(self, subjects: bool = False) -> pd.DataFrame:
+    def to_frame(self, subjects: bool = False) -> "pd.DataFrame":
         """Returns a line for each input and a column for each measure; fractions, nats for `nll`.
 
         With `subjects`, a line for each subject of each input.

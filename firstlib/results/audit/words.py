@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from firstlib.evaluation.audit.differences import Difference
 from firstlib.evaluation.audit.measured import WANTED, Loss, Measured
 from firstlib.metrics import Interval
+
+if TYPE_CHECKING:  # it takes a second to import, and only frames need it
+    import pandas as pd
 
 DASH = "\u2013"  # between the ends of an interval
 HIGHEST = 49.9  # a fitted temperature near 50 is at the end of what is tried
@@ -162,8 +163,10 @@ def difference_json(one: Difference) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def frame(found: Sequence[Measured]) -> pd.DataFrame:
+def frame(found: Sequence[Measured]) -> "pd.DataFrame":
     """Returns a line for each input and a column for each measure; intervals as two columns."""
+    import pandas as pd
+
     lines = {}
     for one in found:
         flat: dict[str, Any] = {}
@@ -177,8 +180,10 @@ def frame(found: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("input")
 
 
-def subject_frame(found: Sequence[Measured]) -> pd.DataFrame:
+def subject_frame(found: Sequence[Measured]) -> "pd.DataFrame":
     """Returns a line for each subject of each input, the largest ECE first."""
+    import pandas as pd
+
     lines = [
         {"input": one.name, "subject": subject.name, "n": subject.n, "accuracy": subject.accuracy.estimate,
          "ece": subject.ece, "noise_floor_95": subject.floor, "over_confidence": subject.gap,
