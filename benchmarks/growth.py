@@ -26,6 +26,8 @@ KEPT, README = Path(__file__).parent / "growth.json", Path(__file__).parent / "R
 BEGIN, END = "<!-- growth: python -m benchmarks.growth -->", "<!-- end of growth -->"
 TIMES, K, RESPONSE = (1, 10, 100), 5, 7
 UNITS = {"extraction": 24, "store": 2_000, "training": 64, "report": 20, "audit": 10_000}
+LAUNCH = ("--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+          "--main_process_port", "0")  # fmt: skip
 WHAT = {
     "extraction": "examples",
     "store": "examples",
@@ -152,20 +154,25 @@ def processes() -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for number in (1, 2):
         with tempfile.TemporaryDirectory() as runs:
-            common = ["-m", "firstlib.cli", "stage", "knowledge", "csqa", "--preset", "microworld", "--runs", runs]
-            launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(number)]
-            extra = ["--multi_cpu"] if number > 1 else []
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-            settings = ["--set", "threads=1", "--set", "sizes.train=2400"]
-            subprocess.run(
-                [sys.executable, *launch, *extra, *common, *settings], env=environment, capture_output=True, check=True
-            )
+            _launch(number, runs)
             for manifest in Path(runs).rglob("manifest.json"):
                 content = json.loads(manifest.read_text())
                 stage = {"teacher-csqa": "training", "knowledge-csqa-train-top5": "extraction"}.get(content["stage"])
                 if stage:
                     found.setdefault(stage, {})[str(number)] = content["seconds"]
     return found
+
+
+def _launch(number: int, runs: str) -> None:
+    """Extracts in so many processes of one thread; accelerate starts several on CPUs if this variable is set."""
+    launch = ["-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", str(number)]
+    command = ["-m", "firstlib.cli", "stage", "knowledge", "csqa", "--preset", "microworld", "--runs", runs]
+    settings = ["--set", "threads=1", "--set", "sizes.train=2400"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    parts = [sys.executable, *(launch if number > 1 else []), *command, *settings]
+    done = subprocess.run(parts, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{number} processes:\n{done.stderr[-3000:]}")
 
 
 def growth(small: float, large: float) -> float:

@@ -68,3 +68,10 @@ def test_growth_is_shown_by_stage():
     found = {"stages": {"store": by_times}, "processes": {"extraction": {"1": 9.0, "2": 5.0}}}
     assert "| store | 2,000 examples | 1 | 2 | 20 | 1.00 | 5 | 6 | 7 |" in growth.table(found)
     assert "extraction 9 s and 5 s" in growth.table(found)
+
+
+def test_accelerate_knows_the_options_that_start_several_processes():
+    from accelerate.commands.launch import launch_command_parser
+
+    arguments = [*growth.LAUNCH, "--num_processes", "2", "-m", "firstlib.cli", "stage", "knowledge"]
+    assert launch_command_parser().parse_args(arguments).num_processes == 2
