@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import torchao as lora_of_torchao
 from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -37,6 +38,7 @@ def student(layers: int = 30, lora: bool = False) -> Any:
     model = LlamaForCausalLM(config)
     if not lora:
         return model
+    lora_of_torchao.is_torchao_available = lambda: False  # torchtune, a peer, needs an older one than peft accepts
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=names))
 
