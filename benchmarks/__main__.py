@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.measure import output_of
 from firstlib.results.markup import with_block
 
 HERE = Path(__file__).parent
@@ -44,12 +44,9 @@ class Row:
 
 def child(module: str, variant: str) -> dict[str, Any]:
     """Runs a variant in its own process and returns its report."""
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "benchmarks.measure", module, variant]
-    done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{module}, {variant}:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    told = output_of(f"{module}, {variant}", command, {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"})
+    return json.loads(told.strip().splitlines()[-1])
 
 
 def medians(module: str, variants: list[str]) -> dict[str, dict[str, float]]:

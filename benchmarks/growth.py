@@ -1,14 +1,12 @@
 """How time and memory grow with the data: extraction, store, training, report and audit at 1x, 10x and 100x.
 
-`python -m benchmarks.growth` runs each in its own process, takes about five minutes, and writes `growth.json` and the
+`python -m benchmarks.growth` runs each in its own process, takes about ten minutes, and writes `growth.json` and the
 table. Growth is the slope between 10x and 100x on logarithmic axes: 1 is proportional, 0 is constant.
 """
 
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.audit import parquet
-from benchmarks.measure import Work, measured
+from benchmarks.measure import Work, measured, output_of
 from firstlib.results.markup import with_block
 from firstlib.runtime.files import write_json, write_text
 
@@ -26,6 +24,7 @@ KEPT, README = Path(__file__).parent / "growth.json", Path(__file__).parent / "R
 BEGIN, END = "<!-- growth: python -m benchmarks.growth -->", "<!-- end of growth -->"
 TIMES, K, RESPONSE = (1, 10, 100), 5, 7
 UNITS = {"extraction": 24, "store": 2_000, "training": 64, "report": 20, "audit": 10_000}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 LAUNCH = ("--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
           "--main_process_port", "0")  # fmt: skip
 WHAT = {
@@ -124,9 +123,7 @@ STAGES: dict[str, Callable[[int], Work]] = {
 def child(stage: str, count: int) -> dict[str, float]:
     """Runs a stage in its own process with one thread; returns its seconds and its peak above the start, in MiB."""
     command = [sys.executable, "-m", "benchmarks.growth", "--stage", stage, "--count", str(count)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(output_of(f"{stage}, {count}", command, ONE_THREAD).splitlines()[-1])
     return found
 
 
@@ -168,11 +165,8 @@ def _launch(number: int, runs: str) -> None:
     launch = ["-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", str(number)]
     command = ["-m", "firstlib.cli", "stage", "knowledge", "csqa", "--preset", "microworld", "--runs", runs]
     settings = ["--set", "threads=1", "--set", "sizes.train=2400"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     parts = [sys.executable, *(launch if number > 1 else []), *command, *settings]
-    done = subprocess.run(parts, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{number} processes:\n{done.stderr[-3000:]}")
+    output_of(f"{number} processes", parts, {**ONE_THREAD, "ACCELERATE_USE_CPU": "true"})
 
 
 def growth(small: float, large: float) -> float:

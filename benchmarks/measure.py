@@ -3,10 +3,12 @@
 import gc
 import importlib
 import json
+import os
 import re
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,18 @@ def best_of(times: int, work: Callable[[], Any]) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
+
+
+def output_of(name: str, command: Sequence[str], variables: Mapping[str, str]) -> str:
+    """Runs a command from the repository's root with more environment variables, and returns its standard output.
+
+    Stops the benchmark with the end of the command's messages where it fails.
+    """
+    environment, root = {**os.environ, **variables}, Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}:\n{done.stderr[-3000:]}")
+    return done.stdout
 
 
 if __name__ == "__main__":
