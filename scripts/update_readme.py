@@ -332,11 +332,11 @@ def pretrained_block(runs: Sequence[Results]) -> str:
 
 def pretrained_mechanism_block(runs: Sequence[Results]) -> str:
     """Returns confidence and accuracy from teacher to student for each pair and task of the pretrained models."""
-    parts = []
-    for preset, task in dict.fromkeys((run["preset"], _task_of(run)) for run in runs):
-        of = [run for run in runs if (run["preset"], _task_of(run)) == (preset, task) and run["mechanism"]]
-        parts += [f"`{preset}`, {task}. {mechanism_block(of)}"] if of else []
-    return "\n\n".join(parts)
+    found: dict[tuple[str, str], list[Results]] = {}
+    for run in runs:
+        if run["mechanism"]:
+            found.setdefault((run["preset"], _task_of(run)), []).append(run)
+    return "\n\n".join(f"`{preset}`, {task}. {mechanism_block(of)}" for (preset, task), of in found.items())
 
 
 def _task_of(run: Results) -> str:
