@@ -22,9 +22,11 @@ from benchmarks.measure import output_of
 from firstlib.results.markup import with_block
 
 HERE = Path(__file__).parent
-MODULES = ("loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step", "training")
-LONG = ("training",)  # a step of a real model's shape takes a minute
-ROUNDS = {"calibration": 3, "training": 1}  # the others run two; one takes minutes, and of training ten
+MODULES = (
+    "loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step", "training", "micro_batches",
+)  # fmt: skip
+LONG = ("training", "micro_batches")  # a step of a real model's shape takes a minute
+ROUNDS = {"calibration": 3, "training": 1, "micro_batches": 1}  # the others run two; of these, one takes minutes
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
 

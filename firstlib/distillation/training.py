@@ -33,6 +33,7 @@ from firstlib.models.heads import LanguageModel, body_and_head, causal_model, lo
 from firstlib.models.loading import device
 from firstlib.models.packing import packs, states_of
 from firstlib.runtime import distributed
+from firstlib.runtime.allocator import reuse_freed_memory
 from firstlib.runtime.files import write_json
 from firstlib.runtime.progress import steps
 from firstlib.runtime.sequences import LazySequence
@@ -177,6 +178,7 @@ def _train(
     label: str,
 ) -> list[float]:
     total = training.epochs * -(-len(targets) // training.global_batch_size)
+    reuse_freed_memory()
     training, precision = _with_precision(training, run, lambda: _trial(model, targets, matching))
     with (
         steps(label + precision, total) as at,

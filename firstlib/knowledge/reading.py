@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from firstlib.models.heads import COMPLAINTS, LanguageModel, agree, body_and_head
+from firstlib.runtime.allocator import reuse_freed_memory
 from firstlib.tasks.encoding import Encoded, pad
 
 _PROBE, _PROBED = 8, 4  # tokens of the sequence on which both ways are compared, and of its beginning
@@ -66,6 +67,7 @@ class Reader:
     """Reads batches with one model, and keeps the beginning that the latest ones share."""
 
     def __init__(self, model: LanguageModel) -> None:
+        reuse_freed_memory()
         self.model = model
         self._kept: list[_Beginning] = []  # each is the beginning of the next
         self._continues: bool | None = None
