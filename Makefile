@@ -5,6 +5,8 @@ SEED ?= 0
 JOBS ?= 1
 BIN := .venv/bin
 FIRST := $(BIN)/first
+# Python compiles each module at its first import; compiling all of 230 packages would take minutes.
+INSTALL := pip install --quiet --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench bench-real notebooks settings-docs choose-settings choose-adapter seeds beyond map pretrained real base-models real-base-models constraints clean
@@ -107,27 +109,27 @@ clean: ## delete runs; keep the environment and the models
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/$(INSTALL) -c constraints.txt -e .
 	@touch $@
 
 .venv/installed-vulnerabilities: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[vulnerabilities]'
+	$(BIN)/$(INSTALL) -c constraints.txt -e '.[vulnerabilities]'
 	@touch $@
 
 .venv/installed-mutants: .venv/installed-test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	$(BIN)/$(INSTALL) -c constraints.txt -e '.[mutants]'
 	@touch $@
 
 .venv/installed-app: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app]'
+	$(BIN)/$(INSTALL) -c constraints.txt -e '.[app]'
 	@touch $@
 
 .venv-bench/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/without-dependencies.txt
+	.venv-bench/bin/$(INSTALL) -c constraints.txt -e '.[bench]'
+	.venv-bench/bin/$(INSTALL) --no-deps -r benchmarks/without-dependencies.txt
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/$(INSTALL) -c constraints.txt -e '.[test]'
 	@touch $@
