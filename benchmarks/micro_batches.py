@@ -5,15 +5,11 @@ The steps are the same: gradients of micro-batches are added. What waits for the
 
 from functools import partial
 
-from benchmarks.training import BATCH, STEPS, difference, ours, targets, timed
+from benchmarks.training import BATCH, STEPS, difference, ours, targets, variants
 
-PARTS, PEER = 8, "ours, 32 examples at once"
+PARTS, PEER = 8, f"ours, {BATCH} examples at once"
 WAYS = {"at once": ours, "in parts": partial(ours, micro_batch_size=PARTS)}
-VARIANTS = {
-    f"{way}, {kind}": (lambda fit=fit, lora=lora: timed(fit, lora))
-    for kind, lora in (("full", False), ("LoRA", True))
-    for way, fit in WAYS.items()
-}
+VARIANTS = variants(WAYS)
 ROWS = [
     (f"of {PARTS}, 135M shape, {kind}, {what}", figure, unit, f"in parts, {kind}", f"at once, {kind}", PEER, "")
     for kind in ("full", "LoRA")

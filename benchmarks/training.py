@@ -6,7 +6,8 @@ loss on completions alone, and the loss of TRL's GKD on the same stored teacher,
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -154,6 +155,15 @@ def timed(fit: Fit, lora: bool) -> Work:
     return work
 
 
+def variants(fits: Mapping[str, Fit]) -> dict[str, Callable[[], Work]]:
+    """Each way of training, in full and with an adapter."""
+    return {
+        f"{name}, {kind}": partial(timed, fit, lora)
+        for kind, lora in (("full", False), ("LoRA", True))
+        for name, fit in fits.items()
+    }
+
+
 def parity() -> dict[str, float]:
     """Checks losses and weights of two steps on two layers: labels beside labels, distillation beside GKD."""
     taught = targets(BATCH * STEPS)  # the first step's rate is 0
@@ -176,11 +186,7 @@ def difference(first: Fit, of_first: list[Targets], second: Fit, of_second: list
 
 
 FITS = {"ours": ours, "Trainer": trainer, "SFTTrainer": sft, "GKD": gkd}
-VARIANTS = {
-    f"{name}, {kind}": (lambda fit=fit, lora=lora: timed(fit, lora))
-    for kind, lora in (("full", False), ("LoRA", True))
-    for name, fit in FITS.items()
-}
+VARIANTS = variants(FITS)
 PEERS = {
     "Trainer": "transformers' Trainer, labels", "SFTTrainer": "trl 1.16 SFTTrainer, completions",
     "GKD": "trl 1.16 GKD's loss, stored teacher",
