@@ -155,9 +155,9 @@ def _loss_of(
     **_: Any,
 ) -> CausalLMOutput:
     head = body_and_head(inner)[1]
-    following = labels[attention_mask.bool()][1:]  # of each token but the last; a row's first token is no target
+    following = labels.roll(-1, 1)  # each token's next; a row's first token is no target
     kept = following != IGNORE_INDEX
-    hidden, weight = states_of(inner, input_ids, attention_mask)[:-1][kept], head.weight
+    hidden, weight = states_of(inner, input_ids, attention_mask, kept), head.weight
     if head.bias is not None:  # as one more column, which every state multiplies by 1
         hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
         weight = torch.cat([weight, head.bias[:, None]], 1)

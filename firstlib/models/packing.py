@@ -1,8 +1,11 @@
-"""Rows of different lengths, read as one row without padding.
+"""Rows of different lengths, read as one row without padding, in which a beginning that rows share is read once.
 
 Everything in a decoder but attention works token by token. So the rows' real tokens are put one after the other, and
 only attention, where tokens of one row meet, unpacks them into `(B, T)` and packs its result again. Flash-attention's
 variable-length kernels do the same; this needs nothing but torch, so it also works on a CPU.
+
+A token's state depends only on the tokens up to it. Where rows begin alike, as prompts with one preamble do, one token
+stands for those of all rows, and its gradient is the sum of theirs.
 """
 
 from collections.abc import Iterator
@@ -19,44 +22,78 @@ from transformers.masking_utils import sdpa_mask
 from firstlib.models.heads import COMPLAINTS, LanguageModel, agree, body_and_head, causal_model
 
 ATTENTION = "packed_rows"
-MOST_PADDING = 0.1  # share of a batch: with less, unpacking for attention costs what packing saves
+MOST_PACKED = 0.9  # packed tokens over B x T: with more, unpacking for attention costs what packing saves
 _LENGTHS = (8, 5)  # of the rows on which packed and padded reading are compared
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Where the N tokens of a packed row belong."""
+    """Where the N tokens of a packed row belong.
 
-    shape: tuple[int, int]  # B rows of at most T tokens
-    places: Tensor  # (N,), in B x T
+    Attributes:
+        shape: B rows of at most T tokens.
+        places: `(N,)`, the place in B x T where each token is taken from.
+        tokens: `(B x T,)`, which of the N tokens stands at each place; at padding, any.
+    """
+
+    shape: tuple[int, int]
+    places: Tensor
+    tokens: Tensor
 
     @classmethod
-    def of(cls, mask: Tensor) -> "Rows":
-        """Takes a mask `(B, T)` that is 1 for tokens, with padding on the right."""
-        return cls((mask.shape[0], mask.shape[1]), mask.flatten().nonzero()[:, 0])
+    def of(cls, ids: Tensor, mask: Tensor, share: bool = True) -> "Rows":
+        """Takes token ids `(B, T)` and a mask that is 1 for tokens, with padding on the right.
+
+        >>> mask = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 0]])
+        >>> rows = Rows.of(torch.tensor([[5, 6, 7], [5, 6, 8], [5, 9, 0]]), mask)
+        >>> rows.places, rows.tokens  # 5, 6, 7 of the first row, 8 of the second, 9 of the third
+        (tensor([0, 1, 2, 5, 7]), tensor([0, 1, 2, 0, 1, 3, 0, 4, 0]))
+        """
+        here = torch.arange(mask.numel(), device=mask.device).reshape(mask.shape)
+        place = _shared_places(ids.masked_fill(mask == 0, -1)) if share else here
+        taken = ((place == here) & mask.bool()).flatten()
+        tokens = (taken.cumsum(0) - 1)[place] * mask
+        return cls((mask.shape[0], mask.shape[1]), taken.nonzero()[:, 0], tokens.flatten())
 
     def unpacked(self, packed: Tensor) -> Tensor:
-        """Returns `(1, H, N, D)` as `(B, H, T, D)`; padding, which only follows what attends, is 0."""
-        heads, size = packed.shape[1], packed.shape[3]
-        padded = packed.new_zeros(self.shape[0] * self.shape[1], heads, size)
-        return padded.index_copy(0, self.places, packed[0].transpose(0, 1)).unflatten(0, self.shape).transpose(1, 2)
+        """Returns `(1, H, N, D)` as `(B, H, T, D)`; padding, which only follows what attends, is any token."""
+        return packed[0].transpose(0, 1).index_select(0, self.tokens).unflatten(0, self.shape).transpose(1, 2)
 
     def packed(self, states: Tensor) -> Tensor:
         """Returns `(B, T, ...)` as `(1, N, ...)`."""
         return states.flatten(0, 1).index_select(0, self.places)[None]
 
 
-def states_of(model: LanguageModel, input_ids: Tensor, mask: Tensor) -> Tensor:
-    """Returns the last hidden states `(N, D)` of the tokens `(B, T)` that the mask marks, row by row.
+def _shared_places(ids: Tensor) -> Tensor:
+    """For each place of `(B, T)` one in B x T, the same for all rows that are alike up to there."""
+    rows, row_of = torch.unique(ids, dim=0, return_inverse=True)  # in lexicographic order: alike rows are neighbours
+    number, column = torch.arange(len(rows), device=ids.device), torch.arange(ids.shape[1], device=ids.device)
+    alike = torch.zeros_like(rows)
+    alike[1:] = (rows[1:] == rows[:-1]).cumprod(1)
+    stands_for = torch.where(alike == 1, 0, number[:, None]).cummax(0).values
+    first = number.new_zeros(len(rows)).scatter_reduce(
+        0, row_of, torch.arange(len(ids), device=ids.device), "amin", include_self=False
+    )
+    return (first[stands_for] * ids.shape[1] + column)[row_of]
 
-    Inside `packs`, a batch with much padding is read packed; otherwise rows are read with their padding.
+
+def states_of(model: LanguageModel, input_ids: Tensor, mask: Tensor, wanted: Tensor | None = None) -> Tensor:
+    """Returns the last hidden states `(M, D)` of the tokens `(B, T)` that `wanted` marks, row by row; None: all.
+
+    Inside `packs`, a batch with much padding, or with shared beginnings, is read packed; otherwise rows are read with
+    their padding.
     """
     body, _ = body_and_head(model)
-    packing = causal_model(model).config.get_text_config()._attn_implementation == ATTENTION
-    if not packing or mask.float().mean() >= 1 - MOST_PADDING:
-        padded: Tensor = body(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return padded[mask.bool()]
-    rows = Rows.of(mask)
+    wanted = (mask if wanted is None else wanted).bool()
+    if causal_model(model).config.get_text_config()._attn_implementation == ATTENTION:
+        rows = Rows.of(input_ids, mask, share=not _drops_out(model))
+        if len(rows.places) < MOST_PACKED * mask.numel():
+            return _packed_states(body, input_ids, mask, rows).index_select(0, rows.tokens[wanted.flatten()])
+    padded: Tensor = body(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return padded[wanted]
+
+
+def _packed_states(body: torch.nn.Module, input_ids: Tensor, mask: Tensor, rows: Rows) -> Tensor:
     positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
     found = body(
         input_ids=rows.packed(input_ids), position_ids=rows.packed(positions), use_cache=False, rows=rows,
@@ -64,6 +101,15 @@ def states_of(model: LanguageModel, input_ids: Tensor, mask: Tensor) -> Tensor:
     )  # fmt: skip
     states: Tensor = found.last_hidden_state[0]
     return states
+
+
+def _drops_out(model: LanguageModel) -> bool:
+    """Whether dropout is on: then each row draws its own, and nothing may be shared."""
+    if not model.training:
+        return False
+    config = causal_model(model).config.get_text_config()
+    layers = (layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout))
+    return bool(getattr(config, "attention_dropout", 0)) or any(layers)
 
 
 @contextmanager

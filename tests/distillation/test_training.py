@@ -270,7 +270,7 @@ def test_accumulated_parts_of_a_batch_give_the_same_step(base, examples):
         training.distill(model, random_targets(examples, 100), settings, TrainingRun(1e-2, 0))
         trained.append(weights(model))
     for name, whole in trained[0].items():
-        torch.testing.assert_close(trained[1][name], whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(trained[1][name], whole, rtol=1e-4, atol=5e-5)  # of a step of 1e-2
 
 
 @pytest.mark.parametrize(("micro_batch_size", "devices"), [(3, 1), (None, 64), (8, 8)])
