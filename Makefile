@@ -77,7 +77,7 @@ bench: .venv-bench/installed ## benchmark against the peers' released packages (
 	@.venv-bench/bin/python -m benchmarks
 
 bench-real: .venv-bench/installed ## benchmark training steps of a real model's shape against the peers (half an hour)
-	@.venv-bench/bin/python -m benchmarks training micro_batches
+	@.venv-bench/bin/python -m benchmarks training preambles micro_batches
 
 notebooks: .venv/installed ## rerun the committed notebooks and figures
 	@$(FIRST) run

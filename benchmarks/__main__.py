@@ -23,10 +23,11 @@ from firstlib.results.markup import with_block
 
 HERE = Path(__file__).parent
 MODULES = (
-    "loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step", "training", "micro_batches",
+    "loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step", "training", "preambles",
+    "micro_batches",
 )  # fmt: skip
-LONG = ("training", "micro_batches")  # a step of a real model's shape takes a minute
-ROUNDS = {"calibration": 3, "training": 1, "micro_batches": 1}  # the others run two; of these, one takes minutes
+LONG = ("training", "preambles", "micro_batches")  # a step of a real model's shape takes a minute
+ROUNDS = {"calibration": 3, **dict.fromkeys(LONG, 1)}  # the others run two
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)
 

@@ -137,12 +137,12 @@ def _losses(made: Trainer) -> list[float]:
     return [entry["loss"] for entry in made.state.log_history if "loss" in entry]
 
 
-def timed(fit: Fit, lora: bool) -> Work:
+def timed(fit: Fit, lora: bool, learned: Callable[[int], list[Targets]] = targets) -> Work:
     """Runs an epoch of `STEPS` steps; the first step of another epoch warms up.
 
     Memory is counted above the model, not above what a process keeps after the warm-up.
     """
-    model, taught = student(lora=lora), targets(BATCH * STEPS)
+    model, taught = student(lora=lora), learned(BATCH * STEPS)
     before = memory("VmRSS")
     fit(model, taught[:BATCH])
     tokens = sum(len(one.example.token_ids) for one in taught)

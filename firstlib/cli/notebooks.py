@@ -27,7 +27,7 @@ from firstlib.experiment.ahead import computed_ahead
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash, library_hash
-from firstlib.runtime.paths import CHOSEN, PROJECT, run_folder
+from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, run_folder
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.loading import load_preset
 
@@ -52,8 +52,11 @@ class Plan:
     beyond: bool = False
 
     def __post_init__(self) -> None:
-        """Takes paths and NumPy's numbers, too: papermill writes them into notebooks as plain text and numbers."""
-        for name, plain in (("preset", str), ("seed", int), ("runs", str)):
+        """Takes paths and NumPy's numbers, too: papermill writes them into notebooks as plain text and numbers.
+
+        A preset's file becomes absolute, because notebooks run in their own folder.
+        """
+        for name, plain in (("preset", absolute_preset), ("seed", int), ("runs", str)):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
     @property

@@ -9,6 +9,7 @@ from firstlib.runtime.hashing import content_hash
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
+YAML = (".yaml", ".yml")  # a preset with such an ending is a file, any other a name
 CHOSEN = "chosen.json"  # in a run folder: coefficients chosen by hand
 
 
@@ -27,7 +28,17 @@ def preset_name(preset: str) -> str:
     ('qwen2.5-7b-0.5b', 'own')
     """
     path = Path(preset)
-    return path.stem if path.suffix in (".yaml", ".yml") else path.name
+    return path.stem if path.suffix in YAML else path.name
+
+
+def absolute_preset(preset: str | Path) -> str:
+    """Returns a preset's name as it is, and a YAML file's path so that it holds in any working directory.
+
+    >>> absolute_preset("qwen2.5-7b-0.5b"), absolute_preset("own.yaml") == str(Path.cwd() / "own.yaml")
+    ('qwen2.5-7b-0.5b', True)
+    """
+    path = Path(preset)
+    return str(path.absolute() if path.suffix in YAML else preset)
 
 
 def run_folder(runs: str, preset: str, seed: int, overrides: Sequence[str] = ()) -> Path:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.paths import YAML
 from firstlib.settings.methods import PAPER_METHODS, Method
 from firstlib.settings.schema import Settings
 
@@ -77,7 +78,7 @@ def _preset_path(preset: str) -> Path:
     known, file = preset_names(), Path(preset)
     if preset in known:
         return PRESETS / f"{preset}.yaml"
-    if file.suffix in (".yaml", ".yml") and file.stem.strip(".") and _is_file(file):  # a run's folder has its stem
+    if file.suffix in YAML and file.stem.strip(".") and _is_file(file):  # a run's folder has its stem
         return file
     raise UserError(
         f"preset {_short(preset)}: there is no such preset; choose {', '.join(known)}, or give a .yaml file"

@@ -161,3 +161,10 @@ def test_a_plan_takes_paths_and_numpys_numbers(tmp_path):
     assert json.dumps(plan.parameters)
     experiment = Experiment("smoke", np.uint32(3), tmp_path)
     assert (experiment.seed, experiment.folder) == (3, plan.folder)
+
+
+def test_a_presets_file_holds_in_the_notebooks_own_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert Plan("mine.yaml", 0, "runs").parameters["preset"] == str(tmp_path / "mine.yaml")
+    assert Plan("mine.yaml", 0, "runs").folder == Plan(tmp_path / "mine.yaml", 0, "runs").folder

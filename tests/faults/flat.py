@@ -126,7 +126,7 @@ def main(base: str, folder: Path, allowance: float) -> None:
     torch.set_num_threads(1)
 
     data = int(TIMES * allowance * MB)
-    examples, questions = data // 2 // (POSITIONS * BYTES), data // 2 // TEXT  # half knowledge, half text
+    examples, questions = data * 7 // 8 // (POSITIONS * BYTES), data // 8 // TEXT  # text takes longest
     for once in ("loads", "little"):  # the second run needs no further loading
         with Peak(0.0005) as little:
             knowledge(folder / once, 300, 2)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import work
 
-KILLS = 20
+KILLS = 8  # random moments of each stage
 FOLDERS = {"distill": "student-top-k"}  # folders of students, by method
 PRESET = """
 columns: [{{setting: in-domain, train: csqa, test: [csqa]}}]
