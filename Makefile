@@ -5,8 +5,12 @@ SEED ?= 0
 JOBS ?= 1
 BIN := .venv/bin
 FIRST := $(BIN)/first
-# Python compiles each module at its first import; compiling all of 230 packages would take minutes.
-INSTALL := pip install --quiet --disable-pip-version-check --no-compile
+# All cores compile what was installed, where pip would use one. Without it every process would compile the modules that
+# it imports, wherever PYTHONDONTWRITEBYTECODE is set, as it is in many containers.
+define install
+$(1)/bin/pip install --quiet --disable-pip-version-check --no-compile $(2)
+@$(1)/bin/python -m compileall -q -j 0 $(1)/lib firstlib >/dev/null || true # some files are for another Python
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-quick lab plan app vulnerabilities mutants fuzz lint bench bench-real notebooks settings-docs choose-settings choose-adapter seeds beyond map pretrained real base-models real-base-models constraints clean
@@ -109,27 +113,27 @@ clean: ## delete runs; keep the environment and the models
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(INSTALL) -c constraints.txt -e .
+	$(call install,.venv,-c constraints.txt -e .)
 	@touch $@
 
 .venv/installed-vulnerabilities: .venv/installed
-	$(BIN)/$(INSTALL) -c constraints.txt -e '.[vulnerabilities]'
+	$(call install,.venv,-c constraints.txt -e '.[vulnerabilities]')
 	@touch $@
 
 .venv/installed-mutants: .venv/installed-test
-	$(BIN)/$(INSTALL) -c constraints.txt -e '.[mutants]'
+	$(call install,.venv,-c constraints.txt -e '.[mutants]')
 	@touch $@
 
 .venv/installed-app: .venv/installed
-	$(BIN)/$(INSTALL) -c constraints.txt -e '.[app]'
+	$(call install,.venv,-c constraints.txt -e '.[app]')
 	@touch $@
 
 .venv-bench/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/$(INSTALL) -c constraints.txt -e '.[bench]'
-	.venv-bench/bin/$(INSTALL) --no-deps -r benchmarks/without-dependencies.txt
+	$(call install,.venv-bench,-c constraints.txt -e '.[bench]')
+	$(call install,.venv-bench,--no-deps -r benchmarks/without-dependencies.txt)
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/$(INSTALL) -c constraints.txt -e '.[test]'
+	$(call install,.venv,-c constraints.txt -e '.[test]')
 	@touch $@

@@ -49,11 +49,12 @@ class Rows:
         >>> rows.places, rows.tokens  # 5, 6, 7 of the first row, 8 of the second, 9 of the third
         (tensor([0, 1, 2, 5, 7]), tensor([0, 1, 2, 0, 1, 3, 0, 4, 0]))
         """
-        here = torch.arange(mask.numel(), device=mask.device).reshape(mask.shape)
+        device, ids, mask = mask.device, ids.cpu(), mask.cpu()  # a few integers; not every device can sort rows
+        here = torch.arange(mask.numel()).reshape(mask.shape)
         place = _shared_places(ids.masked_fill(mask == 0, -1)) if share else here
         taken = ((place == here) & mask.bool()).flatten()
         tokens = (taken.cumsum(0) - 1)[place] * mask
-        return cls((mask.shape[0], mask.shape[1]), taken.nonzero()[:, 0], tokens.flatten())
+        return cls((mask.shape[0], mask.shape[1]), taken.nonzero()[:, 0].to(device), tokens.flatten().to(device))
 
     def unpacked(self, packed: Tensor) -> Tensor:
         """Returns `(1, H, N, D)` as `(B, H, T, D)`; padding, which only follows what attends, is any token."""
@@ -67,14 +68,13 @@ class Rows:
 def _shared_places(ids: Tensor) -> Tensor:
     """For each place of `(B, T)` one in B x T, the same for all rows that are alike up to there."""
     rows, row_of = torch.unique(ids, dim=0, return_inverse=True)  # in lexicographic order: alike rows are neighbours
-    number, column = torch.arange(len(rows), device=ids.device), torch.arange(ids.shape[1], device=ids.device)
     alike = torch.zeros_like(rows)
     alike[1:] = (rows[1:] == rows[:-1]).cumprod(1)
-    stands_for = torch.where(alike == 1, 0, number[:, None]).cummax(0).values
-    first = number.new_zeros(len(rows)).scatter_reduce(
-        0, row_of, torch.arange(len(ids), device=ids.device), "amin", include_self=False
+    stands_for = torch.where(alike == 1, 0, torch.arange(len(rows))[:, None]).cummax(0).values
+    first = torch.zeros(len(rows), dtype=torch.long).scatter_reduce(
+        0, row_of, torch.arange(len(ids)), "amin", include_self=False
     )
-    return (first[stands_for] * ids.shape[1] + column)[row_of]
+    return (first[stands_for] * ids.shape[1] + torch.arange(ids.shape[1]))[row_of]
 
 
 def states_of(model: LanguageModel, input_ids: Tensor, mask: Tensor, wanted: Tensor | None = None) -> Tensor:
