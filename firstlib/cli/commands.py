@@ -32,7 +32,15 @@ Devices = Annotated[int, typer.Option("--devices", min=1, help="how many of them
 
 
 @app.callback(invoke_without_command=True)
-def _help(context: typer.Context) -> None:
+def _help(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version of the library")] = False,
+) -> None:
+    if version:
+        from importlib import metadata  # here: no other verb needs it
+
+        console.print(metadata.version("firstlib"), highlight=False)
+        raise typer.Exit
     if context.invoked_subcommand is None:
         console.print(context.get_help(), markup=False, highlight=False)
 

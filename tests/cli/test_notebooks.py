@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import nbformat
 import numpy as np
@@ -16,6 +17,7 @@ from rich.console import Console
 from firstlib import Experiment
 from firstlib.cli import notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
+from firstlib.runtime.paths import PROJECT
 
 
 def test_a_run_writes_notebooks_figures_and_results(smoke):
@@ -32,6 +34,13 @@ def test_help_needs_none_of_the_libraries():
     code = "import sys, firstlib.cli; print(sorted({'numpy', 'pydantic', 'torch', 'pandas'} & sys.modules.keys()))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
+
+
+def test_the_version_is_the_projects():
+    assert (
+        first("--version").stdout.strip()
+        == tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    )
 
 
 def test_the_table_of_a_finished_run_needs_no_torch(smoke):
