@@ -16,7 +16,7 @@ Manifest = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds as measured, operations by arithmetic: 6 per parameter and token of full training, as if none were shared.
+    """Seconds as measured, operations by arithmetic: 6 per parameter and token of full training, shared tokens too.
 
     Attributes:
         seconds: Of the model's last stage alone, its own training; not of stages that other methods share.
