@@ -58,7 +58,9 @@ class Rows:
 
     def unpacked(self, packed: Tensor) -> Tensor:
         """Returns `(1, H, N, D)` as `(B, H, T, D)`; padding, which only follows what attends, is any token."""
-        return packed[0].transpose(0, 1).index_select(0, self.tokens).unflatten(0, self.shape).transpose(1, 2)
+        exact = torch.promote_types(packed.dtype, torch.float32)  # in which gradients of rows that share a token add up
+        found = packed[0].transpose(0, 1).to(exact).index_select(0, self.tokens).to(packed.dtype)
+        return found.unflatten(0, self.shape).transpose(1, 2)
 
     def packed(self, states: Tensor) -> Tensor:
         """Returns `(B, T, ...)` as `(1, N, ...)`."""
