@@ -58,7 +58,7 @@ class Rows:
 
     def unpacked(self, packed: Tensor) -> Tensor:
         """Returns `(1, H, N, D)` as `(B, H, T, D)`; padding, which only follows what attends, is any token."""
-        exact = torch.promote_types(packed.dtype, torch.float32)  # in which gradients of rows that share a token add up
+        exact = torch.promote_types(packed.dtype, torch.float32)  # some devices add gradients in the type selected from
         found = packed[0].transpose(0, 1).to(exact).index_select(0, self.tokens).to(packed.dtype)
         return found.unflatten(0, self.shape).transpose(1, 2)
 
