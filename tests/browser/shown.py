@@ -5,7 +5,7 @@ from statistics import median
 
 WIDTHS = {"wide": 1280, "narrow": 390}
 PATIENCE = 240_000  # milliseconds for a kernel to start and to run a notebook, on a busy machine
-SOON = 20_000
+SOON = 60_000  # milliseconds: another process may be computing a whole run meanwhile
 BOUND = 1000  # milliseconds from a move of the slider to the new figure
 MOVES = 24
 
