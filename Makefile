@@ -23,10 +23,10 @@ run: .venv/installed ## run FIRST end to end (PRESET=microworld SEED=0)
 
 test: .venv/installed-test ## the tests, two at a time, then those that measure time; `make test-long` has the rest
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m pytest -n 2 -m "not alone and not long" && $(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest -n 2 -m "not alone and not long" && $(BIN)/python -m pytest -m alone tests/explorer
 
 test-long: .venv/installed-test ## the tests that take minutes: a run killed twenty times, and a hundred times the memory
-	@$(BIN)/python -m pytest -n 2 -m long
+	@$(BIN)/python -m pytest -n 2 -m long tests/faults
 
 test-quick: .venv/installed-test ## run only the tests that take a few seconds or less
 	@$(BIN)/ruff check . && $(BIN)/lint-imports --no-cache >/dev/null && $(BIN)/python -m pytest -n 2 -m "not alone and not slow"

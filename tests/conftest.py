@@ -132,6 +132,10 @@ SLOW = (
 )  # fmt: skip
 
 
+# Where the tests with these marks are: the Makefile runs them from there, so that nothing else need be collected.
+PLACES = {"alone": "explorer/", "long": "faults/"}
+
+
 def pytest_collection_modifyitems(items):
     """Marks the tests of slow files."""
     here = Path(__file__).parent
@@ -139,6 +143,9 @@ def pytest_collection_modifyitems(items):
         place = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
         if place.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        for mark, folder in PLACES.items():
+            if item.get_closest_marker(mark) and not place.startswith(folder):
+                raise pytest.UsageError(f"{item.nodeid}: tests marked {mark} belong in tests/{folder}")
 
 
 # -- progress ----------------------------------------------------------------------------------------------------
