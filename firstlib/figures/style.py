@@ -1,6 +1,7 @@
 """The shared look of all figures: a template, a look for each series, and text from data shown as plain text."""
 
 import html
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -8,6 +9,10 @@ import plotly.graph_objects as go
 import plotly.io
 
 from firstlib.runtime.hashing import number_from
+
+# Drawing imports nbformat, that jsonschema, and that builds 38 grammars for two seconds, to check what no notebook has:
+# internationalised addresses. jsonschema does without, if this package is absent (python-jsonschema/jsonschema#1428).
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 # The colours of Okabe and Ito, which remain distinct for colour-blind readers.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

@@ -529,3 +529,12 @@ def test_many_colours_become_similar_ones():
 
 def test_figures_are_plain_plotly():
     assert all(type(figure) is go.Figure for figure in MADE.values())
+
+
+def test_drawing_builds_no_grammars():
+    code = (
+        "import sys; from firstlib import figures; import plotly.graph_objects as go; "
+        "go.FigureWidget(); print('nbformat' in sys.modules, 'lark' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True", "False"]
