@@ -22,7 +22,7 @@ from transformers.masking_utils import sdpa_mask
 from firstlib.models.heads import COMPLAINTS, LanguageModel, agree, body_and_head, causal_model
 
 ATTENTION = "packed_rows"
-MOST_PACKED = 0.9  # packed tokens over B x T: with more, unpacking for attention costs what packing saves
+MOST_PACKED = 0.9  # of B x T after packing, and of the tokens after sharing: with more, unpacking costs what is saved
 _LENGTHS = (8, 5)  # of the rows on which packed and padded reading are compared
 
 
@@ -88,11 +88,17 @@ def states_of(model: LanguageModel, input_ids: Tensor, mask: Tensor, wanted: Ten
     body, _ = body_and_head(model)
     wanted = (mask if wanted is None else wanted).bool()
     if causal_model(model).config.get_text_config()._attn_implementation == ATTENTION:
-        rows = Rows.of(input_ids, mask, share=not _drops_out(model))
+        rows = _rows(input_ids, mask, share=not _drops_out(model))
         if len(rows.places) < MOST_PACKED * mask.numel():
             return _packed_states(body, input_ids, mask, rows).index_select(0, rows.tokens[wanted.flatten()])
     padded: Tensor = body(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
     return padded[wanted]
+
+
+def _rows(input_ids: Tensor, mask: Tensor, share: bool) -> Rows:
+    rows = Rows.of(input_ids, mask, share)
+    pays = len(rows.places) < MOST_PACKED * int(mask.sum())
+    return rows if pays or not share else Rows.of(input_ids, mask, share=False)
 
 
 def _packed_states(body: torch.nn.Module, input_ids: Tensor, mask: Tensor, rows: Rows) -> Tensor:

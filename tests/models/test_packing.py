@@ -104,6 +104,18 @@ def test_a_beginning_that_rows_share_is_read_once(monkeypatch):
         assert read == [6 + (11 - 4) + 11]  # all tokens of the third and the last row are other rows' too
 
 
+def test_a_beginning_of_few_tokens_is_read_with_each_row():
+    model = built("llama")
+    ids, mask = batch()
+    ids[:, 0] = 7
+    read = []
+    model.model.layers[0].mlp.register_forward_hook(lambda _, __, states: read.append(states.shape[:2]))
+    with torch.no_grad(), packing.packs(model):
+        for rows in (slice(0, 2), slice(0, 5)):  # of 17 tokens 16 would be left, and of 32 tokens 28
+            packing.states_of(model, ids[rows], mask[rows])
+    assert [tuple(shape) for shape in read[-2:]] == [(1, 17), (1, 28)]
+
+
 def test_gradients_of_a_shared_token_add_up_in_float32(monkeypatch):
     select, seen = torch.Tensor.index_select, []
     monkeypatch.setattr(torch.Tensor, "index_select", lambda x, *how: (seen.append(x.dtype), select(x, *how))[1])
