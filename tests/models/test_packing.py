@@ -1,5 +1,7 @@
 """Rows without padding, their shared beginnings read once, give the states and the gradients of padded rows."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given
@@ -93,7 +95,7 @@ def test_within_it_the_model_itself_reads_as_before():
             torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, expected)
 
 
-def test_a_beginning_that_rows_share_is_read_once(monkeypatch):
+def test_a_beginning_that_rows_share_is_read_once():
     model = built("llama")
     ids, mask = alike()
     read = []
@@ -131,9 +133,10 @@ def test_the_states_wanted_are_those_of_all():
     ids, mask = alike()
     wanted = (torch.arange(ids.shape[1]) % 3 == 0) & mask.bool()
     with torch.no_grad():
-        for _ in "padded", "packed":
-            every = packing.states_of(model, ids, mask)
-            torch.testing.assert_close(packing.states_of(model, ids, mask, wanted), every[wanted[mask.bool()]])
+        for reading in nullcontext(), packing.packs(model):  # padded, and packed
+            with reading:
+                every = packing.states_of(model, ids, mask)
+                torch.testing.assert_close(packing.states_of(model, ids, mask, wanted), every[wanted[mask.bool()]])
 
 
 @pytest.mark.parametrize(("where", "rate"), [("layer", 0.1), ("layer", 0.0), ("attention", 0.1)])
