@@ -2,15 +2,14 @@
 
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
@@ -30,6 +29,9 @@ from firstlib.runtime.hashing import content_hash, library_hash
 from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, run_folder
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.loading import load_preset
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
 
 NOTEBOOKS = PROJECT / "notebooks"
 OWN_PARAMETERS = {"preset": "microworld", "seed": 0, "run_folder": "runs", "overrides": []}
@@ -87,11 +89,8 @@ def run(plan: Plan, console: Console) -> list[Path]:
     for path in notebooks:
         if path not in todo:
             console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
-    helped = computed_ahead(plan.preset, plan.seed, plan.runs, plan.overrides, settings.jobs if todo else 1)
-    with helped, _shown(console, len(todo)) as shown:
-        for path in todo:
-            shown(path.stem)
-            _execute(path, plan, console)
+    if todo:
+        _run_in_order(todo, plan, console, settings.jobs)
     return [target / path.name for path in notebooks]
 
 
@@ -107,17 +106,28 @@ def numbered_notebooks() -> list[Path]:
     return found
 
 
-def _execute(path: Path, plan: Plan, console: Console) -> None:
-    import papermill  # here: slow to import, and not needed where nothing changed
+def _run_in_order(notebooks: Sequence[Path], plan: Plan, console: Console, jobs: int) -> None:
+    from firstlib.cli.kernel import empty, one_kernel  # here: slow to import, and not needed where nothing changed
+
+    helped = computed_ahead(plan.preset, plan.seed, plan.runs, plan.overrides, jobs)
+    with helped, one_kernel() as kernel, _shown(console, len(notebooks)) as shown:
+        for path in notebooks:
+            shown(path.stem)
+            empty(kernel)
+            _execute(path, plan, console, kernel)
+
+
+def _execute(path: Path, plan: Plan, console: Console, kernel: "AsyncKernelManager") -> None:
+    import papermill  # as above
 
     final = plan.folder / "notebooks" / path.name
     partial = final.with_suffix(".partial.ipynb")
     started, key = time.monotonic(), _key(path, plan)  # the library may change while a notebook runs
     try:
-        with _this_python(), _Memory() as memory:
+        with _Memory() as memory:
             papermill.execute_notebook(
                 _escaped(path), _escaped(partial), plan.parameters, progress_bar=False, cwd=_escaped(NOTEBOOKS),
-                kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                km=kernel, kernel_name=kernel.kernel_name, extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )  # fmt: skip
     except papermill.exceptions.PapermillExecutionError as error:
         final.with_suffix(".failed.ipynb").unlink(missing_ok=True)
@@ -136,23 +146,6 @@ def _execute(path: Path, plan: Plan, console: Console) -> None:
 def _escaped(path: Path) -> str:
     """Returns a path for papermill, which fills in a parameter for each name in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-@contextmanager
-def _this_python() -> Iterator[None]:
-    """Lets the kernel `python3` be this Python: a user's Jupyter may have another one by that name."""
-    before = os.environ.get("JUPYTER_PATH")
-    with tempfile.TemporaryDirectory(prefix="first-jupyter-") as folder:
-        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
-        spec.parent.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        write_json(spec, {"argv": argv, "display_name": "Python 3", "language": "python"})
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
-            yield
-        finally:
-            del os.environ["JUPYTER_PATH"]
-            os.environ.update({"JUPYTER_PATH": before} if before is not None else {})
 
 
 def _finish(partial: Path, final: Path, key: str) -> None:

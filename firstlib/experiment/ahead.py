@@ -9,8 +9,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from firstlib.experiment.experiment import Experiment
 
@@ -30,24 +32,29 @@ def computed_ahead(preset: str, seed: int, runs: str, overrides: Sequence[str], 
             helper.wait()
 
 
-def steps(experiment: Experiment, helper: int = 0) -> Iterator[tuple[str, str, str]]:
-    """Yields method, training task and test set in the order of a helper; each begins at a column of its own."""
+def steps(experiment: Experiment, helper: int = 0) -> Iterator[Callable[[], Any]]:
+    """Yields what a helper computes, in its order: every method's answers, each helper from a column of its own on.
+
+    What the report asks last comes last: the untuned student's answers.
+    """
     columns = experiment.settings.columns[::-1]
     start = helper % len(columns)
     for column in columns[start:] + columns[:start]:
         for name in experiment.methods[::-1]:
             for test in column.test:
-                yield name, column.train, test
+                yield partial(experiment.predictions, name, column.train, test)
+    for test in dict.fromkeys(test for column in columns for test in column.test):
+        yield partial(experiment.base_predictions, "student", test)
 
 
 def main(given: str, helper: str) -> None:
     """Computes the answers of every model, as long as the process that asked for it lives."""
     parent = os.getppid()
     experiment = Experiment(*json.loads(given))
-    for name, train, test in steps(experiment, int(helper)):
+    for compute in steps(experiment, int(helper)):
         if os.getppid() != parent:
             return
-        experiment.predictions(name, train, test)
+        compute()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from rich.console import Console
 
 from firstlib import Experiment
-from firstlib.cli import notebooks
+from firstlib.cli import kernel, notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
 from firstlib.runtime.paths import PROJECT
 
@@ -158,7 +158,7 @@ def test_the_kernel_is_this_python_whatever_a_users_jupyter_calls_python3(tmp_pa
     foreign.parent.mkdir(parents=True)
     foreign.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "another", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    with notebooks._this_python():
+    with kernel._this_python():
         assert KernelSpecManager().get_kernel_spec("python3").argv[0] == sys.executable
     assert os.environ["JUPYTER_PATH"] == str(tmp_path)
     assert KernelSpecManager().get_kernel_spec("python3").argv == ["/bin/false"]

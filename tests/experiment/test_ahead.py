@@ -10,26 +10,32 @@ from rich.console import Console
 from firstlib import Experiment
 from firstlib.cli import notebooks
 from firstlib.experiment import ahead
+from firstlib.results.comparison import compare
 from firstlib.runtime.errors import MissingStageError
 from firstlib.settings.loading import load_preset
 
 SMALL = ("sizes={train: 8, validation: 8, test: 8}",)
 
 
+def order(experiment, helper):
+    return [step.args for step in ahead.steps(experiment, helper)]
+
+
 def test_helpers_begin_at_the_end_each_at_another_column():
     experiment = Experiment("smoke")
-    first, second = (list(ahead.steps(experiment, helper)) for helper in (0, 1))
+    first, second = (order(experiment, helper) for helper in (0, 1))
     assert first[0] == ("first", "alpaca", "csqa")
     assert second[0] == ("first", "boolq", "boolq")
     assert sorted(first) == sorted(second)
-    assert len(first) == len(experiment.methods) * 4
-    assert list(ahead.steps(experiment, 3)) == first
+    assert len(first) == len(experiment.methods) * 4 + 3
+    assert set(first[-3:]) == {("student", test) for test in ("csqa", "boolq", "obqa")}
+    assert order(experiment, 3) == first
 
 
-def test_a_helper_computes_what_the_table_needs(tmp_path):
+def test_a_helper_computes_what_the_table_and_the_report_need(tmp_path):
     ahead.main(json.dumps(["smoke", 3, str(tmp_path), SMALL]), "0")
     experiment = Experiment("smoke", 3, str(tmp_path), SMALL).sealed()
-    assert len(experiment.rows()) == len(experiment.methods) * 4
+    assert len(compare(experiment, base=True)) == (len(experiment.methods) + 1) * 4
 
 
 def test_a_helper_ends_when_the_process_that_asked_for_it_is_gone(tmp_path, monkeypatch):
