@@ -1,4 +1,4 @@
-"""Models' answers: to one split of a task, kept in the run; or to any questions, not kept."""
+"""Models' answers: to one split of a task, kept in the run; or to any questions, kept under a name or not at all."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +12,10 @@ from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import stages
 from firstlib.experiment.run import Run
 from firstlib.experiment.stages import AnswerInputs
+from firstlib.runtime.hashing import stream_hash
 from firstlib.runtime.threads import cpu_threads
 from firstlib.settings.schema import Model, Role, Task
+from firstlib.tasks.encoding import encode_questions
 from firstlib.tasks.question import Question
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a finished run needs none of it
@@ -69,14 +71,30 @@ def base_answers(run: Run, role: Role, test: Task, split: str = "test") -> Predi
 
 
 def ask_any(
-    run: Run, role: Role, model: Model, trained: Path, questions: Sequence[Question], temperature: float = 1.0
+    run: Run,
+    role: Role,
+    model: Model,
+    trained: Path,
+    questions: Sequence[Question],
+    temperature: float = 1.0,
+    keep: str | None = None,
 ) -> Predictions:
-    """Returns a trained model's answers to any questions."""
-    from firstlib.evaluation.asking import ask  # here: it needs torch
-
-    how = asking_any(run, role, temperature)
+    """Returns a trained model's answers to any questions; kept in the run under the name `keep`, if given."""
+    inputs = AnswerInputs(
+        model=run.settings.asked(model),
+        trained=trained,
+        identity=trained.name,
+        data=stream_hash(map(vars, questions)),
+        tokenizer=partial(run.data.tokenizer, role),
+        questions=questions,
+        encoded=lambda: encode_questions(run.data.tokenizer(role), questions),
+        vocabulary=partial(run.data.vocabulary, role),
+        asking=asking(run, temperature=temperature),
+    )
+    if keep:
+        return kept_answers(run, f"{trained.name.rpartition('-')[0]}-on-{keep}", inputs)
     with cpu_threads(run.settings.threads):
-        return ask(stages.load(run.settings.asked(model), trained), run.data.tokenizer(role), questions, how)
+        return stages.answer(inputs)
 
 
 def measure_while_training(model: "LanguageModel", run: Run, role: Role, task: Task) -> dict[str, float]:

@@ -198,11 +198,11 @@ class Experiment:
         """Returns a base model's answers, before any fine-tuning."""
         return answers.base_answers(self.run, role, test, split)
 
-    def ask(self, method: str, train: Task, questions: Sequence[Question]) -> Predictions:
-        """Returns a trained model's answers to any questions; they are not kept."""
+    def ask(self, method: str, train: Task, questions: Sequence[Question], keep: str | None = None) -> Predictions:
+        """Returns a trained model's answers to any questions; kept in the run under the name `keep`, if given."""
         if method != "teacher":
-            return students.ask_student(self.run, method, train, questions)
-        return answers.ask_any(self.run, "teacher", self.settings.teacher, self.teacher(train), questions)
+            return students.ask_student(self.run, method, train, questions, keep)
+        return answers.ask_any(self.run, "teacher", self.settings.teacher, self.teacher(train), questions, keep=keep)
 
     def losses(self, method: str, task: Task) -> list[float]:
         """Returns the training loss of each step, in nats."""

@@ -220,7 +220,9 @@ def _answers_of(run: Run, name: str, trained: Path, test: Task, split: str, temp
     return answers.kept_answers(run, f"{stage}-on-{test}-{split}", inputs)
 
 
-def ask_student(run: Run, name: str, train: Task, questions: Sequence[Question]) -> Predictions:
-    """Returns a student's answers to any questions, not kept."""
+def ask_student(
+    run: Run, name: str, train: Task, questions: Sequence[Question], keep: str | None = None
+) -> Predictions:
+    """Returns a student's answers to any questions; kept in the run under the name `keep`, if given."""
     trained, temperature = student(run, name, train), student_temperature(run, name, train)
-    return answers.ask_any(run, "student", student_model(run, name), trained, questions, temperature)
+    return answers.ask_any(run, "student", student_model(run, name), trained, questions, temperature, keep)

@@ -37,9 +37,11 @@ def questions_without_right_choice(experiment: Experiment, task: Task, count: in
     ]
 
 
-def shares(experiment: Experiment, task: Task, questions: Sequence[Question]) -> dict[str, np.ndarray]:
-    """Returns the shares `(N, C)` of every model that was trained on a task, on any questions."""
-    return {name: experiment.ask(name, task, questions).shares() for name in experiment.methods}
+def shares(
+    experiment: Experiment, task: Task, questions: Sequence[Question], keep: str | None = None
+) -> dict[str, np.ndarray]:
+    """Returns the shares `(N, C)` of every model that was trained on a task, on any questions; kept as `ask` does."""
+    return {name: experiment.ask(name, task, questions, keep).shares() for name in experiment.methods}
 
 
 @dataclass(frozen=True)

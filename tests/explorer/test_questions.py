@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from firstlib import Experiment
+from firstlib.experiment import stages
 from firstlib.explorer import questions as single
 from firstlib.explorer.question_widget import QuestionAsker
 from firstlib.runtime.errors import UserError
@@ -53,6 +54,18 @@ def test_every_model_is_asked_the_questions_without_a_right_choice(experiment):
         assert found.shape == (5, 5)
         np.testing.assert_allclose(found.sum(1), 1)
         np.testing.assert_allclose(found, experiment.ask(method, "csqa", questions).shares(), rtol=1e-5)
+
+
+def test_answers_kept_under_a_name_are_not_asked_again(experiment, monkeypatch):
+    questions = single.questions_without_right_choice(experiment, "csqa", count=5)
+    asked = single.shares(experiment, "csqa", questions)
+    single.shares(experiment, "csqa", questions, keep="no-right-choice")
+    monkeypatch.setattr(stages, "load", lambda *_: pytest.fail("a model was loaded"))
+    again = Experiment(experiment.preset, run_folder=experiment.folder.parents[1])
+    for method, found in single.shares(again, "csqa", questions, keep="no-right-choice").items():
+        np.testing.assert_allclose(found, asked[method], rtol=1e-5)
+    with pytest.raises(pytest.fail.Exception, match="loaded"):
+        single.shares(again, "csqa", questions[:4], keep="no-right-choice")
 
 
 # -- the reader's own question -----------------------------------------------------------------------------------
