@@ -114,7 +114,7 @@ def _difference(found: Predictions, baseline: Predictions | None, measures: Meas
         return {heading: ""}
     (a, right_a), (b, right_b) = ((x.confidence(measures.confidence), x.correct()) for x in (found, baseline))
     of = paired_bootstrap_difference(a, right_a, b, right_b, bins=measures.bins)
-    return {heading: f"{100 * of.estimate:+.1f} ({100 * of.low:.1f} to {100 * of.high:.1f})"}
+    return {heading: f"{100 * of.estimate:+z.1f} ({100 * of.low:.1f} to {100 * of.high:.1f})"}
 
 
 def confidence_without_right_choice(shares: Mapping[str, np.ndarray]) -> pd.DataFrame:

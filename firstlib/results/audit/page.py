@@ -131,7 +131,7 @@ def _differences(found: Sequence[Difference]) -> str:
 
 def _signed(found: object) -> str:
     estimate, low, high = (100 * getattr(found, name) for name in ("estimate", "low", "high"))
-    return f'{estimate:+.1f}<span class="ends">{low:+.1f} to {high:+.1f}</span>'
+    return f'{estimate:+z.1f}<span class="ends">{low:+.1f} to {high:+.1f}</span>'
 
 
 def _subjects(one: Measured) -> str:

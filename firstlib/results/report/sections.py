@@ -79,7 +79,7 @@ def _signed(interval: Interval | None) -> str:
     if interval is None:
         return "-"
     ends = f'<span class="ends">{100 * interval.low:+.1f} to {100 * interval.high:+.1f}</span>'
-    return f"{100 * interval.estimate:+.1f}{ends}"
+    return f"{100 * interval.estimate:+z.1f}{ends}"
 
 
 def chosen(values: Mapping[str, Mapping[Task, str]]) -> str:
