@@ -15,7 +15,7 @@ import numpy as np
 from firstlib.experiment import stages
 from firstlib.experiment.stages import ExtractionInputs, TargetInputs, TrainingInputs
 from firstlib.knowledge import KnowledgeStore, Origin
-from firstlib.models.places import SHRUNK, base_identity, base_location, licence
+from firstlib.models.places import SHRUNK, base_identity, base_location, licence, quantisation
 from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
@@ -102,7 +102,8 @@ def shrink(how: Shrinking, to: str | Path) -> Shrunk:
     content = {**asdict(how), **kind, "text": content_hash([vars(one) for one in texts])}
     healed = kept.get("healed", content, lambda folder: _heal(how, cut, store, texts, folder))
     found = Shrunk(**_report(cut), healed=_cost_of(healed, measured))
-    _publish(cut, healed, to, {**asdict(found), "licence": licence(how.model)})
+    stated = {"licence": licence(how.model), "quantisation": quantisation(how.model)}
+    _publish(cut, healed, to, {**asdict(found), **stated})
     shutil.rmtree(kept.folder)
     return found
 

@@ -1,9 +1,10 @@
-"""Where a base model is, what identifies it and under which licence, without reading its weights and without torch."""
+"""Where a base model is, what identifies it and what its file states, without reading its weights and without torch."""
 
 import json
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from firstlib.models import gguf_file
 from firstlib.runtime.artefacts import MANIFEST, Artefacts
@@ -83,9 +84,19 @@ def licence(model: Model) -> str | None:
 
     A hub model's licence is on its page.
     """
+    found = _stated(model, "licence")
+    return str(found) if found else None
+
+
+def quantisation(model: Model) -> dict[str, int]:
+    """Returns how many tensors of each type a base model's GGUF file had, most frequent first; empty if it had none."""
+    return dict(_stated(model, "quantisation") or {})
+
+
+def _stated(model: Model, what: str) -> Any:
     folder, stated = Path(base_location(model)), []
     for name in (MANIFEST, SHRUNK):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
-            stated.append(content.get("inputs", content).get("licence"))
-    return next((str(one) for one in stated if one), None)
+            stated.append(content.get("inputs", content).get(what))
+    return next((one for one in stated if one), None)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from firstlib.experiment import healing, stages
 from firstlib.experiment.healing import Shrinking, shrink
-from firstlib.models.places import SHRUNK, licence
+from firstlib.models.places import SHRUNK, licence, quantisation
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
@@ -77,11 +77,14 @@ def test_a_killed_call_resumes_from_its_finished_stages(base, text, tmp_path, mo
     assert shrink(how(base, text, learning_rate=2e-4), tmp_path / "small").dropped == [2]  # the layers do not ask how
 
 
-def test_the_licence_of_the_whole_model_is_handed_on(base, text, tmp_path, monkeypatch):
+def test_what_the_whole_models_file_states_is_handed_on(base, text, tmp_path, monkeypatch):
     assert licence(Model(base=base)) is None
+    assert quantisation(Model(base=base)) == {}
     monkeypatch.setattr(healing, "licence", lambda model: "apache-2.0")
+    monkeypatch.setattr(healing, "quantisation", lambda model: {"Q4_K": 7})
     shrink(how(base, text, passages=20), tmp_path / "small")
-    assert licence(Model(base=str(tmp_path / "small"))) == "apache-2.0"
+    small = Model(base=str(tmp_path / "small"))
+    assert (licence(small), quantisation(small)) == ("apache-2.0", {"Q4_K": 7})
 
 
 def test_the_command_shows_every_layer(base, text, tmp_path):

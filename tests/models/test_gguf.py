@@ -65,7 +65,7 @@ def test_the_manifest_tells_licence_and_quantisation(tmp_path):
     assert inputs["licence"] == "apache-2.0"
     assert places.licence(Model(base=str(folder))) == "apache-2.0"
     assert places.licence(Model(base=str(tmp_path / "m.gguf"))) == "apache-2.0"
-    assert inputs["quantisation"] == {"Q4_1": 15, "F32": 5}
+    assert inputs["quantisation"] == places.quantisation(Model(base=str(folder))) == {"Q4_1": 15, "F32": 5}
     assert inputs["head"] == "tied"
 
 

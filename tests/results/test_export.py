@@ -19,7 +19,7 @@ from firstlib import Experiment
 from firstlib.evaluation import asking
 from firstlib.evaluation.predictions import Predictions
 from firstlib.models import loading
-from firstlib.results.export import ExportedStudent, export_student, folder, model_card
+from firstlib.results.export import ExportedStudent, export_student, folder, making, model_card
 from firstlib.results.export.card import metadata
 from firstlib.results.export.markdown import escaped
 from firstlib.results.export.measured import TOLERANCE, Repeat, in_plain_words, measure
@@ -93,6 +93,14 @@ def test_the_card_names_the_licence_that_the_base_models_file_states(experiment,
     assert "- No licence of its own is stated" in str(card(student))
     monkeypatch.setattr("firstlib.results.export.card.licence", lambda model: stated)
     assert f"file states the licence *{escaped(stated)}*." in str(card(student))
+
+
+def test_the_card_names_how_the_base_models_file_stored_its_weights(experiment, monkeypatch):
+    assert "stored as" not in making.base_name(experiment.settings.student)
+    monkeypatch.setattr(making, "quantisation", lambda model: {"Q5_0": 133, "F32": 121, "<Q8>": 13})
+    assert making.base_name(experiment.settings.student).endswith(
+        f"(a local folder, whose weights were stored as {escaped('Q5_0, <Q8>')})"
+    )
 
 
 def predictions(probabilities, answer):

@@ -7,7 +7,7 @@ import numpy as np
 from firstlib.distillation.recalibration import UNCERTAIN, Map
 from firstlib.experiment import coefficients, students, teachers
 from firstlib.knowledge import KnowledgeStore
-from firstlib.models.places import base_location
+from firstlib.models.places import base_location, quantisation
 from firstlib.results.export.markdown import counted, escaped, percent
 from firstlib.results.export.student import ExportedStudent
 from firstlib.settings.methods import WITHOUT_COEFFICIENT, Method
@@ -85,9 +85,13 @@ def is_folder(model: Model) -> bool:
 
 
 def base_name(model: Model) -> str:
-    """Returns the name of a base model, without the folder's path."""
-    name, kind = Path(model.base).name, "a GGUF file" if model.base.endswith(".gguf") else "a local folder"
-    return f"*{escaped(name)}* ({kind})" if is_folder(model) else f"*{escaped(model.base)}*"
+    """Returns the name of a base model, without the folder's path; of a GGUF file, the types of its weights, too."""
+    if not is_folder(model):
+        return f"*{escaped(model.base)}*"
+    kind = "a GGUF file" if model.base.endswith(".gguf") else "a local folder"
+    types = [name for name in quantisation(model) if name != "F32"]
+    read = f", whose weights were stored as {escaped(', '.join(types))}" if types else ""
+    return f"*{escaped(Path(model.base).name)}* ({kind}{read})"
 
 
 def _tuning(model: Model) -> str:
