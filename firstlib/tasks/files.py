@@ -102,7 +102,7 @@ def from_hub(name: str, revision: str | None, search: Search) -> list[Table]:
     except Exception as error:  # datasets raises errors of several libraries
         raise UserError(
             f"data set {name}: neither cached nor available from the hub ({first_line(error)[:200]}); "
-            "check the connection, or set data.folder to a folder that holds it"
+            "check the connection, or name a folder that holds it: data.folder in a preset, --data of first audit"
         ) from error
     return with_splits([Table(str(split), None, _reader(rows)) for split, rows in found.items()], search)
 

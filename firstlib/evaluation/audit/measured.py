@@ -54,6 +54,7 @@ class Measured:
         selective: Accuracy among the most confident answers.
         sure: The lowest confidence from which 90 % of the answers are right; NaN where there is none.
         answered: Share of the questions with at least that confidence.
+        right: Share of those that are right, with its 95 % interval (Clopper and Pearson); None where there are none.
         tempered: What one temperature would do; None where it cannot be told.
     """
 
@@ -71,6 +72,7 @@ class Measured:
     selective: Selective
     sure: float
     answered: float
+    right: Interval | None
     tempered: Tempered | None
     subjects: tuple[Subject, ...]
 
@@ -106,6 +108,7 @@ def measure(answers: Answers, bins: int = 10) -> Measured:
     diagram, selective = reliability(confidence, correct, bins), selective_accuracy(confidence, correct)
     low, high = clopper_pearson(np.nan_to_num(diagram.accuracy * diagram.count).round(), diagram.count)
     sure = selective.confidence_for(WANTED)
+    among = correct[confidence >= sure]  # nothing is above nan
     return Measured(
         answers, bins,
         accuracy=share_interval(int(correct.sum()), len(correct)),
@@ -115,7 +118,8 @@ def measure(answers: Answers, bins: int = 10) -> Measured:
         errors=calibration_errors(confidence, correct, bins),
         loss=_loss(answers),
         diagram=diagram, low=low, high=high, selective=selective, sure=sure,
-        answered=float((confidence >= sure).mean()) if sure == sure else 0.0,
+        answered=len(among) / len(correct),
+        right=share_interval(int(among.sum()), len(among)) if len(among) else None,
         tempered=cross_fitted(answers, bins),
         subjects=by_subject(answers, bins),
     )  # fmt: skip

@@ -48,14 +48,15 @@ def verdict(found: Measured) -> str:
 
 
 def sure(found: Measured) -> str:
-    """Returns from which confidence 90 % of the answers are right."""
-    if math.isnan(found.sure):
+    """Returns from which confidence 90 % of the answers were right, of how many answers, and how certain that is."""
+    if found.right is None:
         return (
-            f"No confidence is high enough that {percent(WANTED, 0)} of the answers with at least that much are right."
+            f"No confidence is high enough that {percent(WANTED, 0)} of the answers with at least that much were right."
         )
     return (
-        f"From a confidence of {percent(found.sure)} on, at least {percent(WANTED, 0)} of its answers are right; "
-        f"it answers {percent(found.answered)} of the questions with at least that much."
+        f"The lowest confidence from which at least {percent(WANTED, 0)} of the answers were right is "
+        f"{percent(found.sure)}: {with_ends(found.right)} were, of {round(found.answered * found.n):,} answers "
+        f"in {found.n:,}."
     )
 
 
@@ -122,6 +123,7 @@ def numbers(found: Measured) -> dict[str, Any]:
         "nll": loss.value, "nll_of": "the right choice" if loss.of_choices else "being right or wrong",
         "nll_ruled_out": loss.ruled_out, "nll_unknown": loss.unknown,
         "area": found.selective.area, "confidence_for_90": found.sure, "answered_at_90": found.answered,
+        "accuracy_at_90_interval": _ends(found.right) if found.right else None,
         "temperature": one.value if one else None,
         "ece_after_temperature": one.ece.estimate if one else None,
         "ece_after_temperature_interval": _ends(one.ece) if one else None,
