@@ -94,13 +94,11 @@ def lost(found: Measured) -> str:
 def between(one: Difference) -> str:
     """Returns a difference in one sentence."""
     pairs = f"on the {one.n:,} questions that both answered" if one.paired else "not paired, for lack of shared ids"
-    change = "cannot be told from chance"
+    change = f"cannot be told from {one.baseline} by its calibration"
     if one.beyond_chance:
-        change = "is less calibrated" if one.ece.estimate > 0 else "is better calibrated"
+        change = f"is {'less' if one.ece.estimate > 0 else 'better'} calibrated than {one.baseline}"
     ends = f"{100 * one.ece.low:+.1f} to {100 * one.ece.high:+.1f}"
-    return (
-        f"{one.name} {change}: its ECE is {100 * one.ece.estimate:+.1f} points from {one.baseline}'s ({ends}), {pairs}."
-    )
+    return f"{one.name} {change}: the difference in ECE is {100 * one.ece.estimate:+z.1f} points ({ends}), {pairs}."
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------

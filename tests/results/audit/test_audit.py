@@ -12,7 +12,6 @@ from command_line import first
 
 import firstlib
 from firstlib import audit
-from firstlib.results.audit.words import DASH, numbers, sure
 from firstlib.runtime.errors import UserError
 
 LOGS = Path(__file__).parents[2] / "evaluation" / "audit" / "logs"
@@ -111,20 +110,6 @@ def test_hostile_texts_are_escaped_in_the_page(tmp_path):
     assert "&lt;script&gt;window.injected" in text
     assert HOSTILE not in found._repr_html_()
     assert len(text) < 6e6
-
-
-def test_few_answers_promise_little():
-    """Two right answers of two are 100 %, and compatible with less than a fifth."""
-    confidence, correct = np.array([0.9, 0.8, *[0.5] * 98]), np.array([True, True, *[False, True] * 49])
-    found = audit(confidence=confidence, correct=correct).inputs[0]
-    assert sure(found).replace(DASH, "-") == (
-        "The lowest confidence from which at least 90 % of the answers were right is 80.0 %: "
-        "100.0 % (15.8-100.0) were, of 2 answers in 100."
-    )
-    assert numbers(found)["accuracy_at_90_interval"] == pytest.approx([0.025**0.5, 1])
-    never = audit(confidence=confidence, correct=np.zeros(100, bool)).inputs[0]
-    assert sure(never).startswith("No confidence is high enough")
-    assert numbers(never)["accuracy_at_90_interval"] is None
 
 
 def test_the_page_and_the_numbers_hold_what_is_measured(tmp_path):
