@@ -134,6 +134,7 @@ clean: ## delete runs; keep the environment and the models
 	$(call install,.venv-bench,--no-deps -r benchmarks/without-dependencies.txt)
 	@touch $@
 
-.venv/installed-test: .venv/installed
+.venv/installed-test: pyproject.toml constraints.txt # all that `.venv/installed` has, too: a new checkout installs once
+	$(PYTHON) -m venv .venv
 	$(call install,.venv,-c constraints.txt -e '.[test]')
-	@touch $@
+	@touch .venv/installed $@
