@@ -46,6 +46,8 @@ def forget() -> None:
     Widget.close_all()
     shell.reset(new_session=True)
     gc.collect()
+    if torch := sys.modules.get("torch"):  # a kernel that has computed nothing need not import it
+        torch.cuda.empty_cache()  # for the helpers, and for other programs on a GPU
 
 
 @contextmanager
