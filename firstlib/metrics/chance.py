@@ -1,7 +1,8 @@
 """How much of a calibration error is chance: bootstrap intervals and the noise floor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +13,7 @@ from firstlib.metrics.moments import MANY_ROWS, bootstrap_sums, calibrated_sums
 
 # Rows drawn at a time: few enough for the processor's cache, enough to hide the cost of the loop.
 ROWS_AT_ONCE = 1 << 17
+REMEMBERED = 1 << 20  # random numbers: 8 MB
 # A bin's gap is significant if it lies at least this many standard errors from 0.
 SIGNIFICANT = 2.0
 
@@ -141,12 +143,30 @@ def noise_draws(
     confidences, index = confidences[order], index[order]
     starts = np.flatnonzero(np.diff(index, prepend=-1))
     expected = np.add.reduceat(confidences, starts)
-    rng = np.random.default_rng(seed)
     found = []
-    for size in _batch_sizes(n, draws):
-        right = np.add.reduceat(rng.random((size, n)) < confidences, starts, axis=1)
+    for numbers in _uniform(n, draws, seed):
+        right = np.add.reduceat(numbers < confidences, starts, axis=1)
         found.append(_ece_of(right - expected, n))
     return np.concatenate(found)
+
+
+def _uniform(n: int, draws: int, seed: int) -> Iterable[np.ndarray]:
+    """Returns `draws` rows of n random numbers in [0, 1), in batches; not too many are remembered.
+
+    Every position of a slider asks for the same ones, and drawing them takes longer than what is done with them.
+    """
+    return _remembered(n, draws, seed) if n * draws <= REMEMBERED else _drawn(n, draws, seed)
+
+
+@lru_cache(maxsize=1)
+def _remembered(n: int, draws: int, seed: int) -> tuple[np.ndarray, ...]:
+    return tuple(_drawn(n, draws, seed))
+
+
+def _drawn(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    for size in _batch_sizes(n, draws):
+        yield rng.random((size, n))
 
 
 @dataclass(frozen=True, eq=False)

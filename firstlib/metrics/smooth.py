@@ -1,6 +1,7 @@
 """Smooth ECE: calibration error without bins, with an automatic choice of kernel width."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,8 +60,8 @@ class _Smoother:
         points = max(MIN_STEPS, round(20 / width)) // 2 + 1
         if points not in self.grids:
             self.grids[points] = _distribute(self.confidence, self.residual, points)
-        places = np.linspace(0, 1, max(MIN_POINTS, round(10 / width)))
-        rows, residual = (_interpolate(_blur(values, width), places) for values in self.grids[points])
+        places = _grid(max(MIN_POINTS, round(10 / width)))
+        rows, residual = (np.interp(places, _grid(points), blurred) for blurred in _blur(self.grids[points], width))
         return float(np.abs(residual).sum() / (rows + DENSITY_FLOOR).sum())
 
 
@@ -86,18 +87,22 @@ def _move_right(values: np.ndarray, moved: np.ndarray) -> np.ndarray:
     return shared
 
 
-def _blur(values: np.ndarray, width: float) -> np.ndarray:
+def _blur(both: Sequence[np.ndarray], width: float) -> Iterator[np.ndarray]:
     """Convolves `(points,)` grid values with a Gaussian, mirrored at both ends."""
-    points = len(values)
-    offset = np.linspace(0, 1, points) - 0.5
+    points = len(both[0])
+    offset = _grid(points) - 0.5
     far = int(np.searchsorted(offset, -REACH * width))  # taps beyond REACH do not change the result
     taps = offset[far : points - far]
     kernel = np.exp(-(taps**2) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
-    mirrored = np.concatenate([values[:0:-1], values, values[-2::-1]])
     start = points // 2 + far
-    return np.convolve(mirrored[start : start + points - 1 + len(kernel)], kernel, "valid")
+    for values in both:
+        mirrored = np.concatenate([values[:0:-1], values, values[-2::-1]])
+        yield np.convolve(mirrored[start : start + points - 1 + len(kernel)], kernel, "valid")
 
 
-def _interpolate(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Interpolates grid values linearly at places in [0, 1]."""
-    return np.interp(places, np.linspace(0, 1, len(values)), values)
+@lru_cache(maxsize=8)
+def _grid(points: int) -> np.ndarray:
+    """Returns evenly spaced places in [0, 1]. The same few are asked for at every position of a slider."""
+    places = np.linspace(0, 1, points)
+    places.flags.writeable = False
+    return places

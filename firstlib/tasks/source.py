@@ -1,7 +1,7 @@
 """The source of an experiment's questions: the microworld or real data sets."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run ne
     from transformers import PreTrainedTokenizerBase
 
 
+@lru_cache(maxsize=16)
+def _asked(task: Task, split: str, count: int, seed: int) -> tuple[Question, ...]:
+    """Returns the microworld's questions, made once for all experiments of a process: notebooks share one."""
+    return tuple(microworld.ask(microworld.make_world(), task, split, count, seed))
+
+
 class DataSource:
     """Provides the items of every task and split; each is computed once."""
 
@@ -34,11 +40,6 @@ class DataSource:
         self.settings, self.seed, self._tokenizer, self._context = settings, seed, tokenizer, context
         self._items: dict[tuple[Task, str], Sequence[Item]] = {}
         self._published: dict[Task, dict[str, hub.PublishedSplit]] = {}
-
-    @cached_property
-    def world(self) -> microworld.World:
-        """The microworld, with its true distributions."""
-        return microworld.make_world()
 
     def items(self, task: Task, split: str) -> Sequence[Item]:
         """Returns the questions of one task and split, or examples if answers are free text.
@@ -74,7 +75,7 @@ class DataSource:
     def _generate(self, task: Task, split: str) -> list[Item]:
         count = self.settings.count(task, split)
         assert count is not None, "the settings require all sizes for the microworld"
-        return list(map(self._worded, microworld.ask(self.world, task, split, count, self.seed)))
+        return list(map(self._worded, _asked(task, split, count, self.seed)))
 
     def _worded(self, item: Item) -> Item:
         return in_words(item) if self.settings.data.candidates == "text" else item

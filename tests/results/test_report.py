@@ -180,6 +180,30 @@ def test_worker_processes_give_the_numbers_of_a_single_process_in_order(monkeypa
         assert [flat(columns) for columns in cells.measure_all(jobs(5))] == alone
 
 
+def test_no_jobs_need_no_numbers(monkeypatch):
+    for workers in (1, 2):
+        monkeypatch.setattr(cells, "_cores", lambda workers=workers: workers)
+        assert list(cells.measure_all(jobs(0))) == []
+
+
+def test_a_worker_that_fails_is_an_error(monkeypatch, capfd):
+    monkeypatch.setattr(cells, "_cores", lambda: 2)
+    bad = cells.Job(np.full((1, 3), 2.0), np.ones((1, 3), bool), (5,), 20)
+    with pytest.raises(subprocess.CalledProcessError):
+        list(cells.measure_all([*jobs(3), bad, *jobs(3)]))
+    assert "confidence" in capfd.readouterr().err
+
+
+def test_jobs_that_cannot_be_made_leave_no_worker_behind(monkeypatch):
+    def failing():
+        yield from jobs(3)
+        raise ValueError("no job")
+
+    monkeypatch.setattr(cells, "_cores", lambda: 2)
+    with pytest.raises(ValueError, match="no job"):
+        list(cells.measure_all(failing()))
+
+
 def test_a_worker_imports_neither_torch_nor_transformers():
     code = "import sys, firstlib.results.report.cells; print({'torch', 'transformers', 'plotly'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

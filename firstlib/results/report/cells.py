@@ -7,9 +7,11 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -44,6 +46,7 @@ class Calibration(NamedTuple):
 
 
 Columns = dict[int, list[Calibration]]  # number of bins -> one entry per position
+Waiting: TypeAlias = SimpleQueue[Job | None]  # None: no more
 
 
 def measure_slider(job: Job) -> Columns:
@@ -60,34 +63,55 @@ def measure_slider(job: Job) -> Columns:
 # -- in several processes ----------------------------------------------------------------------------------------
 
 
-def measure_all(jobs: Sequence[Job]) -> Iterator[Columns]:
-    """Yields the columns of every job, in order, computed on all CPU cores.
+def measure_all(jobs: Iterable[Job]) -> Iterator[Columns]:
+    """Yields the columns of every job, in order, computed on all CPU cores; jobs that are slow to make come as made.
 
     Each worker is a new interpreter: forking a process that holds torch's or Chrome's threads can deadlock, and
     `multiprocessing` would run the caller's script again.
     """
-    workers = min(_cores(), MOST_WORKERS, len(jobs))
+    workers = min(_cores(), MOST_WORKERS)
     if workers < 2:
         yield from map(measure_slider, jobs)
         return
+    waiting: list[Waiting] = [SimpleQueue() for _ in range(workers)]
+    count = 0
     with ThreadPoolExecutor(workers) as threads:
-        shares = list(threads.map(_in_new_process, (jobs[first::workers] for first in range(workers))))
-    for place in range(len(jobs)):
-        yield shares[place % workers][place // workers]
+        shares = [threads.submit(_in_new_process, its) for its in waiting]
+        try:
+            for count, job in enumerate(jobs, 1):
+                waiting[(count - 1) % workers].put(job)
+        finally:
+            for its in waiting:
+                its.put(None)
+    for place in range(count):
+        yield shares[place % workers].result()[place // workers]
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _in_new_process(jobs: Sequence[Job]) -> list[Columns]:
+def _in_new_process(jobs: Waiting) -> list[Columns]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", _WORKER]
-    done = subprocess.run(command, input=pickle.dumps(jobs), stdout=subprocess.PIPE, env=environment, check=True)
-    return pickle.loads(done.stdout)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
+        assert worker.stdin
+        assert worker.stdout
+        with suppress(BrokenPipeError):  # its exit status tells more
+            while job := jobs.get():
+                pickle.dump(job, worker.stdin)
+                worker.stdin.flush()
+            worker.stdin.close()
+        found = worker.stdout.read()
+    if worker.returncode:
+        raise subprocess.CalledProcessError(worker.returncode, command)
+    return pickle.loads(found)
 
 
 def work() -> None:
-    """Reads jobs from standard input and writes their columns to standard output, both pickled."""
-    jobs = pickle.load(sys.stdin.buffer)
-    pickle.dump([measure_slider(job) for job in jobs], sys.stdout.buffer)
+    """Reads jobs from standard input until it ends, then writes their columns to standard output, all pickled."""
+    found = []
+    with suppress(EOFError):
+        while True:
+            found.append(measure_slider(pickle.load(sys.stdin.buffer)))
+    pickle.dump(found, sys.stdout.buffer)

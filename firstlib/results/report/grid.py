@@ -9,16 +9,16 @@ import numpy as np
 from firstlib.distillation.losses import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
-from firstlib.evaluation.scores import evaluate, nll_of_possible
+from firstlib.evaluation.scores import nll_of_possible
 from firstlib.explorer import ExampleView, ExplorerSource, State, compute, drawing, positions
 from firstlib.explorer.measures import DRAWS, gap_between, targets
 from firstlib.explorer.state import LABELS, MAPS, READINGS, SPLITS, STARTS
 from firstlib.explorer.view import example, intervals
 from firstlib.figures import SHARES
 from firstlib.figures.style import name_of
-from firstlib.metrics import Reliability, trust
+from firstlib.metrics import Reliability, accuracy, brier, trust
 from firstlib.results.report.cells import Calibration, Job, measure_all
-from firstlib.settings.schema import Measures, Reading, Task
+from firstlib.settings.schema import Reading, Task
 
 DIGITS = 6  # decimals in the file; the page shows four
 FINE_DIGITS = 9  # of the measures, so that the page finds the same optimum
@@ -108,11 +108,18 @@ class GridColumn(NamedTuple):
 
 def _columns(source: ExplorerSource, tasks: Sequence[Task], bins: tuple[int, ...]) -> dict[str, GridColumn]:
     """Returns all columns by name."""
-    states = list(settings(tasks))
-    scores, jobs = zip(*(_at_every_place(source, state, bins) for state in states), strict=True)
+    states, scores = list(settings(tasks)), []
+
+    def jobs() -> Iterator[Job]:  # the first are measured while the next are made
+        for state in states:
+            of_state, job = _at_every_place(source, state, bins)
+            scores.append(of_state)
+            yield job
+
+    found = list(measure_all(jobs()))
     measured = {
         name(state.change(bins=number)): (of_state, calibration)
-        for state, of_state, columns in zip(states, scores, measure_all(jobs), strict=True)
+        for state, of_state, columns in zip(states, scores, found, strict=True)
         for number, calibration in columns.items()
     }
     ends = _intervals([one.diagram for _, column in measured.values() for one in column])
@@ -139,8 +146,8 @@ def _at_every_place(source: ExplorerSource, state: State, bins: tuple[int, ...])
 
 
 def _scores(found: Predictions, reading: Reading) -> CellScores:
-    scores, (likelihood, ruled_out) = evaluate(found, Measures(confidence=reading)), nll_of_possible(found, reading)
-    return CellScores(scores.accuracy, likelihood, scores.brier, ruled_out)
+    likelihood, ruled_out = nll_of_possible(found, reading)
+    return CellScores(accuracy(found.correct()), likelihood, brier(found.shares(), found.answer), ruled_out)
 
 
 def _intervals(diagrams: Sequence[Reliability]) -> Iterator[Ends]:
