@@ -2,12 +2,13 @@
 
 import ast
 import importlib
+import json
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks import gpu, growth
+from benchmarks import cold, gpu, growth
 from benchmarks.__main__ import MODULES, Row, table
 from benchmarks.measure import measured
 from firstlib.runtime.paths import PROJECT
@@ -78,3 +79,23 @@ def test_accelerate_knows_the_options_that_start_several_processes():
 
     arguments = [*growth.LAUNCH, "--num_processes", "2", "-m", "firstlib.cli", "stage", "knowledge"]
     assert launch_command_parser().parse_args(arguments).num_processes == 2
+
+
+def test_a_cold_run_is_measured_from_what_it_leaves(tmp_path, monkeypatch):
+    """Of a run of six seconds, two stages of two seconds each overlap by one."""
+    folder = tmp_path / "smoke" / "seed-0"
+    for name, finished in (("teacher", 103.0), ("student", 104.0)):
+        (folder / f"{name}-0f").mkdir(parents=True)
+        content = {"stage": name, "seconds": 2.0, "finished": finished}
+        (folder / f"{name}-0f" / "manifest.json").write_text(json.dumps(content))
+    cost = {"seconds": {"01": 2.0, "02": 4.0}, "peak_memory_bytes": 2e9}
+    (folder / "cost.json").write_text(json.dumps(cost))
+    seconds = iter([7.0, 1.5])
+    monkeypatch.setattr(cold, "_seconds", lambda *_: next(seconds))
+    found = cold.measure(str(tmp_path), "smoke")
+    assert found == {"run": 7.0, "again": 1.5, "notebooks": 6.0, "in stages": 0.5, "stages": 4.0, "peak": 2e9}
+    assert "| stages alone on 2 cores, never waiting, s | 2 |" in cold.table(found)
+
+
+def test_the_cold_run_in_the_page_is_the_kept_one():
+    assert cold.table(json.loads(cold.KEPT.read_text())) in cold.README.read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""A cold run: how long the notebooks take, how much of it is computation, and what two cores could do at best.
+
+`python -m benchmarks.cold` runs the microworld's notebooks in a new folder, in about seven minutes, and again; then it
+writes `cold.json` and the table.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from firstlib.results.markup import with_block
+from firstlib.runtime.artefacts import Artefacts
+from firstlib.runtime.files import write_json, write_text
+from firstlib.runtime.paths import PROJECT, run_folder
+
+KEPT, README = Path(__file__).parent / "cold.json", Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- cold: python -m benchmarks.cold -->", "<!-- end of cold -->"
+CORES = 2
+
+
+def measure(runs: str, preset: str = "microworld") -> dict[str, Any]:
+    """Runs a preset's notebooks in a new folder, and again; returns seconds, shares and bytes."""
+    whole = _seconds(runs, preset)
+    folder = run_folder(runs, preset, 0)
+    cost = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
+    stages = [(one["finished"] - one["seconds"], one["finished"]) for one in Artefacts(folder).manifests()]
+    notebooks = sum(cost["seconds"].values())
+    return {
+        "run": whole,
+        "again": _seconds(runs, preset),
+        "notebooks": notebooks,
+        "in stages": union(stages) / notebooks,
+        "stages": sum(end - start for start, end in stages),
+        "peak": cost["peak_memory_bytes"],
+    }
+
+
+def _seconds(runs: str, preset: str) -> float:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "firstlib.cli", "run", "--preset", preset, "--runs", runs]
+    subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
+def union(spans: Iterable[tuple[float, float]]) -> float:
+    """Returns how much time at least one of the spans covers.
+
+    >>> union([(0, 2), (1, 3), (5, 6)])
+    4.0
+    """
+    covered, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered
+
+
+def table(found: dict[str, Any]) -> str:
+    """Returns the measurements in Markdown."""
+    rows = {
+        "all notebooks, s": f"{found['notebooks']:.0f}",
+        "of it with a stage in progress": f"{found['in stages']:.0%}",
+        "stages, core-seconds": f"{found['stages']:.0f}",
+        f"stages alone on {CORES} cores, never waiting, s": f"{found['stages'] / CORES:.0f}",
+        "peak memory of all processes, GB": f"{found['peak'] / 1e9:.2f}",
+        "the whole command, s": f"{found['run']:.0f}",
+        "the same again, s": f"{found['again']:.1f}",
+    }
+    return "| a cold run of the microworld | |\n|---|---:|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows.items())
+
+
+def main() -> None:
+    """Measures in a temporary folder and writes the results."""
+    with tempfile.TemporaryDirectory() as runs:
+        found = measure(runs)
+    write_json(KEPT, found)
+    write_text(README, with_block(README.read_text(encoding="utf-8"), BEGIN, END, table(found)))
+
+
+if __name__ == "__main__":
+    main()
