@@ -12,6 +12,7 @@ from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import stages
 from firstlib.experiment.run import Run
 from firstlib.experiment.stages import AnswerInputs
+from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import stream_hash
 from firstlib.runtime.threads import cpu_threads
 from firstlib.settings.schema import Model, Role, Task
@@ -79,7 +80,13 @@ def ask_any(
     temperature: float = 1.0,
     keep: str | None = None,
 ) -> Predictions:
-    """Returns a trained model's answers to any questions; kept in the run under the name `keep`, if given."""
+    """Returns a trained model's answers to any questions; kept in the run under the name `keep`, if given.
+
+    Raises:
+        UserError: There are no questions.
+    """
+    if not questions:
+        raise UserError("no questions to ask: the list is empty")
     inputs = AnswerInputs(
         model=run.settings.asked(model),
         trained=trained,

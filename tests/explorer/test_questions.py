@@ -68,6 +68,11 @@ def test_answers_kept_under_a_name_are_not_asked_again(experiment, monkeypatch):
         single.shares(again, "csqa", questions[:4], keep="no-right-choice")
 
 
+def test_no_questions_cannot_be_asked(experiment):
+    with pytest.raises(UserError, match="no questions to ask"):
+        experiment.ask("teacher", "csqa", [])
+
+
 # -- the reader's own question -----------------------------------------------------------------------------------
 
 
