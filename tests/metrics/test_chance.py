@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from firstlib import metrics
+from firstlib.metrics import chance
 
 RESAMPLES = 150
 SAME = {"resamples": RESAMPLES, "level": 0.8}
@@ -93,7 +94,23 @@ def test_the_answers_drawn_at_a_time_change_nothing(monkeypatch):
     def measured():
         return metrics.bootstrap_ece(*rows, **SAME), metrics.noise_draws(rows[0], draws=RESAMPLES).tolist()
 
+    monkeypatch.setattr("firstlib.metrics.chance.REMEMBERED", 0)
     together = measured()
     for size in (1, 700):
         monkeypatch.setattr("firstlib.metrics.chance.ROWS_AT_ONCE", size)
         assert measured() == together
+
+
+def test_the_same_random_numbers_are_drawn_once_unless_they_are_many(monkeypatch):
+    drawn, draw = [], chance._drawn
+    monkeypatch.setattr(chance, "_drawn", lambda *rows: drawn.append(rows) or draw(*rows))
+    monkeypatch.setattr(chance, "REMEMBERED", 60)
+    chance._remembered.cache_clear()
+    confidence = answers(12, 0)[0]
+    assert metrics.noise_draws(confidence, draws=5).tolist() == metrics.noise_draws(confidence, draws=5).tolist()
+    assert drawn == [(12, 5, 0)]
+    many = metrics.noise_draws(confidence, draws=6)
+    assert many.tolist() == metrics.noise_draws(confidence, draws=6).tolist()
+    assert drawn == [(12, 5, 0), (12, 6, 0), (12, 6, 0)]
+    np.testing.assert_array_equal(many[:5], metrics.noise_draws(confidence, draws=5))
+    assert metrics.noise_draws(confidence, draws=6, seed=1).tolist() != many.tolist()
