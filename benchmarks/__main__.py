@@ -24,9 +24,9 @@ from firstlib.results.markup import with_block
 HERE = Path(__file__).parent
 MODULES = (
     "loss", "extraction", "reading", "store", "calibration", "audit", "answering", "step", "training", "preambles",
-    "micro_batches",
+    "micro_batches", "bfloat16",
 )  # fmt: skip
-LONG = ("training", "preambles", "micro_batches")  # a step of a real model's shape takes a minute
+LONG = ("training", "preambles", "micro_batches", "bfloat16")  # a step of a real model's shape takes a minute
 ROUNDS = {"calibration": 3, **dict.fromkeys(LONG, 1)}  # the others run two
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
 console = Console(stderr=True)

@@ -57,22 +57,25 @@ def lengths_spread(count: int) -> list[Encoded]:
     return [Encoded(str(i), row, len(row) - reading.RESPONSE) for i, row in enumerate(rows)]
 
 
-def ours(model: Any, taught: list[Targets], micro_batch_size: int | None = None) -> list[float]:
+def ours(model: Any, taught: list[Targets], micro_batch_size: int | None = None, bfloat16: bool = False) -> list[float]:
     """Distils with this library."""
-    settings = SETTINGS.model_copy(update={"micro_batch_size": micro_batch_size})
+    precision = "bf16" if bfloat16 else "no"
+    settings = SETTINGS.model_copy(update={"micro_batch_size": micro_batch_size, "mixed_precision": precision})
     return distill(model, taught, settings, TrainingRun(RATE, 0))
 
 
-def trainer(model: Any, taught: list[Targets], kind: type[Trainer] = Trainer, collate: Any = padded) -> list[float]:
+def trainer(
+    model: Any, taught: list[Targets], kind: type[Trainer] = Trainer, collate: Any = padded, bfloat16: bool = False
+) -> list[float]:
     """Fine-tunes on labels with transformers' Trainer."""
     rows = plain_rows([one.example for one in taught]) if collate is padded else taught
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(**_arguments(scratch))
+        arguments = TrainingArguments(**_arguments(scratch, bfloat16))
         made = kind(model=model, args=arguments, train_dataset=rows, data_collator=collate)
         return _losses(made)
 
 
-def sft(model: Any, taught: list[Targets]) -> list[float]:
+def sft(model: Any, taught: list[Targets], bfloat16: bool = False) -> list[float]:
     """Fine-tunes on completions with TRL's SFTTrainer."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -83,7 +86,7 @@ def sft(model: Any, taught: list[Targets]) -> list[float]:
     rows = [{name: row[name] for name in ("input_ids", "labels")} for row in plain_rows([t.example for t in taught])]
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SFTConfig(
-            **_arguments(scratch), max_length=None, completion_only_loss=True, packing=False,
+            **_arguments(scratch, bfloat16), max_length=None, completion_only_loss=True, packing=False,
             gradient_checkpointing=False, dataset_kwargs={"skip_prepare_dataset": True},
         )  # fmt: skip
         tokenizer = load_tokenizer(Model(base="data/microworld/student"))  # for its padding token alone
@@ -93,9 +96,9 @@ def sft(model: Any, taught: list[Targets]) -> list[float]:
         return _losses(made)
 
 
-def gkd(model: Any, taught: list[Targets]) -> list[float]:
+def gkd(model: Any, taught: list[Targets], bfloat16: bool = False) -> list[float]:
     """Distils with the loss of TRL's GKD, as forward KL, from the stored teacher made dense."""
-    return trainer(model, taught, _gkd_trainer(), _with_teacher)
+    return trainer(model, taught, _gkd_trainer(), _with_teacher, bfloat16)
 
 
 def _gkd_trainer() -> type[Trainer]:
@@ -121,13 +124,13 @@ def _with_teacher(batch: list[Targets]) -> dict[str, torch.Tensor]:
     return {**rows, "teacher": dense_teacher(ids.long(), probabilities.float(), reading.VOCABULARY)}
 
 
-def _arguments(scratch: str) -> dict[str, Any]:
+def _arguments(scratch: str, bfloat16: bool) -> dict[str, Any]:
     return {
         "output_dir": scratch, "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_steps": 1,
         "per_device_train_batch_size": BATCH, "num_train_epochs": 1, "learning_rate": RATE, "seed": 0,
         "lr_scheduler_type": "cosine", "warmup_steps": SETTINGS.lr_warmup_fraction, "use_cpu": True,
         "adam_epsilon": SETTINGS.adam_epsilon, "remove_unused_columns": False, "dataloader_pin_memory": False,
-        "bf16": False,
+        "bf16": bfloat16,
     }  # fmt: skip
 
 
@@ -172,13 +175,15 @@ def parity() -> dict[str, float]:
     return {"largest difference": max(difference(*pair) for pair in pairs)}
 
 
-def difference(first: Fit, of_first: list[Targets], second: Fit, of_second: list[Targets]) -> float:
+def difference(
+    first: Fit, of_first: list[Targets], second: Fit, of_second: list[Targets], rounding: float = 1e-4
+) -> float:
     """The largest mean difference of a weight after two steps by two ways; small, or an error."""
     models, losses = [], []
     for fit, taught in ((first, of_first), (second, of_second)):
         models.append(student(2))
         losses.append(fit(models[-1], taught))
-    np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
+    np.testing.assert_allclose(losses[0], losses[1], atol=rounding)
     weights = [dict(model.named_parameters()) for model in models]
     largest = max(float((weights[0][name] - weight).detach().abs().mean()) for name, weight in weights[1].items())
     assert 0 < largest < RATE / 10, largest  # Adam's first step moves every weight by the rate
