@@ -187,7 +187,7 @@ def map_block(runs: Sequence[Results]) -> str:
     seeds = len({run["seed"] for run in runs})
     told = (
         f"Trust minus fine-tuning's in points, by the teacher's over-confidence in points; {len(runs)} cells, up to "
-        f"{seeds} seeds a setting:"
+        f"{seeds} seeds a setting; above and below 0: settings whose 95 % interval over seeds is:"
     )
     return f"{told}\n\n{_markdown(frame, 'test set', 'method')}"
 

@@ -54,8 +54,8 @@ def benefit(
 def benefit_frame(panels: Mapping[str, Mapping[str, Sequence[Gain]]]) -> pd.DataFrame:
     """Returns the map in short: each method's mean gain in points, by test set and by the teacher's over-confidence.
 
-    The last column counts the settings; the one before is how much a gain rises where a teacher is ten points more
-    over-confident (least squares).
+    Then how much a gain rises where a teacher is ten points more over-confident (least squares), in how many settings
+    the gain's interval lies above 0 and below, and of how many settings.
     """
     lines = {}
     for panel, methods in panels.items():
@@ -68,7 +68,10 @@ def benefit_frame(panels: Mapping[str, Mapping[str, Sequence[Gain]]]) -> pd.Data
                     round(float(values[inside].mean()), 1) if inside.any() else float("nan")
                 )
             slope = float(np.polyfit(at, values, 1)[0]) if len(set(at)) > 1 else float("nan")
-            lines[panel, method] = {**line, "per ten points": round(10 * slope, 1), "settings": len(at)}
+            line["per ten points"] = round(10 * slope, 1)
+            line["above 0"] = sum(one.gain.low > 0 for one in gains)
+            line["below 0"] = sum(one.gain.high < 0 for one in gains)
+            lines[panel, method] = {**line, "settings": len(at)}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 

@@ -46,6 +46,10 @@ def test_the_map_in_short_is_a_mean_by_overconfidence():
     assert line["20 to 40"] == 10.0
     assert line.isna()["5 to 10"]
     assert line["settings"] == 3
+    ends = [(0.01, 0.2), (0.0, 0.2), (-0.2, 0.0), (-0.3, -0.1), (-0.2, -0.1)]
+    clear = [Gain(0.1, Interval((low + high) / 2, low, high), "") for low, high in ends]
+    found = beyond.benefit_frame({"csqa": {"first": clear}}).loc[("csqa", "first")]
+    assert (found["above 0"], found["below 0"], found["settings"]) == (1, 2, 5)
     straight = [Gain(at, Interval(at / 2, 0, 0), "") for at in (0.1, 0.2, 0.4)]
     assert beyond.benefit_frame({"csqa": {"first": straight}}).loc[("csqa", "first"), "per ten points"] == 5.0
 
