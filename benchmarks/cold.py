@@ -5,7 +5,6 @@ writes `cold.json` and the table.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import output_of
 from firstlib.results.markup import with_block
 from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.files import write_json, write_text
-from firstlib.runtime.paths import PROJECT, run_folder
+from firstlib.runtime.paths import run_folder
 
 KEPT, README = Path(__file__).parent / "cold.json", Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- cold: python -m benchmarks.cold -->", "<!-- end of cold -->"
@@ -42,8 +42,7 @@ def measure(runs: str, preset: str = "microworld") -> dict[str, Any]:
 
 def _seconds(runs: str, preset: str) -> float:
     started = time.monotonic()
-    command = [sys.executable, "-m", "firstlib.cli", "run", "--preset", preset, "--runs", runs]
-    subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    output_of("first run", [sys.executable, "-m", "firstlib.cli", "run", "--preset", preset, "--runs", runs], {})
     return time.monotonic() - started
 
 
