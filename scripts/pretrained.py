@@ -11,7 +11,7 @@ from firstlib.runtime.paths import PROJECT, project_path
 from firstlib.settings.loading import load_preset
 from firstlib.tasks.files import Search, tables_in
 
-LAYERS, PASSAGES = 12, 2000
+LAYERS, PASSAGES = 12, 400  # docs/protocol.md says why so few
 WANTED = {
     SMALLER: "Qwen2.5-Coder-0.5B-Instruct (`ollama pull qwen2.5-coder:0.5b`, or the hub's ...-GGUF)",
     LARGER: "Qwen2.5-Coder-1.5B-Instruct (`ollama pull qwen2.5-coder:1.5b`, or the hub's ...-GGUF)",

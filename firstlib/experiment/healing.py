@@ -24,7 +24,7 @@ from firstlib.settings.schema import Knowledge, Model, Training
 from firstlib.tasks.encoding import Encoded
 
 _HELD_OUT = 10  # one part in so many of the text measures, and is not trained on
-_MOST_MEASURED = 40  # passages that measure: each is read once for every layer
+_MOST_MEASURED = 16  # passages that measure: each is read once for every layer
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def pretrained_cells() -> Iterator[Cell]:
     `FIRST_PRETRAINED` names the folder with the GGUF files, and `FIRST_REAL_DATA` that with the data sets.
     """
     places = [(HALF, task, seed) for seed in PRETRAINED_SEEDS for task in PRETRAINED_TASKS]
-    for preset, task, seed in (*places, (PAIR, PRETRAINED_TASKS[0], 0)):
+    for preset, task, seed in (*places, *((PAIR, task, 0) for task in PRETRAINED_TASKS)):
         changes = {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
         name = f"pretrained-{preset}-{task}-seed-{seed}"
         further = tuple(load_preset(preset).beyond)
