@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from firstlib.knowledge.row_groups import RowGroupCache
@@ -178,17 +178,16 @@ def _to_arrow(values: np.ndarray, dtype: pa.DataType) -> pa.Array:
 class KnowledgeStore:
     """A store opened for reading, indexed by example id.
 
-    Opening unpacks it into memory-mapped arrays in a temporary folder: looking up an example is a slice, and memory
-    use does not grow with the store.
+    Opening compares its files' origins. What first looks into it unpacks it into memory-mapped arrays in a temporary
+    folder: looking up an example is a slice, and memory use does not grow with the store.
     """
 
     def __init__(self, folder: Path | str, expected: Origin | None = None) -> None:
         """Opens the store in a local folder or at any fsspec URL.
 
         Raises:
-            UserError: The disk is full.
-            StoreError: A file is missing, an example occurs twice, or a file's origin differs from the expected one or
-                from the other files'; the message names both.
+            StoreError: A file is missing, or its origin differs from the expected one or from the other files'; the
+                message names both.
         """
         self.paths = _files(folder)
         self.path = self.paths[0]
@@ -200,29 +199,65 @@ class KnowledgeStore:
                 if (found := _origin(shard.schema_arrow)) != self.origin:
                     raise StoreError(f"{path}: {_difference(found, self.origin)}; extract the knowledge again")
             self.size = sum(file.seek(0, os.SEEK_END) for file in files)
-            self._unpack(shards)
+            self.positions = sum(shard.metadata.num_rows for shard in shards)
 
-    def _unpack(self, shards: Sequence[pq.ParquetFile]) -> None:
+    @cached_property
+    def _unpacked(self) -> "_Unpacked":
+        """All rows. Raises UserError if the disk is full, and StoreError if an example occurs twice."""
+        return _Unpacked(self.paths, self.origin, self.positions)
+
+    def __len__(self) -> int:
+        return len(self._unpacked.rows)
+
+    def __contains__(self, example_id: object) -> bool:
+        return example_id in self._unpacked.rows
+
+    def __iter__(self) -> Iterator[TopK]:
+        return (self[name] for name in self._unpacked.rows)
+
+    def __getitem__(self, example_id: str) -> TopK:
+        """Returns the knowledge of one example.
+
+        Raises:
+            KeyError: The example is not in the store.
+        """
+        rows = self._unpacked.rows.get(example_id)
+        if rows is None:
+            raise KeyError(f"{self.path} has no example {example_id!r}; extract the knowledge again")
+        return TopK(example_id, **{name: array[rows] for name, array in self._unpacked.arrays.items()})
+
+    @property
+    def bytes_per_position(self) -> float:
+        """Size of the store's files divided by its number of positions."""
+        return self.size / self.positions
+
+    def all_probabilities(self) -> np.ndarray:
+        """Returns the top-k probabilities of all positions, `(positions, K)`."""
+        return self._unpacked.arrays["probabilities"]
+
+
+class _Unpacked:
+    """A store's columns as arrays of all positions, `(positions, ...)`, and the rows of each example."""
+
+    def __init__(self, paths: Sequence[str], origin: Origin, positions: int) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="first-store-")
-        rows = sum(shard.metadata.num_rows for shard in shards)
-        k, temperatures = self.origin.k, len(self.origin.temperatures)
+        k, temperatures = origin.k, len(origin.temperatures)
         kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
-            "position": (np.int32, (rows,)),
-            "token_ids": (np.int32, (rows, k)),
-            "probabilities": (np.float32, (rows, k)),
-            "residual": (np.float32, (rows,)),
-            "log_normalisers": (np.float32, (rows, temperatures)),
+            "position": (np.int32, (positions,)),
+            "token_ids": (np.int32, (positions, k)),
+            "probabilities": (np.float32, (positions, k)),
+            "residual": (np.float32, (positions,)),
+            "log_normalisers": (np.float32, (positions, temperatures)),
         }
-        self._arrays = {name: self._allocate(name, dtype, shape) for name, (dtype, shape) in kinds.items()}
-        self._rows: dict[str, slice] = {}
+        self.arrays = {name: self._allocate(name, dtype, shape) for name, (dtype, shape) in kinds.items()}
+        self.rows: dict[str, slice] = {}
         start = 0
-        # Row groups are read one by one: `iter_batches` keeps a buffer of each row group it has read.
-        for group in (shard.read_row_group(i) for shard in shards for i in range(shard.num_row_groups)):
+        for path, group in _row_groups(paths):
             part = slice(start, start := start + len(group))
-            for name, array in self._arrays.items():
+            for name, array in self.arrays.items():
                 if name in group.column_names:
                     array[part] = _to_numpy(group.column(name)).reshape(array[part].shape)
-            self._index(group.column("example_id"), part.start)
+            self._index(path, group.column("example_id"), part.start)
 
     def _allocate(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         if not np.prod(shape):
@@ -233,50 +268,26 @@ class KnowledgeStore:
         mapped = np.memmap(path, dtype, shape=shape)
         return mapped.view(np.ndarray)  # same memory, but slicing is ten times faster
 
-    def _index(self, names: pa.ChunkedArray, start: int) -> None:
+    def _index(self, path: str, names: pa.ChunkedArray, start: int) -> None:
         """Records the rows of each example; the rows of an example are contiguous."""
+        import pyarrow.compute as pc  # here: slow to import, and opening a store does not need it
+
         runs = pc.run_end_encode(names.combine_chunks())
         begin = start
         for name, end in zip(runs.values.to_pylist(), (runs.run_ends.to_numpy() + start).tolist(), strict=True):
-            known = self._rows.get(name)
+            known = self.rows.get(name)
             if known and known.stop != begin:
-                raise StoreError(f"{self.path}: example {name!r} occurs twice; extract the knowledge again")
-            self._rows[name] = slice(known.start if known else begin, end)
+                raise StoreError(f"{path}: example {name!r} occurs twice; extract the knowledge again")
+            self.rows[name] = slice(known.start if known else begin, end)
             begin = end
 
-    def __len__(self) -> int:
-        return len(self._rows)
 
-    def __contains__(self, example_id: object) -> bool:
-        return example_id in self._rows
-
-    def __iter__(self) -> Iterator[TopK]:
-        return (self[name] for name in self._rows)
-
-    def __getitem__(self, example_id: str) -> TopK:
-        """Returns the knowledge of one example.
-
-        Raises:
-            KeyError: The example is not in the store.
-        """
-        rows = self._rows.get(example_id)
-        if rows is None:
-            raise KeyError(f"{self.path} has no example {example_id!r}; extract the knowledge again")
-        return TopK(example_id, **{name: array[rows] for name, array in self._arrays.items()})
-
-    @property
-    def positions(self) -> int:
-        """Number of positions in the store."""
-        return len(self._arrays["position"])
-
-    @property
-    def bytes_per_position(self) -> float:
-        """Size of the store's files divided by its number of positions."""
-        return self.size / self.positions
-
-    def all_probabilities(self) -> np.ndarray:
-        """Returns the top-k probabilities of all positions, `(positions, K)`."""
-        return self._arrays["probabilities"]
+def _row_groups(paths: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Yields row groups one by one, with their file: `iter_batches` keeps a buffer of each that it has read."""
+    for path in paths:
+        with fsspec.open(path) as file:
+            shard = pq.ParquetFile(file)
+            yield from ((path, shard.read_row_group(at)) for at in range(shard.num_row_groups))
 
 
 def _reserve(file: int, length: int) -> None:

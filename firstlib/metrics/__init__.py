@@ -32,15 +32,17 @@ from firstlib.metrics.bins import (
 from firstlib.metrics.chance import (
     Interval,
     NoiseFloor,
+    ResampledEce,
     bootstrap_difference,
     bootstrap_ece,
     noise_draws,
     noise_floor,
     paired_bootstrap_difference,
+    resampled_ece,
 )
 from firstlib.metrics.conventions import ece_by_convention
 from firstlib.metrics.paired import detectable_difference, holm, mean_interval, sign_flip_p
-from firstlib.metrics.proportions import clopper_pearson, share_interval
+from firstlib.metrics.proportions import clopper_pearson, share_interval, share_intervals
 from firstlib.metrics.scores import accuracy, brier, nll, trust
 from firstlib.metrics.selective import Selective, selective_accuracy
 from firstlib.metrics.smooth import smooth_ece
@@ -52,6 +54,7 @@ __all__ = [
     "Interval",
     "NoiseFloor",
     "Reliability",
+    "ResampledEce",
     "Selective",
     "Sweep",
     "accuracy",
@@ -73,8 +76,10 @@ __all__ = [
     "noise_floor",
     "paired_bootstrap_difference",
     "reliability",
+    "resampled_ece",
     "selective_accuracy",
     "share_interval",
+    "share_intervals",
     "sign_flip_p",
     "smooth_ece",
     "sweep",

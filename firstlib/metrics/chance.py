@@ -1,6 +1,6 @@
 """How much of a calibration error is chance: bootstrap intervals and the noise floor."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,9 +56,8 @@ def bootstrap_ece(
     questions, the 95 % interval covered a true ECE of 0 to 0.11 in 89 to 99 % of them. Above 12,000 rows, resamples
     are drawn by each bin's mean and variance (`firstlib.metrics.moments`), which gives the same interval sooner.
     """
-    (found,) = _bootstrap([check_predictions(confidence, correct)], bins, resamples, level, seed)
-    bounds = _basic_interval(found.estimate, found.most, found.least, level)
-    return Interval(found.estimate, max(bounds.low, 0.0), bounds.high)
+    (found,) = resampled_ece([(confidence, correct)], bins, resamples, seed)
+    return found.interval(level)
 
 
 def paired_bootstrap_difference(
@@ -83,8 +82,8 @@ def paired_bootstrap_difference(
     b = check_predictions(confidence_b, correct_b, "_b")
     if len(a[0]) != len(b[0]):
         raise ValueError(f"confidence_a has {len(a[0])} rows, confidence_b {len(b[0])}: pass the same questions")
-    found_a, found_b = _bootstrap([a, b], bins, resamples, level, seed)
-    return _difference(found_a, found_b, level)
+    found_a, found_b = resampled_ece([a, b], bins, resamples, seed)
+    return found_a.minus(found_b, level)
 
 
 def bootstrap_difference(
@@ -104,9 +103,9 @@ def bootstrap_difference(
     """
     a = check_predictions(confidence_a, correct_a, "_a")
     b = check_predictions(confidence_b, correct_b, "_b")
-    (found_a,) = _bootstrap([a], bins, resamples, level, seed)
-    (found_b,) = _bootstrap([b], bins, resamples, level, seed + 1)
-    return _difference(found_a, found_b, level)
+    (found_a,) = resampled_ece([a], bins, resamples, seed)
+    (found_b,) = resampled_ece([b], bins, resamples, seed + 1)
+    return found_a.minus(found_b, level)
 
 
 def noise_floor(
@@ -170,8 +169,8 @@ def _drawn(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Inflation:
-    """An ECE, and how much each of R resamples exceeds the ECE that it was drawn from, `(R,)`.
+class ResampledEce:
+    """An ECE, and how much each of R resamples exceeds the ECE that it was drawn from, `(R,)`; fractions.
 
     `least` assumes that every bin's gap is real, so chance adds little; `most`, that only significant gaps are.
     """
@@ -180,18 +179,35 @@ class _Inflation:
     least: np.ndarray
     most: np.ndarray
 
+    def interval(self, level: float = 0.95) -> Interval:
+        """Returns what `bootstrap_ece` does."""
+        bounds = _basic_interval(self.estimate, self.most, self.least, level)
+        return Interval(self.estimate, max(bounds.low, 0.0), bounds.high)
 
-def _bootstrap(
-    models: list[tuple[np.ndarray, np.ndarray]], bins: int, resamples: int, level: float, seed: int
-) -> list[_Inflation]:
-    """Resamples all models' checked predictions with the same rows."""
+    def minus(self, other: "ResampledEce", level: float = 0.95) -> Interval:
+        """Returns the difference to another model that was resampled with the same questions, or with its own."""
+        estimate = self.estimate - other.estimate
+        return _basic_interval(estimate, self.most - other.least, self.least - other.most, level)
+
+
+def resampled_ece(
+    models: Sequence[tuple[ArrayLike, ArrayLike]], bins: int = 10, resamples: int = 1000, seed: int = 0
+) -> list[ResampledEce]:
+    """Resamples the ECE of several models with the same questions, so that intervals of all cost one drawing.
+
+    Takes confidence `(N,)` and correct `(N,)` of each model, row i the same question. `interval` and `minus` of
+    what is returned equal `bootstrap_ece` and `paired_bootstrap_difference`, whose errors it raises.
+    """
     check_at_least_one("resamples", resamples)
-    check_level(level)
-    n = len(models[0][0])
+    checked = [check_predictions(confidence, correct) for confidence, correct in models]
+    n = len(checked[0][0])
+    for at, (confidence, _) in enumerate(checked):
+        if len(confidence) != n:
+            raise ValueError(f"models[{at}] has {len(confidence)} rows, models[0] {n}: pass the same questions")
     # Binned once: a resample only repeats rows, and a row keeps its bin.
     edges = equal_width_edges(bins)
-    indices = [bin_index(sure, edges) for sure, _ in models]
-    residuals = [right - sure for sure, right in models]
+    indices = [bin_index(sure, edges) for sure, _ in checked]
+    residuals = [right - sure for sure, right in checked]
     resampled = (bootstrap_sums if n > MANY_ROWS else _drawn_sums)(indices, residuals, bins, resamples, seed)
     return [
         _inflation(np.bincount(index, residual, bins), drawn, n)
@@ -210,20 +226,17 @@ def _drawn_sums(
     return [np.concatenate(batches) for batches in resampled]
 
 
-def _difference(a: _Inflation, b: _Inflation, level: float) -> Interval:
-    return _basic_interval(a.estimate - b.estimate, a.most - b.least, a.least - b.most, level)
-
-
-def _inflation(observed: np.ndarray, resampled: np.ndarray, n: int) -> _Inflation:
+def _inflation(observed: np.ndarray, resampled: np.ndarray, n: int) -> ResampledEce:
     """Compares resampled sums `(R, bins)` with the observed sums `(bins,)`, and with the significant ones."""
     estimate = float(_ece_of(observed, n))
     significant = np.where(np.abs(observed) > SIGNIFICANT * resampled.std(axis=0), observed, 0.0)
     recentred = resampled - observed + significant
-    return _Inflation(estimate, _ece_of(resampled, n) - estimate, _ece_of(recentred, n) - _ece_of(significant, n))
+    return ResampledEce(estimate, _ece_of(resampled, n) - estimate, _ece_of(recentred, n) - _ece_of(significant, n))
 
 
 def _basic_interval(estimate: float, largest: np.ndarray, smallest: np.ndarray, level: float) -> Interval:
     """Subtracts the quantiles of the largest and the smallest inflation; the interval contains the estimate."""
+    check_level(level)
     low = estimate - float(np.quantile(largest, (1 + level) / 2))
     high = estimate - float(np.quantile(smallest, (1 - level) / 2))
     return Interval(estimate, min(low, estimate), max(high, estimate))

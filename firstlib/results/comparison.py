@@ -1,13 +1,13 @@
 """Every method on every test set, with intervals over questions, beside the paper's numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import Experiment
-from firstlib.metrics import Interval, bootstrap_ece, paired_bootstrap_difference, share_interval
+from firstlib.metrics import Interval, ResampledEce, resampled_ece, share_intervals
 from firstlib.results.paper import paper_numbers
 from firstlib.settings.schema import Measures
 
@@ -58,36 +58,38 @@ def compare(experiment: Experiment, base: bool = False, names: Sequence[str] | N
 
 
 def _compare(experiment: Experiment, base: bool, names: Sequence[str]) -> Iterator[Compared]:
-    paper, measures = paper_numbers(), experiment.settings.measures
     for column in experiment.settings.columns:
         for test in column.test:
             found = {BASE_STUDENT: experiment.base_predictions("student", test)} if base else {}
             found |= {name: experiment.predictions(name, column.train, test) for name in names}
-            for name, answers in found.items():
-                baseline = found.get(BASELINE) if name != BASELINE else None
-                theirs = paper.get((column.setting, test, name))
-                yield _compared(column.setting, test, name, answers, baseline, measures, theirs)
+            yield from _compared(column.setting, test, found, experiment.settings.measures)
 
 
-def _compared(
-    setting: str,
-    test: str,
-    name: str,
-    found: Predictions,
-    baseline: Predictions | None,
-    measures: Measures,
-    paper: Numbers | None,
-) -> Compared:
-    scores = evaluate(found, measures)
-    confidence, correct = found.confidence(measures.confidence), found.correct()
-    return Compared(
-        setting, test, name, scores.n, share_interval(int(correct.sum()), scores.n),
-        bootstrap_ece(confidence, correct, measures.bins), scores.trust, _difference(found, baseline, measures), paper,
-    )  # fmt: skip
+def _compared(setting: str, test: str, found: Mapping[str, Predictions], measures: Measures) -> Iterator[Compared]:
+    paper, resampled = paper_numbers(), _resampled(found, measures)
+    right = [answers.correct().sum() for answers in found.values()]
+    shares = share_intervals(right, [len(answers) for answers in found.values()])
+    for (name, answers), share in zip(found.items(), shares, strict=True):
+        scores = evaluate(answers, measures)
+        yield Compared(
+            setting, test, name, scores.n, share, resampled[name].interval(), scores.trust,
+            _difference(name, found, resampled), paper.get((setting, test, name)),
+        )  # fmt: skip
 
 
-def _difference(found: Predictions, baseline: Predictions | None, measures: Measures) -> Interval | None:
-    if baseline is None or len(baseline) != len(found):
+def _resampled(found: Mapping[str, Predictions], measures: Measures) -> dict[str, ResampledEce]:
+    """The ECE of each method, resampled with the same questions where methods answer equally many."""
+    by_count: dict[int, list[str]] = {}
+    for name, answers in found.items():
+        by_count.setdefault(len(answers), []).append(name)
+    resampled: dict[str, ResampledEce] = {}
+    for names in by_count.values():
+        pairs = [(found[name].confidence(measures.confidence), found[name].correct()) for name in names]
+        resampled |= zip(names, resampled_ece(pairs, measures.bins), strict=True)
+    return resampled
+
+
+def _difference(name: str, found: Mapping[str, Predictions], resampled: Mapping[str, ResampledEce]) -> Interval | None:
+    if name == BASELINE or BASELINE not in found or len(found[BASELINE]) != len(found[name]):
         return None
-    pairs = [(one.confidence(measures.confidence), one.correct()) for one in (found, baseline)]
-    return paired_bootstrap_difference(*pairs[0], *pairs[1], bins=measures.bins)
+    return resampled[name].minus(resampled[BASELINE])

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.table import Table
 
 from firstlib.evaluation.scores import Row
@@ -14,6 +13,9 @@ from firstlib.metrics import Interval, mean_interval
 from firstlib.results.comparison import Compared
 from firstlib.results.markup import html_table, markdown_table
 from firstlib.results.paper import paper_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEASURES = {"accuracy": "accuracy", "ece": "ECE", "trust": "Trust"}
 _DASH = "\u2013"  # between the ends of an interval
@@ -51,8 +53,10 @@ class ResultsTable:
     sizes: Mapping[Place, int]
     notes: Mapping[Place, Mapping[str, str]]
 
-    def frame(self, spreads: bool = False) -> pd.DataFrame:
+    def frame(self, spreads: bool = False) -> "pd.DataFrame":
         """Returns a frame, methods by test set and measure: numbers, or with `spreads` text."""
+        import pandas as pd  # here: slow to import, and a terminal needs no frame
+
         columns = {
             (*place, heading): {
                 name: entry[heading].text if spreads else round(entry[heading].value, 1)

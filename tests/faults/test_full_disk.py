@@ -69,7 +69,7 @@ def test_no_space_to_unpack_a_store_is_reported_in_one_line(small_disk, tmp_path
     assert KnowledgeStore(tmp_path / "store").positions == rows
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     with pytest.raises(UserError, match=NO_SPACE):
-        KnowledgeStore(tmp_path / "store")
+        KnowledgeStore(tmp_path / "store").all_probabilities()
 
 
 @pytest.mark.parametrize(

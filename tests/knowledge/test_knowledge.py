@@ -545,7 +545,7 @@ def test_an_example_may_go_on_in_the_next_row_group_but_not_later(tmp_path, monk
     folder = write(tmp_path, [made(name, 1, start) for start, name in enumerate(names)], SMALL)
     if names == "aba":
         with pytest.raises(StoreError, match="example 'a' occurs twice"):
-            KnowledgeStore(folder)
+            len(KnowledgeStore(folder))
     else:
         assert [found.position.tolist() for found in KnowledgeStore(folder)] == [[0, 1], [2]]
 
@@ -565,6 +565,8 @@ def test_an_open_store_takes_no_more_temporary_room_than_its_numbers(tmp_path, m
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     store = KnowledgeStore(folder)
+    assert not list(scratch.iterdir())  # nobody has looked into it yet
+    assert store.all_probabilities().shape == (store.positions, 2)
     [unpacked] = scratch.iterdir()
     assert unpacked.name.startswith("first-store-")
     assert sum(file.stat().st_size for file in unpacked.iterdir()) == 3 * 4 * (1 + 2 + 2 + 1 + 1)
@@ -588,7 +590,7 @@ def test_disk_space_is_preallocated_where_it_can_be(tmp_path, monkeypatch):
         os.truncate(file, start + length)
 
     monkeypatch.setattr(os, "posix_fallocate", preallocate, raising=False)
-    KnowledgeStore(folder)
+    assert "e" in KnowledgeStore(folder)
     assert asked == [(0, 12), (0, 24), (0, 24), (0, 12)]
 
 

@@ -61,6 +61,21 @@ def test_a_paired_difference_draws_the_same_questions_for_both():
     assert as_list(found) == expected_interval(a - b, a_most - b_least, a_least - b_most)
 
 
+def test_models_resampled_together_get_the_intervals_that_they_get_alone():
+    models = [answers(200, seed) for seed in range(3)]
+    found = metrics.resampled_ece(models, seed=5, resamples=RESAMPLES)
+    for one, rows in zip(found, models, strict=True):
+        assert one.interval(SAME["level"]) == metrics.bootstrap_ece(*rows, seed=5, **SAME)
+        expected = metrics.paired_bootstrap_difference(*rows, *models[0], seed=5, **SAME)
+        assert one.minus(found[0], SAME["level"]) == expected
+    assert found[1].interval() == metrics.bootstrap_ece(*models[1], seed=5, **{**SAME, "level": 0.95})
+
+
+def test_models_resampled_together_are_refused_if_they_answer_other_questions():
+    with pytest.raises(ValueError, match=r"^models\[1\] has 5 rows, models\[0\] 4: pass the same questions$"):
+        metrics.resampled_ece([answers(4, 0), answers(5, 0)])
+
+
 def test_an_unpaired_difference_draws_each_models_own_questions():
     one, other = answers(200, 0), answers(150, 1)
     a, a_least, a_most = ece_and_inflation(*one, drawn(200, 5))

@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 import warnings
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -521,6 +522,8 @@ def test_counts_may_be_small_integers():
 def test_a_shares_interval_is_the_exact_one(level):
     low, high = metrics.clopper_pearson([9], [12], **({"level": 0.95} | level))
     assert metrics.share_interval(9, 12, **level) == metrics.Interval(0.75, low[0], high[0])
+    for one, alone in zip(metrics.share_intervals([9, 3], [12, 3], **level), ((9, 12), (3, 3)), strict=True):
+        assert astuple(one) == pytest.approx(astuple(metrics.share_interval(*alone, **level)))
 
 
 # --- sweeps ---

@@ -1,12 +1,11 @@
 """Accuracy and calibration by subject or task, with a correction for looking at many of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from firstlib.evaluation.audit.answers import Answers
-from firstlib.metrics import Interval, clopper_pearson, ece, noise_draws
+from firstlib.metrics import Interval, ece, noise_draws, share_intervals
 from firstlib.runtime.errors import UserError
 
 LEVEL = 0.05  # chance of calling any calibrated subject miscalibrated
@@ -56,7 +55,8 @@ def by_subject(answers: Answers, bins: int) -> tuple[Subject, ...]:
     draws = max(_FEWEST_DRAWS, int(2 * len(names) / LEVEL))  # enough that the smallest p-value survives the correction
     order = np.argsort(place, kind="stable")
     parts = [answers.take(rows) for rows in np.split(order, np.cumsum(np.bincount(place))[:-1])]
-    whole = zip(names.tolist(), parts, _shares(parts), strict=True)
+    shares = share_intervals([part.correct.sum() for part in parts], [len(part) for part in parts])
+    whole = zip(names.tolist(), parts, shares, strict=True)
     found = [_measured(str(name), part, share, bins, draws) for name, part, share in whole]
     corrected = holm(np.array([p for _, p in found]))
     subjects = [replace(one, p_value=float(p)) for (one, _), p in zip(found, corrected, strict=True)]
@@ -81,13 +81,6 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def p_value(error: float, draws: np.ndarray) -> float:
     """Returns how often chance reaches an error, from its draws: (1 + draws as large) / (1 + draws)."""
     return float((1 + np.count_nonzero(draws >= error)) / (1 + len(draws)))
-
-
-def _shares(parts: Sequence[Answers]) -> list[Interval]:
-    """Each subject's accuracy with its exact interval; of all together, because one by one takes seconds."""
-    right, n = np.array([part.correct.sum() for part in parts]), np.array([len(part) for part in parts])
-    low, high = clopper_pearson(right, n)
-    return [Interval(*one) for one in zip((right / n).tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
 def _measured(name: str, part: Answers, share: Interval, bins: int, draws: int) -> tuple[Subject, float]:

@@ -52,7 +52,7 @@ class Place:
 class Schema(BaseModel):
     """Strict: a text is no number, and true is none either."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)  # built when a response comes, not at import
 
 
 def _is_logarithm(value: float) -> float:

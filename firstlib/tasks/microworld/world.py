@@ -8,6 +8,7 @@ model can remove, and its exact Bayes posterior is known.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -36,8 +37,13 @@ class World:
         return self.truth[person, relation]
 
     def draw(self, rng: np.random.Generator, person: int, relation: int) -> int:
-        """Draws the index of a value from the true distribution."""
-        return int(rng.choice(self.truth.shape[2], p=self.prior(person, relation)))
+        """Draws the index of a value from the true distribution, as `rng.choice` does, which adds it up each time."""
+        return int(self._cumulative[person, relation].searchsorted(rng.random(), side="right"))
+
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        sums = self.truth.cumsum(axis=-1)
+        return sums / sums[..., -1:]
 
 
 def make_world(seed: int = WORLD_SEED) -> World:
