@@ -1,7 +1,7 @@
 """A cold run: how long the notebooks take, how much of it is computation, and what two cores could do at best.
 
-`python -m benchmarks.cold` runs the microworld's notebooks in a new folder, in about seven minutes, and again; then it
-writes `cold.json` and the table.
+`python -m benchmarks.cold` runs the microworld's notebooks in a new folder, in about seven minutes, and again. Then it
+times the commands that read the finished run, and writes `cold.json` and the table.
 """
 
 import json
@@ -21,6 +21,10 @@ from firstlib.runtime.paths import run_folder
 KEPT, README = Path(__file__).parent / "cold.json", Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- cold: python -m benchmarks.cold -->", "<!-- end of cold -->"
 CORES = 2
+TIMES = 3  # of each short command; the fastest counts
+FIRST = ("-m", "firstlib.cli")
+IMPORT = "import time; started = time.perf_counter(); import firstlib; print(time.perf_counter() - started)"
+LLAMA = "from transformers import LlamaForCausalLM"  # what an export cannot do without
 
 
 def measure(runs: str, preset: str = "microworld") -> dict[str, Any]:
@@ -37,12 +41,32 @@ def measure(runs: str, preset: str = "microworld") -> dict[str, Any]:
         "in stages": union(stages) / notebooks,
         "stages": sum(end - start for start, end in stages),
         "peak": cost["peak_memory_bytes"],
+        "commands": commands(runs, preset),
+    }
+
+
+def commands(runs: str, preset: str) -> dict[str, float]:
+    """Returns the seconds that short commands take on a finished run, each the fastest of a few."""
+    finished = ("--preset", preset, "--runs", runs)
+    short = {
+        "first --help": (*FIRST, "--help"),
+        "first table": (*FIRST, "table", *finished),
+        "first export": (*FIRST, "export", "first", "csqa", "--to", f"{runs}/exported", *finished),
+        "import Llama": ("-c", LLAMA),
+    }
+    return {
+        "import firstlib": min(float(output_of("import", [sys.executable, "-c", IMPORT], {})) for _ in range(TIMES)),
+        **{name: min(_timed(*command) for _ in range(TIMES)) for name, command in short.items()},
     }
 
 
 def _seconds(runs: str, preset: str) -> float:
+    return _timed(*FIRST, "run", "--preset", preset, "--runs", runs)
+
+
+def _timed(*command: str) -> float:
     started = time.monotonic()
-    output_of("first run", [sys.executable, "-m", "firstlib.cli", "run", "--preset", preset, "--runs", runs], {})
+    output_of(" ".join(command), [sys.executable, *command], {})
     return time.monotonic() - started
 
 
@@ -69,6 +93,11 @@ def table(found: dict[str, Any]) -> str:
         "peak memory of all processes, GB": f"{found['peak'] / 1e9:.2f}",
         "the whole command, s": f"{found['run']:.0f}",
         "the same again, s": f"{found['again']:.1f}",
+        "`import firstlib`, ms": f"{1000 * found['commands']['import firstlib']:.0f}",
+        "`first --help`, s": f"{found['commands']['first --help']:.2f}",
+        "`first table`, s": f"{found['commands']['first table']:.1f}",
+        "`first export first csqa`, s": f"{found['commands']['first export']:.1f}",
+        f"of it `{LLAMA}`, s": f"{found['commands']['import Llama']:.1f}",
     }
     return "| a cold run of the microworld | |\n|---|---:|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows.items())
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -92,9 +93,23 @@ def test_a_cold_run_is_measured_from_what_it_leaves(tmp_path, monkeypatch):
     (folder / "cost.json").write_text(json.dumps(cost))
     seconds = iter([7.0, 1.5])
     monkeypatch.setattr(cold, "_seconds", lambda *_: next(seconds))
+    monkeypatch.setattr(cold, "commands", lambda *_: json.loads(cold.KEPT.read_text())["commands"])
     found = cold.measure(str(tmp_path), "smoke")
-    assert found == {"run": 7.0, "again": 1.5, "notebooks": 6.0, "in stages": 0.5, "stages": 4.0, "peak": 2e9}
     assert "| stages alone on 2 cores, never waiting, s | 2 |" in cold.table(found)
+    assert found.pop("commands")
+    assert found == {"run": 7.0, "again": 1.5, "notebooks": 6.0, "in stages": 0.5, "stages": 4.0, "peak": 2e9}
+
+
+def test_the_fastest_of_a_few_counts_and_a_command_that_fails_is_told(monkeypatch, tmp_path):
+    calls, seconds = [], itertools.cycle([5.0, 3.0, 4.0])
+    monkeypatch.setattr(cold, "_timed", lambda *command: calls.append(command) or next(seconds))
+    found = cold.commands(str(tmp_path), "smoke")
+    assert 0 < found.pop("import firstlib") < 5
+    assert set(found.values()) == {3.0}
+    assert sum("table" in call for call in calls) == cold.TIMES
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match="there is no results"):
+        cold.commands(str(tmp_path), "smoke")
 
 
 def test_the_cold_run_in_the_page_is_the_kept_one():

@@ -124,6 +124,9 @@ def export(
     set: Set = None,  # noqa: A002
 ) -> None:
     """Write a student as a plain transformers folder with its model card."""
+    from firstlib.figures import chrome
+
+    chrome.start()  # it and the imports take seconds each
     from firstlib.experiment import Experiment
     from firstlib.results.export import export_student
 

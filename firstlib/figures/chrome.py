@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 import plotly.graph_objects as go
@@ -21,6 +21,7 @@ from PIL import Image
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
+_starting = Lock()
 
 SCALE = 1.5  # PNG pixels per figure pixel: sharp on most screens, and still a small file
 PATIENCE = 60.0  # seconds for Chrome to start, and for each picture
@@ -30,9 +31,14 @@ NO_CHROME = (
 )
 
 
+def start() -> None:
+    """Starts Chrome in the background, for a caller that has seconds of other work before its first picture."""
+    Thread(target=_session_chrome).start()  # no daemon: a process that ends early waits, and closes what it started
+
+
 def picture(figure: go.Figure, kind: str) -> bytes | None:
     """Returns a figure as `png` or `svg`; None, with a warning, if there is no Chrome or it fails."""
-    chrome = _chrome(find_chrome())
+    chrome = _session_chrome()
     if chrome is None:
         return None
     try:
@@ -78,6 +84,11 @@ class _Chrome:
 
     def _wait(self, task: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(task, self._loop).result(PATIENCE)
+
+
+def _session_chrome() -> _Chrome | None:
+    with _starting:
+        return _chrome(find_chrome())
 
 
 @cache
