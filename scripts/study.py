@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from firstlib.results import study
 from firstlib.results.study import Cell
+from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import PROJECT
 from firstlib.runtime.progress import steps
 
@@ -29,8 +30,7 @@ def main() -> None:
     if options.list:
         print("\n".join(cell.name for cell in cells))
     elif options.here:
-        for cell in cells:
-            study.compute(cell)
+        compute_here(cells)
     else:
         compute(cells, options.jobs)
 
@@ -46,6 +46,15 @@ def _cell(name: str) -> Cell:
         return study.cell_of(name)
     except KeyError:
         sys.exit(f"{name}: no such cell or group; the groups are {', '.join(study.GROUPS)}")
+
+
+def compute_here(cells: Sequence[Cell]) -> None:
+    """Computes cells in this process; a missing model or data set is told in one line."""
+    for cell in cells:
+        try:
+            study.compute(cell)
+        except UserError as error:
+            sys.exit(f"{cell.name}: {error}")
 
 
 def compute(cells: Sequence[Cell], jobs: int) -> None:

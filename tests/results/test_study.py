@@ -9,6 +9,7 @@ import pytest
 from firstlib.experiment import students
 from firstlib.results import study
 from firstlib.results.study import Cell
+from firstlib.runtime.errors import UserError
 from firstlib.settings.loading import load_preset
 from scripts import study as program
 
@@ -150,6 +151,15 @@ def test_a_cell_runs_in_a_process_of_its_own(monkeypatch):
 
 class Failing:
     returncode = 1
+
+
+def test_what_a_cell_lacks_is_told_in_one_line(monkeypatch):
+    def lacking(cell):
+        raise UserError("base model 'half': no folder")
+
+    monkeypatch.setattr(study, "compute", lacking)
+    with pytest.raises(SystemExit, match="^a: base model 'half': no folder$"):
+        program.compute_here([Cell("a", 0), Cell("b", 0)])
 
 
 def test_an_unknown_cell_is_named():
