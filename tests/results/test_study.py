@@ -158,7 +158,7 @@ def test_what_a_cell_lacks_is_told_in_one_line(monkeypatch):
         raise UserError("base model 'half': no folder")
 
     monkeypatch.setattr(study, "compute", lacking)
-    with pytest.raises(SystemExit, match="^a: base model 'half': no folder$"):
+    with pytest.raises(SystemExit, match=r"^a: base model .half.: no folder$"):
         program.compute_here([Cell("a", 0), Cell("b", 0)])
 
 
