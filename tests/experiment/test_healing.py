@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from command_line import first
+from command_line import first_here
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from firstlib.experiment import healing, stages
@@ -89,7 +89,7 @@ def test_what_the_whole_models_file_states_is_handed_on(base, text, tmp_path, mo
 
 def test_the_command_shows_every_layer(base, text, tmp_path):
     options = ("--layers", "3", "--passage", "32", "--passages", "20", "--to", str(tmp_path / "small"))
-    done = first("shrink", base, "--text", str(text), *options)
+    done = first_here("shrink", base, "--text", str(text), *options)
     assert done.returncode == 0, done.stderr
     assert "dropped" in done.stdout
     assert "nats a token" in done.stdout

@@ -1,10 +1,8 @@
 """A teacher behind a server: its answers become a run's knowledge, and students learn from it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from command_line import first_here
 from served_answers import responses, written
 
 from firstlib import Experiment
@@ -89,12 +87,12 @@ def test_another_experiments_store_is_refused(plain, tiny_preset, tmp_path, chan
 
 def test_the_command_line_imports_and_reports(plain, tiny_preset, tmp_path):
     file = written(tmp_path / "a.jsonl", responses(plain, "csqa", "test"))
-    command = [sys.executable, "-m", "firstlib.cli", "import-logprobs", str(file), "--task", "csqa", "--split", "test"]
-    options = ["--to", str(tmp_path / "store"), "--preset", str(tiny_preset), "--shared-ids"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    command = ["import-logprobs", file, "--task", "csqa", "--split", "test"]
+    options = ["--to", tmp_path / "store", "--preset", tiny_preset, "--shared-ids"]
+    done = first_here(*command, *options)
     assert done.returncode == 0, done.stderr
     assert "positions imported, from 16 of 16 examples" in " ".join(done.stdout.split())
-    again = subprocess.run([*command, *options], capture_output=True, text=True)
+    again = first_here(*command, *options)
     assert again.returncode == 2
     assert "exists already" in again.stderr
 

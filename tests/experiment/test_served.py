@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from command_line import first
+from command_line import first_here
 
 from firstlib import Experiment
 from firstlib.models import loading
@@ -104,13 +104,13 @@ def test_too_many_refused_questions_stop_the_run(tiny_preset, tmp_path, teacher)
 def test_the_command_writes_requests(tiny_preset, tmp_path):
     for form, names in (("completions", ["csqa-test.jsonl"]), ("vllm", ["csqa-test.jsonl", "csqa-test.py"])):
         to = tmp_path / form
-        done = first("requests", "--task", "csqa", "--split", "test", "--to", str(to), "--for", form,
-                     "--preset", str(tiny_preset))  # fmt: skip
+        done = first_here("requests", "--task", "csqa", "--split", "test", "--to", to, "--for", form,
+                          "--preset", tiny_preset)  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert sorted(path.name for path in to.iterdir()) == names
         lines = [json.loads(line) for line in (to / "csqa-test.jsonl").read_text().splitlines()]
         assert len(lines) == 16
         assert "The answer is (" in lines[0]["body"]["prompt"]
-    wrong = first("requests", "--task", "csqa", "--to", str(tmp_path), "--for", "tgi", "--preset", str(tiny_preset))
+    wrong = first_here("requests", "--task", "csqa", "--to", tmp_path, "--for", "tgi", "--preset", tiny_preset)
     assert wrong.returncode == 2
     assert "the forms are completions, chat, vllm" in " ".join(wrong.stderr.split())

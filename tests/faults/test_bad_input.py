@@ -9,8 +9,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from command_line import first, first_here
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from firstlib import Experiment, metrics
-from firstlib.cli import commands
 from firstlib.distillation.losses import top_k_kl
 from firstlib.distillation.recalibration import label_smoothing, logit_temperature, recalibrate
 from firstlib.knowledge import extract_top_k
@@ -52,17 +50,14 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refused(place, monkeypatch, capsys):
+def refused(place):
     """Runs `first` in this process, and checks everything that a refusal promises."""
 
     def refused(*arguments, message):
         before = kept(place)
-        monkeypatch.setattr(sys, "argv", ["first", *(str(each).replace("PLACE", str(place)) for each in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            commands.main()
-        output = capsys.readouterr().err.split("\r")[-1]  # a progress bar before it was erased
-        assert stop.value.code == 2
+        done = first_here(*(str(each).replace("PLACE", str(place)) for each in arguments))
+        output = done.stderr.split("\r")[-1]  # a progress bar before it was erased
+        assert done.returncode == 2
         assert_one_line(output.removesuffix("\n"), message)
         assert kept(place) == before
 
@@ -281,8 +276,7 @@ def test_a_bad_call_is_reported(refused, given, message):
     ids=["setting", "preset", "seed", "no run"],
 )
 def test_a_separate_process_also_prints_one_line(arguments, tmp_path):
-    command = [sys.executable, "-m", "firstlib.cli", *arguments, "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = first(*arguments, "--runs", str(tmp_path / "runs"))
     assert (done.returncode, done.stdout) == (2, "")
     assert_one_line(done.stderr.removesuffix("\n"), "^first: ")
     assert not list(tmp_path.iterdir())

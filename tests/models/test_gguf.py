@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import first
+from command_line import first_here
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from write_gguf_model import HEADS, INNER, KEYS, LAYERS, WIDTH, write
 
@@ -267,8 +267,8 @@ def test_a_file_that_is_not_there_is_named():
 
 def test_the_verb_imports_or_says_in_one_line_why_not(tmp_path):
     write(tmp_path / "m.gguf")
-    done = first("import-gguf", tmp_path / "m.gguf", "--to", tmp_path / "out")
+    done = first_here("import-gguf", tmp_path / "m.gguf", "--to", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "model.safetensors").is_file()
-    refused = first("import-gguf", tmp_path / "none.gguf", "--to", tmp_path / "out2")
+    refused = first_here("import-gguf", tmp_path / "none.gguf", "--to", tmp_path / "out2")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

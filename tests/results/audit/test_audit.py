@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import first
+from command_line import first_here
 
 import firstlib
 from firstlib import audit
@@ -127,15 +127,16 @@ def test_the_page_and_the_numbers_hold_what_is_measured(tmp_path):
 # -- on the command line -----------------------------------------------------------------------------------------
 
 
-def test_a_risen_ece_fails_and_the_files_are_written(tmp_path):
+def test_a_risen_ece_fails_and_the_files_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     new, old = table(tmp_path / "new.csv", 2), table(tmp_path / "old.csv")
-    done = first("audit", new, "--against", old, "--fail-over", "0.02", cwd=tmp_path)
+    done = first_here("audit", new, "--against", old, "--fail-over", "0.02")
     assert done.returncode == 1, done.stderr
     assert re.fullmatch("first: new: its ECE rose by .* from old's, more than 0.02", done.stderr.strip())
     assert "less calibrated" in done.stdout
     assert (tmp_path / "audit.json").is_file()
     assert (tmp_path / "audit.html").is_file()
-    back = first("audit", old, "--against", new, "--fail-over", "0.02", "--to", str(tmp_path / "there"), cwd=tmp_path)
+    back = first_here("audit", old, "--against", new, "--fail-over", "0.02", "--to", tmp_path / "there")
     assert back.returncode == 0, back.stderr
     assert (tmp_path / "there" / "audit.html").is_file()
 
@@ -152,9 +153,10 @@ def test_a_risen_ece_fails_and_the_files_are_written(tmp_path):
         ([".", "--task", "csqa"], "holds no logs"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(arguments, told, tmp_path):
+def test_a_mistake_is_one_line_and_status_2(arguments, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     table(tmp_path / "t.csv")
-    done = first("audit", *arguments, cwd=tmp_path)
+    done = first_here("audit", *arguments)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
