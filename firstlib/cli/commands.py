@@ -124,13 +124,15 @@ def export(
     set: Set = None,  # noqa: A002
 ) -> None:
     """Write a student as a plain transformers folder with its model card."""
+    from firstlib.experiment import Experiment
+
+    experiment = Experiment(preset, seed, runs, tuple(set or ()))
     from firstlib.figures import chrome
 
-    chrome.start()  # it and the imports take seconds each
-    from firstlib.experiment import Experiment
+    chrome.start()  # it takes seconds, as the next import does
     from firstlib.results.export import export_student
 
-    folder = export_student(Experiment(preset, seed, runs, tuple(set or ())), method, task, to)
+    folder = export_student(experiment, method, task, to)
     console.print(f"exported   {_short(folder)}", soft_wrap=True, highlight=False)
 
 
