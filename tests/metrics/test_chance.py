@@ -68,7 +68,9 @@ def test_models_resampled_together_get_the_intervals_that_they_get_alone():
         assert one.interval(SAME["level"]) == metrics.bootstrap_ece(*rows, seed=5, **SAME)
         expected = metrics.paired_bootstrap_difference(*rows, *models[0], seed=5, **SAME)
         assert one.minus(found[0], SAME["level"]) == expected
-    assert found[1].interval() == metrics.bootstrap_ece(*models[1], seed=5, **{**SAME, "level": 0.95})
+    found = metrics.resampled_ece(models)  # by default, too
+    assert found[1].interval() == metrics.bootstrap_ece(*models[1])
+    assert found[1].minus(found[0]) == metrics.paired_bootstrap_difference(*models[1], *models[0])
 
 
 def test_models_resampled_together_are_refused_if_they_answer_other_questions():
