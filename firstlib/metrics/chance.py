@@ -82,7 +82,7 @@ def paired_bootstrap_difference(
     b = check_predictions(confidence_b, correct_b, "_b")
     if len(a[0]) != len(b[0]):
         raise ValueError(f"confidence_a has {len(a[0])} rows, confidence_b {len(b[0])}: pass the same questions")
-    found_a, found_b = resampled_ece([a, b], bins, resamples, seed)
+    found_a, found_b = _resampled([a, b], bins, resamples, seed)
     return found_a.minus(found_b, level)
 
 
@@ -103,8 +103,8 @@ def bootstrap_difference(
     """
     a = check_predictions(confidence_a, correct_a, "_a")
     b = check_predictions(confidence_b, correct_b, "_b")
-    (found_a,) = resampled_ece([a], bins, resamples, seed)
-    (found_b,) = resampled_ece([b], bins, resamples, seed + 1)
+    (found_a,) = _resampled([a], bins, resamples, seed)
+    (found_b,) = _resampled([b], bins, resamples, seed + 1)
     return found_a.minus(found_b, level)
 
 
@@ -198,16 +198,24 @@ def resampled_ece(
     Takes confidence `(N,)` and correct `(N,)` of each model, row i the same question. `interval` and `minus` of
     what is returned equal `bootstrap_ece` and `paired_bootstrap_difference`, whose errors it raises.
     """
-    check_at_least_one("resamples", resamples)
     checked = [check_predictions(confidence, correct) for confidence, correct in models]
     n = len(checked[0][0])
     for at, (confidence, _) in enumerate(checked):
         if len(confidence) != n:
             raise ValueError(f"models[{at}] has {len(confidence)} rows, models[0] {n}: pass the same questions")
+    return _resampled(checked, bins, resamples, seed)
+
+
+def _resampled(
+    models: Sequence[tuple[np.ndarray, np.ndarray]], bins: int, resamples: int, seed: int
+) -> list[ResampledEce]:
+    """Resamples predictions that are checked already, and of one length."""
+    check_at_least_one("resamples", resamples)
+    n = len(models[0][0])
     # Binned once: a resample only repeats rows, and a row keeps its bin.
     edges = equal_width_edges(bins)
-    indices = [bin_index(sure, edges) for sure, _ in checked]
-    residuals = [right - sure for sure, right in checked]
+    indices = [bin_index(sure, edges) for sure, _ in models]
+    residuals = [right - sure for sure, right in models]
     resampled = (bootstrap_sums if n > MANY_ROWS else _drawn_sums)(indices, residuals, bins, resamples, seed)
     return [
         _inflation(np.bincount(index, residual, bins), drawn, n)

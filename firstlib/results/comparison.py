@@ -58,22 +58,28 @@ def compare(experiment: Experiment, base: bool = False, names: Sequence[str] | N
 
 
 def _compare(experiment: Experiment, base: bool, names: Sequence[str]) -> Iterator[Compared]:
+    paper = paper_numbers()
     for column in experiment.settings.columns:
         for test in column.test:
             found = {BASE_STUDENT: experiment.base_predictions("student", test)} if base else {}
             found |= {name: experiment.predictions(name, column.train, test) for name in names}
-            yield from _compared(column.setting, test, found, experiment.settings.measures)
+            yield from _compared((column.setting, test), found, experiment.settings.measures, paper)
 
 
-def _compared(setting: str, test: str, found: Mapping[str, Predictions], measures: Measures) -> Iterator[Compared]:
-    paper, resampled = paper_numbers(), _resampled(found, measures)
+def _compared(
+    place: tuple[str, str],
+    found: Mapping[str, Predictions],
+    measures: Measures,
+    paper: Mapping[tuple[str, str, str], Numbers],
+) -> Iterator[Compared]:
+    resampled = _resampled(found, measures)
     right = [answers.correct().sum() for answers in found.values()]
     shares = share_intervals(right, [len(answers) for answers in found.values()])
     for (name, answers), share in zip(found.items(), shares, strict=True):
         scores = evaluate(answers, measures)
         yield Compared(
-            setting, test, name, scores.n, share, resampled[name].interval(), scores.trust,
-            _difference(name, found, resampled), paper.get((setting, test, name)),
+            *place, name, scores.n, share, resampled[name].interval(), scores.trust,
+            _difference(name, found, resampled), paper.get((*place, name)),
         )  # fmt: skip
 
 
