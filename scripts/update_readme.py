@@ -145,7 +145,7 @@ def truth_block(runs: Sequence[Results]) -> str:
         for method in frames[0].index
     ]
     head = ["method", *(" ".join(place) for place in places)]
-    return f"{' / '.join(TRUTH.values())}, seeds: {len(runs)}; mean:\n\n{markdown_table(head, lines)}"
+    return f"{' / '.join(TRUTH.values())}, {_over(runs)}:\n\n{markdown_table(head, lines)}"
 
 
 def cost_block(runs: Sequence[Results]) -> str:
@@ -178,7 +178,12 @@ def mechanism_block(runs: Sequence[Results]) -> str:
         for method, line in mechanism_frame(runs).iterrows()
     ]
     head = ["method", "coefficient", *STAGES.values()]
-    return f"Mean confidence / accuracy in percent; seeds: {len(runs)}:\n\n{markdown_table(head, lines)}"
+    return f"Mean confidence / accuracy in percent, {_over(runs)}:\n\n{markdown_table(head, lines)}"
+
+
+def _over(runs: Sequence[Results]) -> str:
+    """Which seeds a table's figures are the mean of."""
+    return "one seed" if len(runs) == 1 else f"mean over {len(runs)} seeds"
 
 
 def map_block(runs: Sequence[Results]) -> str:
@@ -325,7 +330,8 @@ def pretrained_block(runs: Sequence[Results]) -> str:
         spread = "95 % bootstrap intervals over questions" if one else "half the width of the 95 % interval over seeds"
         shown = table.of_intervals([row for run in of for row in run["intervals"]]) if one else table.of_seeds(of)
         trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in of if run["seed"] == seeds[0])
-        told = f"`{preset}`, seeds: {', '.join(map(str, seeds))}; in percent, with {spread}; trained on {trained}:"
+        named = f"seed{'' if one else 's'} {', '.join(map(str, seeds))}"
+        told = f"`{preset}`, {named}; in percent, with {spread}; trained on {trained}:"
         parts += [told, shown.markdown(), "\n".join(f"- {_predicted(run)}" for run in of)]
     return "\n\n".join(parts)
 
