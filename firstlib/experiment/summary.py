@@ -105,7 +105,7 @@ def _files(run: Run) -> dict[str, Any]:
 def made(run: Run, name: str) -> dict[str, Any]:
     """Returns a method's settings, and what was chosen for it on each task."""
     method, tasks = run.settings.all_methods[name], run.settings.training_tasks
-    content: dict[str, Any] = {"settings": method.model_dump(mode="json", exclude_defaults=True)}
+    content: dict[str, Any] = {"settings": method.as_written()}
     if method.map not in WITHOUT_COEFFICIENT:
         content["coefficients"] = {task: students.coefficient(run, name, task) for task in tasks}
     if method.afterwards == "base-weights":

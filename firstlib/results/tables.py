@@ -260,7 +260,7 @@ def method_data(experiment: Experiment) -> pd.DataFrame:
 
 
 def _in_words(method: Method) -> dict[str, str]:
-    given = method.model_dump(mode="json", exclude_defaults=True)
+    given = method.as_written()
     if method.rule:
         given["coefficient"] = method.rule
     return {key: str(value) for key, value in given.items() if key != "learns"}

@@ -150,6 +150,14 @@ class Method(Part):
         """Mass that label-smoothed fine-tuning spreads over the vocabulary; 0 for other methods."""
         return (self.fixed_coefficient or 0.0) if not self.distils else 0.0
 
+    def as_written(self) -> dict[str, Any]:
+        """Returns what a preset needs to say of the method: the settings that differ from their defaults.
+
+        >>> Method(learns="top-k", map="none", tail="drop").as_written()
+        {'learns': 'top-k'}
+        """
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     @property
     def rule(self) -> str | None:
         """The measure that chooses the coefficient; None where it is given or there is none."""

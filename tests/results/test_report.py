@@ -254,7 +254,7 @@ def test_differences_have_a_column_per_test_set():
 
 
 def test_settings_and_versions_are_listed(report):
-    assert '<td class="text">methods.first.map</td>' in report
+    assert '<td class="text">first</td><td class="text">learns: top-k, map: temperature, coefficient:' in report
     assert '<td class="text">sizes.validation</td>' in report
     assert re.search(r'<td class="text">torch</td><td class="text">\d', report)
     assert re.search(r'<td class="text">seed</td><td class="text">0</td>', report)

@@ -39,6 +39,8 @@ def contents(found: Findings, provenance: Provenance) -> dict[str, str]:
     drawn, case = report_figures(found), case_figure(found)
     data = {"explorer": found.explorer, "figures": figures_json({**drawn, **({"case": case} if case else {})})}
     own = {"preset": found.preset, "seed": found.seed, **found.settings.model_dump(mode="json")}
+    for name in sections.METHODS:
+        own[name] = {one: method.as_written() for one, method in getattr(found.settings, name).items()}
     return {
         "title": escape(f"FIRST: the run {found.preset}, seed {found.seed}"),
         "lead": escape(found.settings.description),

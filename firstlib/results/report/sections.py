@@ -29,6 +29,7 @@ READINGS = {
     "candidates": "the predicted candidate's share among the question's candidates",
     "vocabulary": "the predicted candidate's probability in the whole vocabulary",
 }
+METHODS = {"methods": "Methods", "beyond": "Methods beyond the paper, which <code>first run --beyond</code> adds"}
 INTERVALS = (
     "Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a bootstrap interval "
     "for ECE. Trust is accuracy minus ECE. <i>Paper</i> is accuracy / ECE / Trust in the paper's Table 1, the mean "
@@ -141,14 +142,29 @@ def size(count: float) -> str:
 
 
 def settings(values: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """Returns all settings by their dotted names, and the versions of the packages that computed the stages."""
+    """Returns all settings by their dotted names, and the versions of the packages that computed the stages.
+
+    Args:
+        values: Settings, with preset and seed. Each of `methods` and `beyond` takes one line.
+        versions: Of the packages, by name.
+    """
     rows = [
         (escape(name), escape(value if isinstance(value, str) else json.dumps(value)))
-        for name, value in flattened(values)
+        for name, value in flattened({name: value for name, value in values.items() if name not in METHODS})
     ]
     packages = [(escape(name), escape(version)) for name, version in versions.items()]
-    tables = (("setting", "value"), rows), (("package", "version"), packages)
-    return "".join(html_table(head, lines, text=(0, 1)) for head, lines in tables)
+    methods = [_methods(values.get(name, {}), title) for name, title in METHODS.items()]
+    tables = [html_table(("setting", "value"), rows, text=(0, 1)), *methods]
+    return "".join([*tables, html_table(("package", "version"), packages, text=(0, 1))])
+
+
+def _methods(methods: Mapping[str, Mapping[str, Any]], title: str) -> str:
+    """A line for each method, with what is not a default; nothing without methods."""
+    rows = [
+        (escape(name), escape(", ".join(f"{key}: {value}" for key, value in written.items())))
+        for name, written in methods.items()
+    ]
+    return html_table(("method", "settings; others have their defaults"), rows, title, text=(0, 1)) if rows else ""
 
 
 def flattened(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
