@@ -87,7 +87,7 @@ def lab() -> None:
 @app.command()
 def plan(preset: Preset = "microworld", set: Set = None, gpu: Gpu = None, devices: Devices = 1) -> None:  # noqa: A002
     """Estimate memory, time, bytes and downloads of a run, before anything runs."""
-    from firstlib.planning import plan_table
+    from firstlib.planning.table import plan_table
 
     console.print(plan_table(preset, tuple(set or ()), gpu, devices))
 

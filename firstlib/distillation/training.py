@@ -26,7 +26,8 @@ from firstlib.distillation.callbacks import (
     ProgressCallback,
     last_checkpoint,
 )
-from firstlib.distillation.losses import Student, Tail, top_k_kl
+from firstlib.distillation.losses import top_k_kl
+from firstlib.distillation.options import Student, Tail
 from firstlib.distillation.precision import EXAMPLES, try_formats
 from firstlib.distillation.targets import SoftTargets, Targets, hard_targets
 from firstlib.models.heads import LanguageModel, body_and_head, causal_model, logit_form

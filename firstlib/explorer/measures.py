@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from firstlib import metrics
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map, recalibrate
 from firstlib.distillation.search import GRIDS, search
 from firstlib.evaluation.predictions import Predictions
@@ -24,7 +24,7 @@ REMEMBERED = 64  # settings of the controls whose curves are cached
 def targets(answers: Predictions, state: State, vocabulary: int) -> Predictions:
     """Returns the answers of a student that matched the teacher's recalibrated targets exactly.
 
-    The tail treats the mass that the top K tokens leave over as the loss does (`losses.Tail`): `drop` and `ghost` give
+    The tail treats the mass that the top K tokens leave over as the loss does (`options.Tail`): `drop` and `ghost` give
     it to no candidate, `renormalise` divides by the sum, `smooth` spreads it over the other tokens of the vocabulary,
     and `gold` gives it to the right answer. Only label smoothing leaves any mass over.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.experiment import Experiment
 from firstlib.explorer import drawing, listing

@@ -6,7 +6,6 @@ from typing import Any
 
 from firstlib.experiment import Experiment
 from firstlib.experiment.run import Run
-from firstlib.models import loading
 from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
 from firstlib.results.provenance import Recorder
 from firstlib.settings.schema import Model, Task, Training
@@ -94,4 +93,6 @@ def _known(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(run: Run, role: Any) -> int:
+    from firstlib.models import loading  # here: it needs transformers, and a report asks for no cost
+
     return run.data.once(("parameters", role), lambda: loading.parameter_count(run.data.model(role)))

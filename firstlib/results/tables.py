@@ -14,7 +14,7 @@ from firstlib.evaluation.truth import against_truth
 from firstlib.experiment import Experiment, coefficients
 from firstlib.knowledge import KnowledgeStore, TopK
 from firstlib.metrics import bootstrap_ece, ece, noise_floor, paired_bootstrap_difference
-from firstlib.planning import BYTES_PER_ENTRY, store_bytes
+from firstlib.planning.work import BYTES_PER_ENTRY, store_bytes
 from firstlib.results.comparison import BASELINE
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Measures, Task

@@ -6,7 +6,7 @@ import pytest
 
 from browser.shown import SOON, WIDTHS, click_bin, nulls, redraw, run_all, texts_of
 from firstlib import Experiment
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute
 from firstlib.explorer.state import LABELS, MAPS

@@ -3,7 +3,7 @@
 import pytest
 
 from browser.shown import WIDTHS, click_bin, nulls, redraw, texts_of
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.explorer.measures import MEASURES

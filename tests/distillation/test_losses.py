@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from firstlib.distillation import losses
-from firstlib.distillation.losses import Student, Tail, top_k_kl
+from firstlib.distillation.losses import top_k_kl
+from firstlib.distillation.options import Student, Tail
 
 READINGS = [(tail, "full") for tail in Tail] + [("drop", "renormalised"), ("renormalise", "renormalised")]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from firstlib import Experiment, metrics
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
 from firstlib.experiment import coefficients

@@ -15,17 +15,17 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from firstlib import knowledge, planning
+from firstlib import knowledge
 from firstlib.distillation.training import TrainingRun, fine_tune
 from firstlib.knowledge import KnowledgeStore, Origin, TopK, write_store
 from firstlib.models import heads, loading
-from firstlib.planning import Batch, anatomy_of, asking_memory, training_memory
-from firstlib.planning.anatomy import AutoConfig, dissect
+from firstlib.planning.anatomy import AutoConfig, anatomy_of, dissect
 from firstlib.planning.machines import MACHINES, find_machines
+from firstlib.planning.memory import Batch, asking_memory, training_memory
 from firstlib.planning.plan import devices_needed, fits, make_scene, remedy, stages
-from firstlib.planning.table import size
-from firstlib.planning.tokens import PUBLISHED, _tokenizer, published_count
-from firstlib.planning.work import flops_to_train, our_store_bytes
+from firstlib.planning.table import plan_table, size
+from firstlib.planning.tokens import PUBLISHED, _tokenizer, plan_task, published_count
+from firstlib.planning.work import flops_to_train, our_store_bytes, store_bytes, training_flops
 from firstlib.runtime.errors import UserError
 from firstlib.settings.data import Data
 from firstlib.settings.loading import change_settings, load_preset
@@ -230,20 +230,20 @@ def test_planned_operations_of_a_training_step_match_the_counted_ones(spec, chec
     each = flops_to_train(spec, Training(gradient_checkpointing=checkpointing))
     assert each == {"full": 6, "lora": 4}[spec.tuning] + 2 * checkpointing
     parameters = dissect(config, "test").parameters
-    planned = planning.training_flops(parameters, ids.numel(), 1, each)
+    planned = training_flops(parameters, ids.numel(), 1, each)
     assert planned == pytest.approx(counter.get_total_flops(), rel=CLOSE)
 
 
 def test_six_operations_per_parameter_token_and_epoch():
-    assert planning.training_flops(parameters=7, tokens=11, epochs=3) == 6 * 7 * 11 * 3
-    assert planning.training_flops(7_000_000_000, 200_000_000, 3) == pytest.approx(2.52e19)
+    assert training_flops(parameters=7, tokens=11, epochs=3) == 6 * 7 * 11 * 3
+    assert training_flops(7_000_000_000, 200_000_000, 3) == pytest.approx(2.52e19)
 
 
 def test_every_stages_operations_by_hand(tiny_preset, base):
     settings = load_preset(str(tiny_preset))
     p, tokens = loading.parameter_count(base), {}
     for task, split in itertools.product(("csqa", "alpaca", "obqa"), ("train", "validation", "test")):
-        tokens[task, split] = planning.plan_task(settings, task, split).tokens
+        tokens[task, split] = plan_task(settings, task, split).tokens
     trained = tokens["csqa", "train"] + tokens["alpaca", "train"]
     asked = 2 * tokens["csqa", "test"] + tokens["obqa", "test"]  # csqa is a test set of both columns
     bases = tokens["csqa", "test"] + tokens["obqa", "test"]
@@ -257,8 +257,8 @@ def test_every_stages_operations_by_hand(tiny_preset, base):
 
 def test_the_papers_store_size_by_its_own_count():
     positions = 100_000 * 2048
-    assert planning.store_bytes(positions, 5) == 12_288_000_000
-    assert planning.store_bytes(positions, 50_000) == 122_880_000_000_000  # "120 TB"
+    assert store_bytes(positions, 5) == 12_288_000_000
+    assert store_bytes(positions, 50_000) == 122_880_000_000_000  # "120 TB"
 
 
 def zipf_teacher(vocabulary, k, documents=100, positions=50):
@@ -288,7 +288,7 @@ def test_our_store_takes_the_planned_size_if_nothing_repeats(k, tmp_path):
 
 def test_our_store_is_far_smaller_than_the_papers_count():
     for vocabulary in (32_000, 152_064):
-        assert our_store_bytes(1000, 5, vocabulary) < 0.4 * planning.store_bytes(1000, 5)
+        assert our_store_bytes(1000, 5, vocabulary) < 0.4 * store_bytes(1000, 5)
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_our_store_is_far_smaller_than_the_papers_count():
 
 @pytest.mark.parametrize("task", ["csqa", "alpaca"])
 def test_a_plan_counts_every_token_if_the_sample_is_complete(tiny_preset, base, world, task):
-    plan = planning.plan_task(load_preset(str(tiny_preset)), task)
+    plan = plan_task(load_preset(str(tiny_preset)), task)
     tokenizer = loading.load_tokenizer(base)
     encoded = [encode(tokenizer, q.example()) for q in microworld.ask(world, task, "train", 24, 0)]
     assert (plan.task, plan.examples, plan.basis) == (task, 24, "sampled")
@@ -307,7 +307,7 @@ def test_a_plan_counts_every_token_if_the_sample_is_complete(tiny_preset, base, 
 
 def test_a_smaller_sample_is_scaled_up(tiny_preset):
     settings = load_preset(str(tiny_preset))
-    whole, sampled = planning.plan_task(settings, "csqa"), planning.plan_task(settings, "csqa", sample=6)
+    whole, sampled = plan_task(settings, "csqa"), plan_task(settings, "csqa", sample=6)
     assert sampled.examples == 24
     assert sampled.tokens % 4 == 0
     assert sampled.tokens == pytest.approx(whole.tokens, rel=0.1)
@@ -328,10 +328,10 @@ def test_published_rows_are_split_as_the_library_splits_them(task, test):
 
 
 def test_the_hubs_data_sets_are_planned_without_the_hub():
-    plan = planning.plan_task(load_preset("llama1-33b-7b"), "boolq")
+    plan = plan_task(load_preset("llama1-33b-7b"), "boolq")
     assert (plan.examples, plan.longest, plan.basis) == (9427 - 1000, 1024, "stated")
     assert plan.tokens == round(8427 * 216.2)
-    assert planning.plan_task(load_preset("smollm2-360m-135m-laptop"), "boolq").longest == 512
+    assert plan_task(load_preset("smollm2-360m-135m-laptop"), "boolq").longest == 512
 
 
 def files(folder, base_folder, **data):
@@ -351,7 +351,7 @@ def files(folder, base_folder, **data):
 def test_a_users_own_file_is_counted(tmp_path, monkeypatch, base_folder):
     settings = files(tmp_path, base_folder)
     monkeypatch.setattr("firstlib.tasks.source.check_taught", lambda *_: None)  # another test covers it
-    found = {split: planning.plan_task(settings, "own", split) for split in ("train", "validation", "test")}
+    found = {split: plan_task(settings, "own", split) for split in ("train", "validation", "test")}
     assert {split: plan.examples for split, plan in found.items()} == {"train": 15, "validation": 5, "test": 10}
     assert found["train"].basis == "counted"
     assert found["train"].tokens == 15 * found["train"].longest  # all have the same length
@@ -361,8 +361,7 @@ def test_candidates_that_are_text_are_all_read(tmp_path, monkeypatch, bytes_fold
     monkeypatch.setattr("firstlib.tasks.source.check_taught", lambda *_: None)
     settings = files(tmp_path, bytes_folder, candidates="text", max_length=500)
     letters, text = (
-        planning.plan_task(change_settings(settings, data__candidates=kind), "own", "test")
-        for kind in ("letters", "text")
+        plan_task(change_settings(settings, data__candidates=kind), "own", "test") for kind in ("letters", "text")
     )
     question = DataSource(settings, 0, lambda: loading.load_tokenizer(settings.student), lambda: None)
     stem, candidates = encode_question(loading.load_tokenizer(settings.student), question.items("own", "test")[0])
@@ -382,7 +381,7 @@ def test_a_users_own_file_needs_a_tokenizer(tmp_path, monkeypatch, base_folder):
     monkeypatch.setattr(loading, "load_tokenizer", missing)
     _tokenizer.cache_clear()
     with pytest.raises(UserError, match=r"tokens of own need the tokenizer of .*not available"):
-        planning.plan_task(settings, "own")
+        plan_task(settings, "own")
 
 
 # -- models ------------------------------------------------------------------------------------------------------------
@@ -452,7 +451,7 @@ def test_more_devices_are_a_remedy_only_if_they_suffice():
 
 def printed(*arguments, width=80, **options):
     output = io.StringIO()
-    Console(file=output, width=width).print(planning.plan_table(*arguments, **options))
+    Console(file=output, width=width).print(plan_table(*arguments, **options))
     return output.getvalue()
 
 
@@ -465,7 +464,7 @@ def test_the_table_shows_every_number(tiny_preset, base):
     text = printed(str(tiny_preset), ("training.epochs=3",))
     count = f"{loading.parameter_count(base):,}"
     assert cells(text, "teacher  ")[:3] == [count, "full", count]
-    plan = planning.plan_task(load_preset(str(tiny_preset)), "csqa")
+    plan = plan_task(load_preset(str(tiny_preset)), "csqa")
     assert cells(text, "csqa train")[:3] == ["24", f"{plan.tokens:,}", f"{plan.positions:,}"]
     paper = [f"{12 * k * plan.positions / 1000:.0f}" for k in (1, 5, 100)]
     assert cells(text, "csqa, the paper's count")[:6:2] == paper
@@ -494,7 +493,7 @@ def test_several_devices_are_planned():
     assert "Time on 8 devices" in text
     assert cells(text, "A100 80 GB")[-1] == "yes"
     with pytest.raises(UserError, match="3 devices"):
-        planning.plan_table("llama1-33b-7b", devices=3)
+        plan_table("llama1-33b-7b", devices=3)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from firstlib import metrics
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.experiment import Experiment
 from firstlib.explorer import ExperimentSource, State, compute, positions

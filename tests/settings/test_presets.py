@@ -6,9 +6,9 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from firstlib.models import loading
-from firstlib.planning import anatomy_of, make_scene, stages
+from firstlib.planning.anatomy import anatomy_of
 from firstlib.planning.machines import find_machines
-from firstlib.planning.plan import fits
+from firstlib.planning.plan import fits, make_scene, stages
 from firstlib.settings.loading import load_preset, preset_names
 
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from firstlib import Experiment
 from firstlib.experiment.coefficients import target_ece
-from firstlib.planning import plan_task
+from firstlib.planning.tokens import plan_task
 from firstlib.results.verify import verify
 from firstlib.runtime.errors import UserError
 from firstlib.settings.data import Data

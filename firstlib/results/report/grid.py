@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from firstlib.distillation.losses import Tail
+from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import nll_of_possible
