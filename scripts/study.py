@@ -1,4 +1,4 @@
-"""Computes the study's cells that are not kept yet: `make seeds`, `make map`, `make beyond`.
+"""Computes the study's cells that are not kept yet: `make seeds`, `make beyond`, `make map`, `make pretrained`.
 
 Each cell runs in its own process and is kept as `data/results/<cell>.json`. A killed study resumes: finished cells are
 kept, and an unfinished one continues from its finished stages.

@@ -1,7 +1,7 @@
-"""The microworld's study: cells that can be computed anywhere, in any order, each kept as one JSON file.
+"""The study: cells that can be computed anywhere, in any order, each kept as one JSON file.
 
-A cell is a preset with some settings changed, under one seed. `make seeds` and `make map` compute those that are not
-kept yet; `scripts/Snakefile` and `scripts/submit.py` compute the same ones on a cluster.
+A cell is a preset with some settings changed, under one seed. `make seeds`, `make map` and `make pretrained` compute
+those that are not kept yet; `scripts/Snakefile` and `scripts/submit.py` compute the same ones on a cluster.
 """
 
 import json
