@@ -54,7 +54,7 @@ class ResultsTable:
     notes: Mapping[Place, Mapping[str, str]]
 
     def frame(self, spreads: bool = False) -> "pd.DataFrame":
-        """Returns a frame, methods by test set and measure: numbers, or with `spreads` text."""
+        """Returns a frame, methods by test set and measure: numbers, or with `spreads` text, `-` for none."""
         import pandas as pd  # here: slow to import, and a terminal needs no frame
 
         columns = {
@@ -66,7 +66,8 @@ class ResultsTable:
             for heading in MEASURES.values()
         }
         found = pd.DataFrame(columns, columns=pd.MultiIndex.from_tuples(columns or [("", "", "")]))
-        return found.rename_axis(index="method", columns=["setting", "dataset", None])
+        shown = found.fillna("-") if spreads else found
+        return shown.rename_axis(index="method", columns=["setting", "dataset", None])
 
     def markdown(self) -> str:
         """Returns one Markdown table: a line per method, a cell per test set."""
@@ -189,7 +190,7 @@ def _table(rows: Sequence[Mapping[str, Any]], entry: Any) -> ResultsTable:
 
 
 def _joined(entry: Mapping[str, Entry] | None) -> str:
-    return " / ".join(one.text for one in entry.values()) if entry else ""
+    return " / ".join(one.text for one in entry.values()) if entry else "-"
 
 
 def _html_entry(entry: Entry) -> str:
