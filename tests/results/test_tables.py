@@ -90,6 +90,15 @@ def test_every_other_row_of_the_paper_satisfies_its_identity():
     assert off.sum() == 2
 
 
+def test_what_was_not_computed_has_a_dash():
+    measured = {"setting": "in-domain", "n": 9, "accuracy": 0.5, "ece": 0.1, "trust": 0.4, "low": 0.05, "high": 0.2}
+    places = [("first", "csqa"), ("distill", "csqa"), ("first", "obqa")]
+    found = table.of_intervals([{**measured, "method": method, "dataset": place} for method, place in places])
+    assert found.markdown().splitlines()[-1] == "| distill | 50.0 / 10.0 (5.0 to 20.0) / 40.0 | - |"
+    assert set(found.frame(spreads=True).loc["distill", ("in-domain", "obqa")]) == {"-"}
+    assert found.frame().loc["distill", ("in-domain", "obqa")].isna().all()
+
+
 def test_our_table_and_the_papers_have_the_same_shape(experiment):
     ours, papers = table.of_rows(experiment.rows()).frame(), table.of_paper().frame()
     assert ours.index.equals(papers.index)
