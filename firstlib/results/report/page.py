@@ -38,9 +38,7 @@ def contents(found: Findings, provenance: Provenance) -> dict[str, str]:
     """Returns the HTML of every part of the page, and the data that its script draws."""
     drawn, case = report_figures(found), case_figure(found)
     data = {"explorer": found.explorer, "figures": figures_json({**drawn, **({"case": case} if case else {})})}
-    own = {"preset": found.preset, "seed": found.seed, **found.settings.model_dump(mode="json")}
-    for name in sections.METHODS:
-        own[name] = {one: method.as_written() for one, method in getattr(found.settings, name).items()}
+    run = {"preset": found.preset, "seed": found.seed}
     return {
         "title": escape(f"FIRST: the run {found.preset}, seed {found.seed}"),
         "lead": escape(found.settings.description),
@@ -50,7 +48,7 @@ def contents(found: Findings, provenance: Provenance) -> dict[str, str]:
         "figures": "".join(figure(name, one) for name, one in drawn.items()),
         "case": sections.case(found.case, case),
         "pipeline": sections.pipeline(provenance.stages),
-        "settings": sections.settings(own, provenance.versions),
+        "settings": sections.settings(run, found.settings, provenance.versions),
         "footer": "Written by firstlib; this file needs no network. The paper: arXiv 2408.12168.",
         "data": packed(data),
     }

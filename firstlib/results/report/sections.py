@@ -23,6 +23,7 @@ from firstlib.results.report.measures import (
     measures_table,
 )
 from firstlib.results.table import of_comparison
+from firstlib.settings.methods import Method
 from firstlib.settings.schema import Measures, Settings, Task
 
 READINGS = {
@@ -141,28 +142,33 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def settings(values: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+def settings(run: Mapping[str, Any], of: Settings, versions: Mapping[str, str]) -> str:
     """Returns all settings by their dotted names, and the versions of the packages that computed the stages.
 
     Args:
-        values: Settings, with preset and seed. Each of `methods` and `beyond` takes one line.
+        run: Preset and seed.
+        of: The settings; each method takes one line.
         versions: Of the packages, by name.
     """
+    values = {**run, **of.model_dump(mode="json", exclude=set(METHODS))}
     rows = [
         (escape(name), escape(value if isinstance(value, str) else json.dumps(value)))
-        for name, value in flattened({name: value for name, value in values.items() if name not in METHODS})
+        for name, value in flattened(values)
     ]
     packages = [(escape(name), escape(version)) for name, version in versions.items()]
-    methods = [_methods(values.get(name, {}), title) for name, title in METHODS.items()]
-    tables = [html_table(("setting", "value"), rows, text=(0, 1)), *methods]
-    return "".join([*tables, html_table(("package", "version"), packages, text=(0, 1))])
+    tables = (
+        html_table(("setting", "value"), rows, text=(0, 1)),
+        *(_methods(getattr(of, name), title) for name, title in METHODS.items()),
+        html_table(("package", "version"), packages, text=(0, 1)),
+    )
+    return "".join(tables)
 
 
-def _methods(methods: Mapping[str, Mapping[str, Any]], title: str) -> str:
+def _methods(methods: Mapping[str, Method], title: str) -> str:
     """A line for each method, with what is not a default; nothing without methods."""
     rows = [
-        (escape(name), escape(", ".join(f"{key}: {value}" for key, value in written.items())))
-        for name, written in methods.items()
+        (escape(name), escape(", ".join(f"{key}: {value}" for key, value in method.as_written().items())))
+        for name, method in methods.items()
     ]
     return html_table(("method", "settings; others have their defaults"), rows, title, text=(0, 1)) if rows else ""
 
