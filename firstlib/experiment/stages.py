@@ -224,6 +224,7 @@ class AnswerInputs:
         questions: With candidates; empty where answers are free text.
         encoded: Gives the questions' token ids, or the examples of free text; tokenised only if the model is asked.
         vocabulary: Gives the rows of the output head that are tokens.
+        share: Of the trained weights; below 1, the rest are the base model's.
     """
 
     model: Model
@@ -235,11 +236,13 @@ class AnswerInputs:
     encoded: Callable[[], Any]
     vocabulary: Callable[[], int]
     asking: Asking
+    share: float = 1.0
 
     def content(self) -> dict[str, Any]:
         """Returns what the answers' folder is named after."""
         optional: dict[str, Any] = {"normalisers": list(self.asking.normalisers)} if self.asking.normalisers else {}
         optional |= {"temperature": self.asking.temperature} if self.asking.temperature != 1 else {}
+        optional |= {"share": self.share} if self.share != 1 else {}
         return {
             "format": FORMATS["predictions"],
             "model": self.identity,
@@ -251,7 +254,7 @@ class AnswerInputs:
 
 def answer(inputs: AnswerInputs) -> Predictions:
     """Loads a model and returns its answers."""
-    return answer_with(load(inputs.model, inputs.trained), inputs)
+    return answer_with(load(inputs.model, inputs.trained, inputs.share), inputs)
 
 
 def answer_with(model: "LanguageModel", inputs: AnswerInputs) -> Predictions:
@@ -264,8 +267,10 @@ def answer_with(model: "LanguageModel", inputs: AnswerInputs) -> Predictions:
     return follow(model, inputs.encoded(), how)
 
 
-def load(model: Model, trained: Path | None) -> "LanguageModel":
-    """Loads a trained model, or the base model, ready to be asked."""
-    from firstlib.models import loading
+def load(model: Model, trained: Path | None, share: float = 1.0) -> "LanguageModel":
+    """Loads a trained model, the base model or, with a share below 1, their average, ready to be asked."""
+    from firstlib.models import averaging, loading
 
+    if trained and share != 1:
+        return averaging.average_with_base(model, trained, share)
     return loading.load_trained(model, trained) if trained else loading.load_base(model).eval()

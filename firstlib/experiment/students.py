@@ -11,7 +11,7 @@ from firstlib.evaluation.scores import evaluate
 from firstlib.evaluation.temperature import fit_temperature, fit_temperature_to
 from firstlib.experiment import answers, coefficients, stages, teachers
 from firstlib.experiment.run import Run
-from firstlib.experiment.stages import TargetInputs, TrainingInputs
+from firstlib.experiment.stages import AnswerInputs, TargetInputs, TrainingInputs
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.settings.methods import Method
@@ -146,23 +146,22 @@ def _pilot_ece(run: Run, name: str, task: Task, tried: float) -> float:
 
 def _averaged(run: Run, name: str, task: Task, trained: Path) -> Path:
     """Weights between the base model's and the student's, the share chosen by NLL on validation questions."""
-    from firstlib.models.averaging import average_with_base  # here: it needs torch
-
-    model = student_model(run, name)
+    model, stage = student_model(run, name), trained.name.rpartition("-")[0]
     inputs = answers.answer_inputs(run, "student", model, trained, task, "validation")
+    losses = {tried: _nll_at(run, f"{stage}-on-{task}-validation", replace(inputs, share=tried)) for tried in SHARES}
+    best = min(losses, key=losses.__getitem__)
 
     def make(to: Path) -> None:
-        losses = {}
-        for share in SHARES:
-            averaged = average_with_base(model, trained, share)
-            losses[share] = evaluate(stages.answer_with(averaged, inputs), run.settings.measures).nll
-        best = min(losses, key=losses.__getitem__)
-        average_with_base(model, trained, best).save_pretrained(str(to))
+        stages.load(model, trained, best).save_pretrained(str(to))
         (to / "losses.json").write_bytes((trained / "losses.json").read_bytes())
-        write_json(to / SHARE, {"share": best, "nll": {str(share): loss for share, loss in losses.items()}})
+        write_json(to / SHARE, {"share": best, "nll": {str(tried): loss for tried, loss in losses.items()}})
 
     content = {**inputs.content(), "base": run.data.base_identity("student"), "shares": list(SHARES)}
-    return run.stage(f"{trained.name.rpartition('-')[0].replace('student-', 'student-averaged-', 1)}", content, make)
+    return run.stage(stage.replace("student-", "student-averaged-", 1), content, make)
+
+
+def _nll_at(run: Run, stage: str, inputs: AnswerInputs) -> float:
+    return evaluate(answers.kept_answers(run, stage, inputs), run.settings.measures).nll
 
 
 def share(run: Run, name: str, task: Task) -> float:

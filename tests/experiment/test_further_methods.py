@@ -155,6 +155,23 @@ def test_averaged_weights_lie_between_base_and_student(experiment):
         torch.testing.assert_close(between, start + share["share"] * (end - start))
 
 
+def test_a_stopped_search_for_the_share_asks_only_what_is_missing(experiment, monkeypatch):
+    fresh, asked, answer = experiment.change(training__student_learning_rate=1e-4), [], stages.answer
+    students.student_answers(fresh.run, "fine-tune", "csqa", "csqa", "validation")
+
+    def stops_at_the_third(inputs):
+        asked.append(inputs.share)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return answer(inputs)
+
+    monkeypatch.setattr(stages, "answer", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.student("averaged", "csqa")
+    fresh.student("averaged", "csqa")
+    assert asked == [*students.SHARES[:3], *students.SHARES[2:-1]], "the last is the student itself, asked before"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
