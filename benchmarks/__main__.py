@@ -5,6 +5,7 @@ Parity is checked first. Then the variants run in interleaved rounds, each in it
 that take longer, which `make bench-real` names.
 """
 
+import argparse
 import importlib
 import json
 import os
@@ -90,7 +91,9 @@ def _cells(line: dict[str, Any]) -> str:
 
 def main() -> None:
     """Writes `results.json` and the table in `README.md`."""
-    started, chosen = time.monotonic(), sys.argv[1:] or [name for name in MODULES if name not in LONG]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("modules", nargs="*", choices=MODULES, help="none: all but " + ", ".join(LONG))
+    started, chosen = time.monotonic(), parser.parse_args().modules or [name for name in MODULES if name not in LONG]
     file, page = HERE / "results.json", HERE / "README.md"
     old = json.loads(file.read_text()) if file.is_file() else []
     new = {module: results(module) for module in chosen}

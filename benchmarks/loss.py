@@ -136,7 +136,7 @@ ROWS = [
         (f"{what}, frozen head", figure, unit, "ours, frozen head", f"{name}, frozen head", peer, goal)
         for what, figure, unit, goal in (
             ("peak above inputs", "MiB", "MiB", "at most 160"),
-            ("time", "seconds", "s", "at most 2.8 (fastest top-k peer, axolotl, on another day)"),
+            ("time", "seconds", "s", "at most 2.8 (axolotl, on another machine: no comparison)"),
         )
         for name, peer in _OTHERS
     ),

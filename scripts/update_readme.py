@@ -24,7 +24,7 @@ from firstlib.results.beyond import (
     mechanism_frame,
     truth_frame,
 )
-from firstlib.results.comparison import BASE_STUDENT, compare
+from firstlib.results.comparison import BASE_STUDENT, compare, with_base_student
 from firstlib.results.differences import MEAN, Difference, difference_table, differences, spread_of
 from firstlib.results.markup import markdown_table, with_block
 from firstlib.results.paper import paper_rows
@@ -36,7 +36,7 @@ from firstlib.runtime.paths import PROJECT
 from scripts import choose_adapter, choose_settings, mutants, scale
 
 README, FINDINGS, PROTOCOL = PROJECT / "README.md", PROJECT / "docs" / "findings.md", PROJECT / "docs" / "protocol.md"
-SHOWN = ("teacher", "fine-tune", "distill", "label-smoothing", "first", "distill-base-weights")
+SHOWN = (BASE_STUDENT, "teacher", "fine-tune", "distill", "label-smoothing", "first", "distill-base-weights")
 TRUTH = {"kl": "KL", "excess_nll": "excess NLL", "calibration_error": "|confidence - truth|", "aurc": "AURC"}
 
 Results = dict[str, Any]
@@ -54,7 +54,7 @@ def real(seed: int = 0) -> None:
     experiment = Experiment("real-small", seed)
     results = experiment.results()
     results["unusable"] = {t: {s: len(rows) for s, rows in of.items()} for t, of in results["unusable"].items()}
-    results["intervals"] = [one.flat() for one in compare(experiment, base=True)]
+    results["intervals"] = [one.flat() for one in compare(experiment)]
     write_json(KEPT / f"real-small-seed-{seed}.json", results)
     main()
 
@@ -96,18 +96,20 @@ def _without_sizes(found: ResultsTable) -> ResultsTable:
 
 def sentences_block(runs: Sequence[Results]) -> str:
     """Returns the main findings as sentences, each with its number and its command."""
-    against = {baseline: _in_mean(differences(runs, baseline)) for baseline in ("fine-tune", "distill", "first")}
-    of_distill = against["distill"]
+    against = {name: _in_mean(differences(runs, name)) for name in (BASE_STUDENT, "fine-tune", "distill", "first")}
+    of_base, of_distill = against[BASE_STUDENT], against["distill"]
     lines = [
         f"- **FIRST against fine-tuning**: {_told(against['fine-tune']['first'])}.",
         f"- **FIRST against plain distillation**: {_told(of_distill['first'])}.",
-        f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}.",
-        f"- **A temperature on the distilled student, against plain distillation**: {_told(of_distill['distill+T'])}.",
-        "- **Weights between the base model and the distilled student, against plain distillation**: "
-        f"{_told(of_distill['distill-base-weights'])}.",
+        f"- **FIRST against the student before training**: {_told(of_base['first'])}. The loss is out of domain.",
+        f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}; on the "
+        f"distilled student, against plain distillation: {_told(of_distill['distill+T'])}.",
+        "- **Weights interpolated between the base model and the distilled student, against plain distillation**: "
+        f"{_told(of_distill['distill-base-weights'])}. Against the student before training: "
+        f"{_told(of_base['distill-base-weights'])}.",
     ]
     intro = "Differences in Trust, mean over the four test sets, paired by seed (`make seeds`):"
-    return "\n".join([intro, "", *lines])
+    return "\n".join([intro, *lines])
 
 
 def _in_mean(found: Sequence[Difference]) -> dict[str, Difference]:
@@ -117,14 +119,14 @@ def _in_mean(found: Sequence[Difference]) -> dict[str, Difference]:
 def _told(one: Difference) -> str:
     mean_, low, high = (f"{100 * value:+.1f}" for value in (one.mean.estimate, one.mean.low, one.mean.high))
     verdict = ("better" if one.mean.estimate > 0 else "worse") if one.found else "no difference was found"
-    detectable = "" if one.found else f"; {100 * one.detectable:.1f} points would have been found"
+    detectable = "" if one.found else f"; four of five such studies would find {100 * one.detectable:.1f} points"
     return f"{verdict}, {mean_} points ({low} to {high}; p = {one.p:.3f}, {one.seeds} seeds{detectable})"
 
 
-def differences_block(runs: Sequence[Results], methods: Sequence[str] = ()) -> str:
-    """Returns paired differences in Trust to fine-tuning, to distillation, and what could have been found."""
+def differences_block(runs: Sequence[Results]) -> str:
+    """Returns paired differences in Trust to the baselines, and what could have been found."""
     parts = []
-    for baseline in ("fine-tune", "distill"):
+    for baseline in (BASE_STUDENT, "fine-tune", "distill", "first", "distill+T"):
         found = [one for one in differences(runs, baseline) if one.method != "teacher"]
         parts.append(f"Trust minus that of `{baseline}`, in points:")
         parts.append(markdown_table(*difference_table(found)))
@@ -270,10 +272,11 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def variants_block(runs: Sequence[Results]) -> str:
-    """Returns methods beyond the paper over seeds, with their paired difference in Trust to fine-tuning and FIRST."""
+    """Returns methods beyond the paper over seeds, with their paired differences in Trust to the paper's."""
     rows = table.of_seeds(runs).entries
     head = ["method", *(f"{' '.join(place)}<br>acc / ECE / Trust" for place in rows)]
-    baselines = [name for name in ("fine-tune", "first") if any(name in methods for methods in rows.values())]
+    wanted = ("fine-tune", "distill", "first")
+    baselines = [name for name in wanted if any(name in methods for methods in rows.values())]
     found = {base: differences(runs, base) for base in baselines}
     head += [f"Trust minus {base}'s" for base in baselines]
     lines = []
@@ -317,7 +320,7 @@ def real_block(results: Results) -> str:
 def headline_block(runs: Sequence[Results]) -> str:
     """Returns the table of the first pair of pretrained models, with the methods that the README shows."""
     first = [run for run in runs if run["preset"] == runs[0]["preset"]]
-    return pretrained_block(_only(first, (BASE_STUDENT, *SHOWN, *study.TEMPERED, *study.AVERAGED)))
+    return pretrained_block(_only(first, (*SHOWN, *study.TEMPERED[:2])))
 
 
 def pretrained_block(runs: Sequence[Results]) -> str:
@@ -362,7 +365,7 @@ def _predicted(run: Results) -> str:
     predicted, here = (", ".join(f"`{name}`" for name in order if name in among) for order in orders)
     return (
         f"{_task_of(run)}, seed {run['seed']}: the teacher's confidence on validation questions is "
-        f"{100 * noted.overconfidence:.1f} points above its accuracy. The map predicts the order of "
+        f"{100 * noted.overconfidence:.1f} points above its accuracy. The benefit map predicts the order of "
         f"Trust {predicted}; measured: {here}. Training and extraction took {_hours(run):.1f} hours of one core."
     )
 
@@ -376,11 +379,14 @@ def _hours(run: Results) -> float:
     return float(longest["total_seconds"] + sum(others - teacher)) / 3600
 
 
-def _kept(group: str, block: Callable[[Sequence[Results]], str], least: int = 1) -> Callable[[], str]:
-    """A block of a group's kept results; empty while fewer than `least` cells are kept."""
+def _kept(
+    group: str, block: Callable[[Sequence[Results]], str], least: int = 1, base: bool = False
+) -> Callable[[], str]:
+    """A block of a group's kept results, with the base student's if wanted; empty while fewer than `least` are kept."""
 
     def make() -> str:
         runs = study.kept(group)
+        runs = [with_base_student(run) for run in runs] if base else runs
         return block(runs) if len(runs) >= least else ""
 
     return make
@@ -393,10 +399,10 @@ def _real() -> str:
 
 BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (README, "headline"): ("make pretrained", _kept("pretrained", headline_block)),
-    (README, "results"): ("make seeds", _kept("seeds", results_block)),
-    (README, "findings"): ("make seeds", _kept("seeds", sentences_block, least=3)),
+    (README, "results"): ("make seeds", _kept("seeds", results_block, base=True)),
+    (README, "findings"): ("make seeds", _kept("seeds", sentences_block, least=3, base=True)),
     (FINDINGS, "claims"): ("make seeds", _kept("seeds", claims_block)),
-    (FINDINGS, "differences"): ("make seeds", _kept("seeds", differences_block, least=3)),
+    (FINDINGS, "differences"): ("make seeds", _kept("seeds", differences_block, least=3, base=True)),
     (FINDINGS, "mechanism"): ("make seeds", _kept("seeds", mechanism_block)),
     (FINDINGS, "truth"): ("make seeds", _kept("seeds", truth_block)),
     (FINDINGS, "cost"): ("make seeds", _kept("seeds", cost_block)),

@@ -103,23 +103,38 @@ def tiny_preset(tiny_preset_file, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def smoke(request):
-    """The folder of a whole run on the smoke preset, and what the command printed. Read it; copy it to change it.
+def made_once(request):
+    """Makes a folder of runs that takes long, once for all processes: the first to ask makes it, the others wait.
 
-    It takes a minute, so processes share it: the first to ask makes it, and the others wait.
+    `made_once(name, key, make)` returns the folder, and what `make(folder)` returned; a new key makes it anew. Read
+    the folder; copy it to change it.
     """
-    key = content_hash([library_hash(), files_hash([PROJECT / "constraints.txt", *PROJECT.glob("notebooks/*.ipynb")])])
-    home = request.config.cache.mkdir("smoke")
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        runs, printed = home / f"{key} {{v1}}", home / f"{key}.txt"  # papermill fills in names in braces
-        if not printed.is_file():
-            for old in home.iterdir():
-                shutil.rmtree(old) if old.is_dir() else None
-            done = first("run", "--preset", "smoke", "--runs", str(runs))
-            assert done.returncode == 0, done.stderr
-            printed.write_text(done.stdout)
-    return runs, printed.read_text()
+
+    def folder_of(name, key, make):
+        home = request.config.cache.mkdir(name)
+        with (home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            runs, printed = home / f"{key} {{v1}}", home / f"{key}.txt"  # papermill fills in names in braces
+            if not printed.is_file():
+                for old in home.iterdir():
+                    shutil.rmtree(old) if old.is_dir() else None
+                printed.write_text(make(runs))
+        return runs, printed.read_text()
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def smoke(made_once):
+    """The folder of a whole run on the smoke preset, and what the command printed. It takes a minute."""
+
+    def make(runs):
+        done = first("run", "--preset", "smoke", "--runs", str(runs))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    notebooks = files_hash([PROJECT / "constraints.txt", *PROJECT.glob("notebooks/*.ipynb")])
+    return made_once("smoke", content_hash([library_hash(), notebooks]), make)
 
 
 # -- what takes long ---------------------------------------------------------------------------------------------

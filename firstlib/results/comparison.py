@@ -46,22 +46,31 @@ class Compared:
         return {**named, "accuracy": self.accuracy.estimate, **ece, **difference}
 
 
-def compare(experiment: Experiment, base: bool = False, names: Sequence[str] | None = None) -> list[Compared]:
-    """Returns methods on every test set of every column; with `base`, the untuned student before them.
+def compare(experiment: Experiment, names: Sequence[str] | None = None) -> list[Compared]:
+    """Returns the untuned student and methods on every test set of every column.
 
     Args:
         experiment: Of which methods are asked.
-        base: Whether the untuned student comes first.
         names: `teacher` and methods, those of `beyond` among them; None: the experiment's own.
     """
-    return list(_compare(experiment, base, experiment.methods if names is None else names))
+    return list(_compare(experiment, experiment.methods if names is None else names))
 
 
-def _compare(experiment: Experiment, base: bool, names: Sequence[str]) -> Iterator[Compared]:
+def with_base_student(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's `results.json` whose rows have the untuned student before the methods, on every test set."""
+    base = {one["dataset"]: one for one in results["base"] if one["role"] == "student"}
+    sizes = {(row["setting"], row["dataset"]): row["n"] for row in results["rows"]}
+    added = [
+        {**base[dataset], "method": BASE_STUDENT, "setting": setting, "n": n} for (setting, dataset), n in sizes.items()
+    ]
+    return {**results, "rows": [*added, *results["rows"]]}
+
+
+def _compare(experiment: Experiment, names: Sequence[str]) -> Iterator[Compared]:
     paper = paper_numbers()
     for column in experiment.settings.columns:
         for test in column.test:
-            found = {BASE_STUDENT: experiment.base_predictions("student", test)} if base else {}
+            found = {BASE_STUDENT: experiment.base_predictions("student", test)}
             found |= {name: experiment.predictions(name, column.train, test) for name in names}
             yield from _compared((column.setting, test), found, experiment.settings.measures, paper)
 

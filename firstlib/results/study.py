@@ -226,7 +226,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         content |= {
             "prediction": noted,
             "trained_on": len(run.data.items(experiment.main_task, "train")),
-            "intervals": [one.flat() for one in compare(experiment, base=True, names=names)],
+            "intervals": [one.flat() for one in compare(experiment, names)],
         }
     if not cell.changes:  # the preset itself: also what its `results.json` holds
         content = {**summary.measured(run, cell.preset), **content}

@@ -20,6 +20,7 @@ import pytest
 from browser.shown import WIDTHS
 from firstlib.experiment.experiment import Experiment
 from firstlib.results.report import write_report
+from firstlib.runtime.hashing import content_hash, files_hash, library_hash
 from firstlib.runtime.paths import PROJECT
 
 TOKEN = "token-of-the-tests"
@@ -100,13 +101,18 @@ def watched(browser):
 
 
 @pytest.fixture(scope="session")
-def experiment(browser, tmp_path_factory):
+def experiment(browser, made_once, tmp_path_factory):
     """A small run with the microworld's own models, because random models do not react to the slider."""
-    preset = tmp_path_factory.mktemp("presets") / "small.yaml"
+    preset, runs = tmp_path_factory.mktemp("presets") / "small.yaml", tmp_path_factory.mktemp("copy") / "runs"
     preset.write_text(PRESET)
-    found = Experiment(str(preset), 0, str(tmp_path_factory.mktemp("runs")))
-    write_report(found)
-    return found
+
+    def make(folder):
+        return str(write_report(Experiment(str(preset), 0, str(folder))))
+
+    models = files_hash((PROJECT / "data" / "microworld").rglob("*.safetensors"))
+    made, _ = made_once("browser", content_hash([library_hash(), PRESET, models]), make)
+    shutil.copytree(made, runs)
+    return Experiment(str(preset), 0, str(runs))
 
 
 @pytest.fixture(scope="session")

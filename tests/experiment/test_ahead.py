@@ -35,7 +35,7 @@ def test_helpers_begin_at_the_end_each_at_another_column():
 def test_a_helper_computes_what_the_table_and_the_report_need(tmp_path):
     ahead.main(json.dumps(["smoke", 3, str(tmp_path), SMALL]), "0")
     experiment = Experiment("smoke", 3, str(tmp_path), SMALL).sealed()
-    assert len(compare(experiment, base=True)) == (len(experiment.methods) + 1) * 4
+    assert len(compare(experiment)) == (len(experiment.methods) + 1) * 4
 
 
 def test_a_helper_ends_when_the_process_that_asked_for_it_is_gone(tmp_path, monkeypatch):

@@ -204,8 +204,15 @@ def test_jobs_that_cannot_be_made_leave_no_worker_behind(monkeypatch):
         list(cells.measure_all(failing()))
 
 
-def test_a_worker_imports_neither_torch_nor_transformers():
-    code = "import sys, firstlib.results.report.cells; print({'torch', 'transformers', 'plotly'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("modules", "libraries"),
+    [
+        ("firstlib.results.report.cells", {"torch", "transformers", "plotly"}),
+        ("firstlib.results.study, firstlib.results.tables, firstlib.explorer", {"torch", "transformers", "datasets"}),
+    ],
+)
+def test_a_worker_and_what_reads_finished_runs_import_quickly(modules, libraries):
+    code = f"import sys, {modules}; print({libraries} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -215,7 +222,7 @@ def test_a_worker_imports_neither_torch_nor_transformers():
 
 def test_results_have_their_intervals_and_the_papers_numbers(experiment, report):
     found = compare(experiment)
-    assert len(found) == 3 * len(experiment.methods)
+    assert len(found) == 3 * (len(experiment.methods) + 1), "the base student stands beside them"
     row = next(row for row in found if (row.setting, row.dataset, row.method) == ("out-of-domain", "obqa", "first"))
     predictions = experiment.predictions("first", "alpaca", "obqa")
     correct = predictions.correct()
