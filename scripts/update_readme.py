@@ -101,9 +101,9 @@ def sentences_block(runs: Sequence[Results]) -> str:
     lines = [
         f"- **FIRST against fine-tuning**: {_told(against['fine-tune']['first'])}.",
         f"- **FIRST against plain distillation**: {_told(of_distill['first'])}.",
-        f"- **FIRST against the student before training**: {_told(of_base['first'])}. The loss is out of domain.",
-        f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}; on the "
-        f"distilled student, against plain distillation: {_told(of_distill['distill+T'])}.",
+        f"- **FIRST against the student before training**: {_told(of_base['first'])}.",
+        f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}; on "
+        f"the distilled student, against plain distillation: {_told(of_distill['distill+T'])}.",
         "- **Weights interpolated between the base model and the distilled student, against plain distillation**: "
         f"{_told(of_distill['distill-base-weights'])}. Against the student before training: "
         f"{_told(of_base['distill-base-weights'])}.",

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from firstlib.runtime.errors import UserError, on_one_line
+from firstlib.settings.limits import MOST_BINS
 
 HELP = """Measure how honest a model is: from a log, a table of answers, or by asking it.
 
@@ -20,7 +21,7 @@ FailOver = Annotated[
     float | None, typer.Option(min=0, help="exit with status 1 if an ECE exceeds that of --against by more than this")
 ]
 To = Annotated[Path, typer.Option("--to", metavar="FOLDER", help="where audit.json and audit.html go")]
-Bins = Annotated[int, typer.Option(min=1, help="equal-width bins of the ECE")]
+Bins = Annotated[int, typer.Option(min=1, max=MOST_BINS, help="equal-width bins of the ECE")]
 Reading = Annotated[str | None, typer.Option(help="of confidence: candidates (or acc), acc_norm or vocabulary")]
 Filter = Annotated[str | None, typer.Option(help="of a log of lm-evaluation-harness that has several")]
 Column = Annotated[str | None, typer.Option(metavar="COLUMN", help="the table's column, if it has another name")]

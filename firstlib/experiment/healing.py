@@ -89,8 +89,11 @@ def shrink(how: Shrinking, to: str | Path) -> Shrunk:
     it is complete.
 
     Raises:
-        UserError: The model, the text or the number of layers does not fit, or the folder holds something else.
+        UserError: The model, the text, the rate or the number of layers does not fit, or the folder holds something
+            else.
     """
+    if not 0 < how.learning_rate < 1:
+        raise UserError(f"--rate: must be a number between 0 and 1, such as 1e-4, not {how.learning_rate}")
     to = Path(to).expanduser().resolve()
     if to.exists() and any(to.iterdir()) and not (to / SHRUNK).is_file():
         raise UserError(f"{to}: holds something else than a shrunk model; name a new folder")

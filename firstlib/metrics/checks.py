@@ -30,7 +30,7 @@ def check_confidence(confidence: ArrayLike, name: str = "confidence") -> np.ndar
 
 def check_correct(correct: ArrayLike, name: str = "correct") -> np.ndarray:
     """Returns `(N,)` answers as bool, True where right; numbers must be exactly 0 or 1."""
-    values = _as_array(correct)
+    values = as_array(correct, name)
     _check_shape(name, values, dimensions=1)
     if values.dtype == bool:
         return values
@@ -49,7 +49,7 @@ def check_distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np
     """
     name = "probabilities"
     rows = _check_unit_interval(name, _as_floats(name, probabilities, dimensions=2))
-    too_much = rows.sum(axis=1) > 1 + _sum_tolerance(_as_array(probabilities))
+    too_much = rows.sum(axis=1) > 1 + _sum_tolerance(as_array(probabilities, name))
     if too_much.any():
         row = int(too_much.argmax())
         total = rows[row].sum()
@@ -94,9 +94,11 @@ def check_temperatures(temperatures: ArrayLike) -> np.ndarray:
 
 
 def check_at_least_one(name: str, value: int) -> None:
-    """Raises ValueError if a number of bins, resamples or draws is below 1."""
+    """Raises ValueError if a number of bins, resamples or draws is no whole number of 1 or more."""
     if value < 1:
         raise ValueError(f"{name} is {value}: use 1 or more")
+    if value != int(value):
+        raise ValueError(f"{name} is {value}: use a whole number")
 
 
 def check_level(level: float) -> None:
@@ -105,8 +107,14 @@ def check_level(level: float) -> None:
         raise ValueError(f"level is {level}: pass a fraction between 0 and 1, such as 0.95")
 
 
-def _as_array(values: ArrayLike) -> np.ndarray:
-    """Returns an array; torch's bfloat16, which NumPy does not have, as float32."""
+def as_array(values: ArrayLike, name: str) -> np.ndarray:
+    """Returns an array; torch's bfloat16, which NumPy does not have, as float32.
+
+    Raises:
+        ValueError: Some values are masked.
+    """
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values: drop their rows, or fill them")
     if callable(detach := getattr(values, "detach", None)):
         tensor = detach().cpu()
         return np.asarray(tensor.float() if "bfloat16" in str(tensor.dtype) else tensor)
@@ -132,7 +140,7 @@ def _sum_tolerance(values: np.ndarray) -> float:
 
 
 def _as_floats(name: str, values: ArrayLike, dimensions: int) -> np.ndarray:
-    floats = np.asarray(_without_na(_as_array(values)), np.float64)
+    floats = np.asarray(_without_na(as_array(values, name)), np.float64)
     _check_shape(name, floats, dimensions)
     return floats
 

@@ -100,6 +100,8 @@ def test_the_command_shows_every_layer(base, text, tmp_path):
     [
         ({"layers": 4}, "has 4 layers, so from 1 to 3 can be left"),
         ({"passage": 3000}, "passages of 3000 tokens, and 10 are needed"),
+        ({"learning_rate": float("nan")}, "--rate: must be a number between 0 and 1"),
+        ({"learning_rate": -1.0}, "--rate: must be a number between 0 and 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(base, text, tmp_path, changes, told):

@@ -731,6 +731,11 @@ NO_SCORE = "has a nan, plus infinity or no finite entry: leave that question out
         (lambda: metrics.ece([0.5, 0.5], np.array([True, "no"], object)), f"correct[1] is no: {NOT_AN_ANSWER}"),
         (lambda: metrics.ece([0.5, 0.5], [True, None]), f"correct[1] is nan: {NOT_AN_ANSWER}"),
         (lambda: metrics.ece([0.5], [1], bins=0), "bins is 0: use 1 or more"),
+        (lambda: metrics.ece([0.5], [1], bins=2.5), "bins is 2.5: use a whole number"),
+        (
+            lambda: metrics.ece(np.ma.masked_array([0.5, 0.9], [0, 1]), [1, 0]),
+            "confidence has masked values: drop their rows, or fill them",
+        ),
         (lambda: metrics.ece([0.5], [1], binning="equal"), "'equal' is not a valid Binning"),
         (lambda: metrics.mce([0.5], [1], binning="equal"), "'equal' is not a valid Binning"),
         (lambda: metrics.smooth_ece([2.0], [1]), f"confidence[0] is 2.0: {NOT_A_SHARE}"),

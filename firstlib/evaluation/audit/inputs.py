@@ -92,7 +92,10 @@ def _twice(names: Sequence[str]) -> bool:
 def _folder(folder: Path, options: Options, read_run: Reader) -> list[Answers]:
     if any((folder / name).is_file() for name in _MODEL):
         return [_asked(str(folder), options)]
-    if (folder / "results.json").is_file():
+    results = folder / "results.json"
+    if results.is_file() and _is_lm_eval(_content(results)):  # before 0.4.3 its files had no dates
+        return [lm_eval.read_undated(results, options)]
+    if results.is_file():
         return read_run(folder, options)
     if any(folder.rglob("samples_*.jsonl")):
         return lm_eval.read_folder(folder, options)
@@ -136,11 +139,15 @@ def _json(file: Path, options: Options, read_run: Reader) -> list[Answers]:
         return read_run(file.parent, options)
     if inspect_logs.is_log(content):
         return [inspect_logs.read(file, options)]
-    if isinstance(content, dict) and "results" in content and "configs" in content:
+    if _is_lm_eval(content):
         return [lm_eval.read_results(file, options)]
-    if lm_eval.is_sample(content):
+    if lm_eval.is_sample(_first_row(file)):
         return [lm_eval.read_files(str(file), [file], options)]
     return [tables.read(str(file), options)]
+
+
+def _is_lm_eval(content: Any) -> bool:
+    return isinstance(content, dict) and "results" in content and "configs" in content
 
 
 def _content(file: Path) -> Any:
@@ -152,8 +159,12 @@ def _content(file: Path) -> Any:
 
 
 def _first_row(file: Path) -> Any:
-    """Returns the first line that is JSON, among the first few: the very first may be damaged."""
+    """Returns a list's first entry, or the first line that is JSON; the very first line may be damaged."""
     with file.open("rb") as lines:
+        if lines.read(1) == b"[":
+            content = _content(file)
+            return content[0] if content else None
+        lines.seek(0)
         for _, line in zip(range(20), lines, strict=False):
             try:
                 return json.loads(line)

@@ -1,8 +1,9 @@
 """Reads inspect-ai's logs of multiple choice, `.eval` or JSON, where they hold the answer's log-probabilities.
 
-The model writes a letter (`ANSWER: B`). At that token the log has the most probable alternatives; the letters among
-them are the choices. A letter that is not among them gets probability 0 if the least probable alternative bounds its
-probability below `TOLERATED`; otherwise the sample cannot be used.
+The model writes a letter (`ANSWER: B`). It is the token after the last `ANSWER:`, as the scorer reads it; without one,
+the only token that is a letter. There the log has the most probable alternatives, and the letters among them are the
+choices. A letter that is not among them gets probability 0 if the least probable alternative bounds its probability
+below `TOLERATED`; otherwise the sample cannot be used.
 """
 
 import json
@@ -29,6 +30,9 @@ TOLERATED = 0.01  # probability that a choice may have and not be among the alte
 _ZSTANDARD = 93  # a method of compression that `zipfile` knows from Python 3.14
 _LOCAL_HEADER = struct.Struct("<26xHH")
 _LETTER = re.compile(r"[\s(\[*_\"'`]*([A-Za-z])[\s)\].:*_\"'`]*")
+_ANNOUNCED = re.compile(r"answer\s*:", re.IGNORECASE)
+_MARKS = re.compile(r"[\s(\[*_\"'`:]*")  # before the letter
+_SUM = 1 + 1e-3  # of probabilities that are one token's alternatives
 
 
 class Sample(NamedTuple):
@@ -75,13 +79,29 @@ def _answers(file: Path, samples: list[Sample], unusable: Unusable, total: int, 
     reading: Reading = options.reading or "candidates"
     read_as = raw if reading == "vocabulary" else raw / raw.sum(axis=1, keepdims=True)
     answer = np.array([sample.answer for sample in samples])
-    by = options.columns.by
     return Answers(
         str(file), KIND, reading, *of_probabilities(read_as, answer), read_as, answer,
-        ids=np.array([sample.id for sample in samples]),
-        groups=None if by is None else np.array([str(sample.metadata.get(by)) for sample in samples]),
+        ids=_ids(file, samples), groups=_groups(file, samples, options.columns.by),
         texts=[sample.shown for sample in samples], lost=lost,
     )  # fmt: skip
+
+
+def _ids(file: Path, samples: list[Sample]) -> np.ndarray:
+    values, counts = np.unique([sample.id for sample in samples], return_counts=True)
+    if (counts > 1).any():
+        raise UserError(f"{file}: the sample {values[counts > 1][0]} (id:epoch) is there twice; remove one of them")
+    return np.array([sample.id for sample in samples])
+
+
+def _groups(file: Path, samples: list[Sample], by: str | None) -> np.ndarray | None:
+    if by is None:
+        return None
+    if missing := next((sample.id for sample in samples if sample.metadata.get(by) is None), None):
+        known = sorted({name for sample in samples for name in sample.metadata})
+        raise UserError(
+            f"{file}: the metadata of sample {missing} has no {by!r}; --by can be {', '.join(known) or '-'}"
+        )
+    return np.array([str(sample.metadata[by]) for sample in samples])
 
 
 # -- files -------------------------------------------------------------------------------------------------------
@@ -98,7 +118,10 @@ def _plain(file: Path) -> Iterator[Mapping[str, Any]]:
     content = json.loads(file.read_bytes())
     if not is_log(content):
         raise ValueError("`eval` or `plan` is missing")
-    yield from content.get("samples") or []
+    samples = content.get("samples") or []
+    if not isinstance(samples, list) or not all(isinstance(one, dict) for one in samples):
+        raise ValueError("`samples` is no list of objects")
+    yield from samples
 
 
 def _zipped(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -148,32 +171,59 @@ def _given(row: Mapping[str, Any]) -> str | None:
 
 def _tokens(row: Mapping[str, Any]) -> list[Any]:
     try:
-        return row["output"]["choices"][0]["logprobs"]["content"] or []
+        found = row["output"]["choices"][0]["logprobs"]["content"] or []
     except (KeyError, IndexError, TypeError):
         return []
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("token"), str) for one in found
+    ):
+        raise UnusableRow("its log-probabilities are no list of tokens")
+    return found
 
 
 def _at_answer(tokens: list[Any], letters: list[str], given: str | None) -> tuple[float, ...]:
-    """Returns the letters' probabilities at the last token that is a letter."""
-    places = [place for place, one in enumerate(tokens) if _letter(one.get("token")) in letters]
-    if not places:
-        raise UnusableRow("no token with log-probabilities is one of its letters")
-    at = tokens[places[-1]]
+    """Returns the letters' probabilities at the token that answers."""
+    at = _answering(tokens, letters)
     if given is not None and _letter(at["token"]) != given:
         raise UnusableRow(f"the model wrote {at['token']!r}, scored as {given!r}; ask without shuffled choices")
-    listed = [at, *(at.get("top_logprobs") or [])]
+    listed = _alternatives(at)
     found: dict[str, float] = {}
-    for one in {str(one["token"]): one for one in listed}.values():  # " A" and "A" are two tokens of one letter
-        if (letter := _letter(one["token"])) in letters:
-            found[letter] = found.get(letter, 0.0) + float(np.exp(float(one["logprob"])))
-    lowest = float(np.exp(min(float(one["logprob"]) for one in listed)))
-    if len(found) < len(letters) and lowest > TOLERATED:
+    for token, probability in listed.items():  # " A" and "A" are two tokens of one letter
+        if (letter := _letter(token)) in letters:
+            found[letter] = found.get(letter, 0.0) + probability
+    if len(found) < len(letters) and min(listed.values()) > TOLERATED:
         raise UnusableRow(f"its alternatives lack {len(letters) - len(found)} of {len(letters)} letters; ask for more")
-    if not sum(found.values()) > 0:
-        raise UnusableRow("a log-probability is NaN")
     return tuple(found.get(letter, 0.0) for letter in letters)
 
 
-def _letter(token: Any) -> str | None:
-    found = _LETTER.fullmatch(token) if isinstance(token, str) else None
+def _answering(tokens: list[Any], letters: list[str]) -> Mapping[str, Any]:
+    """Returns the first token after the last `ANSWER:` that is more than marks; without one, the only letter."""
+    ends = np.cumsum([len(one["token"]) for one in tokens])
+    announced = [found.end() for found in _ANNOUNCED.finditer("".join(one["token"] for one in tokens))]
+    start = int(np.searchsorted(ends, announced[-1], side="right")) if announced else 0
+    after = [one for one in tokens[start:] if not _MARKS.fullmatch(one["token"])]
+    found = after[:1] if announced else [one for one in after if _letter(one["token"]) in letters]
+    if len(found) > 1:
+        raise UnusableRow(f"{len(found)} tokens are letters, and none follows `ANSWER:`; which answers is not known")
+    if not found or _letter(found[0]["token"]) not in letters:
+        raise UnusableRow("the token that answers is none of its letters")
+    return found[0]
+
+
+def _alternatives(at: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the probabilities of a token and its alternatives."""
+    try:
+        listed = {
+            str(one["token"]): float(np.exp(float(one["logprob"]))) for one in [at, *(at.get("top_logprobs") or [])]
+        }
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UnusableRow("a log-probability is missing, or no number") from error
+    total = sum(listed.values())
+    if not 0 < total <= _SUM:  # NaN too
+        raise UnusableRow(f"its alternatives' probabilities sum to {total:.3g}; are these natural logarithms?")
+    return listed
+
+
+def _letter(token: str) -> str | None:
+    found = _LETTER.fullmatch(token)
     return found[1].upper() if found else None

@@ -3,7 +3,7 @@
 A line holds the log-probability of every choice, summed over the choice's tokens, so choices may have any number of
 tokens. Confidence is the chosen one's share among the choices, `softmax(log-probabilities)`: the harness's `acc` takes
 the same choice. `acc_norm` divides each log-probability by the number of characters of its choice first.
-The format is that of versions 0.4.0 to 0.4.13.
+The format is that of versions 0.4.0 to 0.4.13; those before 0.4.3 write a log as one JSON list.
 """
 
 import json
@@ -120,6 +120,18 @@ def read_results(file: Path, options: Options) -> Answers:
     return read_files(file.parent.name, files, options)
 
 
+def read_undated(results: Path, options: Options) -> Answers:
+    """Returns the answers behind a `results.json`, as versions before 0.4.3 write it: all logs beside it.
+
+    Raises:
+        UserError: There are none.
+    """
+    files = sorted(results.parent.glob("*.jsonl"))
+    if not files:
+        raise UserError(f"{results}: has no log beside it; run lm_eval with --log_samples")
+    return read_files(results.parent.name, files, options)
+
+
 def _read_place(place: Path, files: Sequence[Path], options: Options) -> Answers:
     newest: dict[str, Path] = {}
     for file in files:  # in the order of their dates
@@ -165,9 +177,21 @@ def _samples(file: Path, options: Options) -> tuple[list[Sample], Unusable, int,
 def _lines(file: Path) -> Iterator[bytes]:
     try:
         with file.open("rb") as lines:
-            yield from lines
+            if lines.read(1) == b"[":
+                yield from (json.dumps(row).encode() for row in _whole(file))
+            else:
+                lines.seek(0)
+                yield from lines
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _whole(file: Path) -> list[Any]:
+    try:
+        found: list[Any] = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: is not readable as JSON ({error!s:.120}); log it again") from error
+    return found
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
@@ -220,7 +244,7 @@ def _scores(row: Mapping[str, Any]) -> tuple[float, ...]:
     found = row.get("filtered_resps") or row.get("resps")
     try:
         return tuple(float(one[0][0] if isinstance(one[0], list) else one[0]) for one in found)  # type: ignore[union-attr]
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise UnusableRow(f"its `filtered_resps` are not log-probabilities ({error})") from error
 
 

@@ -1,6 +1,6 @@
 """`audit`: one call from a path, a model or arrays to everything an audit measures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,11 @@ from firstlib.evaluation.audit.differences import Difference, difference
 from firstlib.evaluation.audit.measured import Measured, measure
 from firstlib.evaluation.audit.options import Asked, Columns, Options
 from firstlib.metrics import Interval
+from firstlib.metrics.checks import as_array
 from firstlib.results.audit import page, terminal, words
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json, write_text
+from firstlib.settings.limits import MOST_BINS
 
 if TYPE_CHECKING:  # pandas takes a second to import, and the last one imports torch
     import pandas as pd
@@ -204,9 +206,9 @@ def of_inputs(what: Sequence[Any], against: Any, options: Options) -> Audit:
 
 
 def _check(bins: int, max_unusable: float | None) -> None:
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise UserError(f"bins: must be a whole number of 1 or more, not {bins!r}")
-    if max_unusable is not None and not 0 <= max_unusable <= 1:
+    if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= MOST_BINS:
+        raise UserError(f"bins: must be a whole number from 1 to {MOST_BINS}, not {bins!r}")
+    if max_unusable is not None and not (isinstance(max_unusable, int | float) and 0 <= max_unusable <= 1):
         raise UserError(f"max_unusable: must be a share from 0 to 1, not {max_unusable!r}")
 
 
@@ -214,6 +216,12 @@ def _read(what: Sequence[Any], options: Options) -> list[Answers]:
     texts = [one for one in what if isinstance(one, str | Path)]
     if len(texts) == len(what):
         return inputs.read_all([str(one) for one in texts], options, _read_run)
+    from firstlib.experiment import Experiment
+
+    if others := [type(one).__name__ for one in what if not isinstance(one, str | Path | Experiment)]:
+        raise UserError(
+            f"audit: a {others[0]} is neither a path nor an experiment; give arrays by name (confidence=...)"
+        )
     from firstlib.results.audit.runs import of_experiment  # here: it imports torch
 
     found = []
@@ -248,18 +256,28 @@ def _of_arrays(given: dict[str, Any], options: Options) -> Answers:
     pairs = ({"confidence", "correct"}, {"probabilities", "answer"})
     if not any(pair == arrays.keys() & (pairs[0] | pairs[1]) for pair in pairs):
         raise UserError("audit: give a path, or confidence and correct, or probabilities and answer")
-    columns = {("subject" if name == "by" else name): _array(name, value) for name, value in arrays.items()}
+    columns = _named(arrays.pop("probabilities", None))
+    columns |= {("subject" if name == "by" else name): _array(name, value) for name, value in arrays.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"audit: the arrays have {', '.join(f'{n} rows of {name}' for name, n in lengths.items())}")
     return tables.of_table(_ARRAYS, pa.table(columns), options)
 
 
+def _named(probabilities: Any) -> dict[str, pa.Array]:
+    """Returns probabilities as columns: one of lists, or one for each column of a data frame, which names a choice."""
+    if probabilities is None:
+        return {}
+    if (names := getattr(probabilities, "columns", None)) is None:
+        return {"probabilities": _array("probabilities", probabilities)}
+    return {f"p_{name}": _array("column", probabilities[name]) for name in names}
+
+
 def _array(name: str, value: Any) -> pa.Array:
     try:
         if name == "probabilities":
             return _lists(value)
-        found = np.asarray(value)
+        found = as_array(value, name)
         return pa.array(found.astype(str) if name in ("id", "by") else found)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{name}: is no array of {'rows' if name == 'probabilities' else 'values'} ({error!s:.120})") \
@@ -269,9 +287,11 @@ def _array(name: str, value: Any) -> pa.Array:
 def _lists(value: Any) -> pa.Array:
     """Returns rows of probabilities as lists, which may differ in length."""
     if not hasattr(value, "__array__"):
+        if any(isinstance(row, Mapping) for row in value):
+            raise TypeError("its rows are dicts; give a list of each row's probabilities, in the choices' order")
         return pa.array([list(map(float, row)) for row in value])
-    table = np.asarray(value, np.float64)
-    if table.ndim != 2:
+    table = as_array(value, "probabilities").astype(np.float64)
+    if table.ndim != 2 or not table.shape[1]:
         raise ValueError(f"shape {table.shape}, not (N, C)")
     offsets = np.arange(0, table.size + 1, table.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(table.ravel()))

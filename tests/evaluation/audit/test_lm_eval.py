@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstlib.evaluation.audit import lm_eval
+from firstlib.evaluation.audit import inputs, lm_eval
 from firstlib.evaluation.audit.options import Columns, Options
 from firstlib.metrics import ece
 from firstlib.runtime.errors import UserError
@@ -199,3 +199,41 @@ def test_an_empty_log_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(UserError, match="has no lines"):
         read(tmp_path / "a.jsonl")
+
+
+# -- versions before 0.4.3 ---------------------------------------------------------------------------------------
+
+
+def test_a_log_that_is_one_list_is_read_as_its_lines_are(tmp_path):
+    old, new = tmp_path / "gpt2_csqa.jsonl", read(log("csqa_letters"))
+    old.write_text(json.dumps(rows(log("csqa_letters")), indent=2))
+    found = read(old)
+    np.testing.assert_array_equal(found.confidence, new.confidence)
+    assert found.ids.tolist() == new.ids.tolist()
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_such_a_log_is_known_by_its_content_and_its_folder_by_its_results(indent, tmp_path):
+    (tmp_path / "gpt2_csqa.jsonl").write_text(json.dumps(rows(log("csqa_letters")), indent=indent))
+    (tmp_path / "results.json").write_text(json.dumps({"results": {}, "configs": {}}))
+    for what in (tmp_path, tmp_path / "gpt2_csqa.jsonl"):
+        (found,) = inputs.read(str(what), Options(), lambda *_: pytest.fail("it is no run"))
+        assert len(found) == len(read(log("csqa_letters")))
+
+
+def test_results_without_logs_say_what_to_switch_on(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({"results": {}, "configs": {}}))
+    with pytest.raises(UserError, match="run lm_eval with --log_samples"):
+        inputs.read(str(tmp_path), Options(), lambda *_: pytest.fail("it is no run"))
+
+
+def test_lines_in_a_file_called_json_are_read(tmp_path):
+    file = write(tmp_path / "log.json", rows(log("csqa_letters")))
+    (found,) = inputs.read(str(file), Options(), lambda *_: pytest.fail("it is no run"))
+    assert found.kind == lm_eval.KIND
+
+
+def test_a_damaged_list_is_refused(tmp_path):
+    (tmp_path / "log.jsonl").write_text('[{"doc_id": 1,')
+    with pytest.raises(UserError, match="not readable as JSON"):
+        read(tmp_path / "log.jsonl")

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from command_line import first_here
 
 import firstlib
@@ -57,6 +59,18 @@ def test_arrays_of_confidences_and_of_probabilities():
     assert audit(probabilities=np.array([[0.9, 0.1]] * 3), answer=np.array([0, 0, 1])).accuracy == pytest.approx(2 / 3)
 
 
+def test_a_data_frames_columns_name_the_choices():
+    rows = pd.DataFrame({"B": [0.9, 0.2], "A": [0.1, 0.8]})
+    assert audit(probabilities=rows, answer=["B", "A"]).accuracy == 1
+    assert audit(probabilities=rows, answer=["A", "A"]).accuracy == 0.5
+
+
+def test_tensors_are_read_whatever_their_type():
+    rows = torch.tensor([[0.75, 0.25], [0.5, 0.5]], requires_grad=True)
+    for given in (rows, rows.bfloat16()):
+        assert audit(probabilities=given, answer=torch.tensor([0, 1])).n == 2
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -68,12 +82,23 @@ def test_arrays_of_confidences_and_of_probabilities():
         ({"confidence": [], "correct": []}, "has no rows"),
         ({"probabilities": [0.5, 0.5], "answer": [0, 1]}, "probabilities"),
         ({"confidence": [0.5], "correct": [True], "bins": 0}, "bins"),
+        ({"confidence": [0.5], "correct": [True], "bins": 10**8}, "from 1 to 1000"),
+        ({"confidence": np.ma.masked_array([0.5, 0.9], [0, 1]), "correct": [True, False]}, "masked"),
+        ({"probabilities": [{0: 0.9, 1: 0.1}], "answer": [0]}, "rows are dicts"),
+        ({"probabilities": np.zeros((3, 0)), "answer": [0, 0, 0]}, "not (N, C)"),
+        ({"confidence": [0.5], "correct": [True], "max_unusable": "0.1"}, "max_unusable"),
         ({"confidence": [0.5], "correct": [True], "reading": "loud"}, "reading"),
     ],
 )
 def test_wrong_arrays_are_refused_in_a_line(given, told):
     with pytest.raises(UserError, match=re.escape(told)):
         audit(**given)
+
+
+@pytest.mark.parametrize("what", [pd.DataFrame({"confidence": [0.5]}), {"confidence": [0.5]}, None])
+def test_what_is_neither_path_nor_experiment_is_refused(what):
+    with pytest.raises(UserError, match="neither a path nor an experiment"):
+        audit(what)
 
 
 def test_a_result_shows_itself_and_gives_a_frame(tmp_path):
@@ -150,6 +175,7 @@ def test_a_risen_ece_fails_and_the_files_are_written(tmp_path, monkeypatch):
         (["t.csv", "--fail-over", "0.1"], "--against"),
         (["t.csv", "--reading", "loud"], "reading"),
         (["t.csv", "--bins", "0"], "--bins"),
+        (["t.csv", "--bins", "100000000"], "--bins"),
         ([".", "--task", "csqa"], "holds no logs"),
     ],
 )
