@@ -2,7 +2,7 @@
 
 The model has SmolLM2-135M's shape and random weights; lengths are those of CommonsenseQA's questions. The bare pass
 reads as many tokens in rows of one length and applies no output head, so a ratio of 1 cannot be beaten where every
-token is read. It can where prompts share a beginning: here Alpaca's preamble, or five worked examples.
+token is read. It can where prompts share a prefix: here Alpaca's preamble, or five worked examples.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from firstlib.tasks.encoding import Encoded
 
 VOCABULARY, BATCH, K = 49_152, 16, 5
 QUESTION, RESPONSE = (55, 80), 7  # tokens
-BEGINNINGS = {"no shared beginning": 0, "Alpaca's preamble": 38, "five examples": 375}
-COUNTS = {"no shared beginning": 64, "Alpaca's preamble": 64, "five examples": 16}
+PREFIXES = {"no shared prefix": 0, "Alpaca's preamble": 38, "five examples": 375}
+COUNTS = {"no shared prefix": 64, "Alpaca's preamble": 64, "five examples": 16}
 
 
 @cache
@@ -38,20 +38,20 @@ def model(layers: int = 30) -> LlamaForCausalLM:
     return found
 
 
-def examples(beginning: int, count: int) -> list[Encoded]:
+def examples(prefix: int, count: int) -> list[Encoded]:
     """Random examples whose first tokens are the same."""
     rng = np.random.default_rng(0)
-    shared = rng.integers(0, VOCABULARY, beginning).tolist()
+    shared = rng.integers(0, VOCABULARY, prefix).tolist()
     found = []
     for i in range(count):
         question, response = (rng.integers(0, VOCABULARY, n).tolist() for n in (rng.integers(*QUESTION), RESPONSE))
-        found.append(Encoded(str(i), [*shared, *question, *response], beginning + len(question)))
+        found.append(Encoded(str(i), [*shared, *question, *response], prefix + len(question)))
     return found
 
 
-def ours(beginning: int, count: int) -> Work:
+def ours(prefix: int, count: int) -> Work:
     """Our extraction of the top 5 at every response position."""
-    encoded = examples(beginning, count)
+    encoded = examples(prefix, count)
     list(extract_top_k(model(), encoded[:2], K, 2))
 
     def work() -> dict[str, float]:
@@ -62,9 +62,9 @@ def ours(beginning: int, count: int) -> Work:
     return work
 
 
-def bare(beginning: int, count: int) -> Work:
+def bare(prefix: int, count: int) -> Work:
     """The decoder's pass over as many tokens, in rows of one length; no head."""
-    total, body = tokens(examples(beginning, count)), body_and_head(model())[0]
+    total, body = tokens(examples(prefix, count)), body_and_head(model())[0]
     rows = torch.randint(VOCABULARY, (count, total // count), generator=torch.Generator().manual_seed(0))
     body(input_ids=rows[:2], use_cache=False)
 
@@ -84,8 +84,8 @@ def tokens(encoded: Sequence[Encoded]) -> int:
 
 
 def parity() -> dict[str, float]:
-    """Checks probabilities behind a shared beginning against the model's own forward pass on whole texts."""
-    small, encoded = model(2), examples(BEGINNINGS["five examples"], 4)
+    """Checks probabilities behind a shared prefix against the model's own forward pass on whole texts."""
+    small, encoded = model(2), examples(PREFIXES["five examples"], 4)
     differences = []
     for item in extract_top_k(small, encoded, K, BATCH):
         example = encoded[int(item.example_id)]
@@ -99,15 +99,15 @@ def parity() -> dict[str, float]:
 
 
 VARIANTS = {
-    f"{name}, {label}": (lambda maker=maker, label=label: maker(BEGINNINGS[label], COUNTS[label]))
-    for label in BEGINNINGS
+    f"{name}, {label}": (lambda maker=maker, label=label: maker(PREFIXES[label], COUNTS[label]))
+    for label in PREFIXES
     for name, maker in (("ours", ours), ("bare", bare))
 }
-GOALS = {"no shared beginning": "ratio at least 0.95", "Alpaca's preamble": "over 1", "five examples": "over 1"}
+GOALS = {"no shared prefix": "ratio at least 0.95", "Alpaca's preamble": "over 1", "five examples": "over 1"}
 ROWS = [
     (
         f"135M shape, {label}", "rate", "tokens/s", f"ours, {label}", f"bare, {label}",
         "the decoder's bare pass, nothing padded", GOALS[label],
     )
-    for label in BEGINNINGS
+    for label in PREFIXES
 ]  # fmt: skip

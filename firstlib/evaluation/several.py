@@ -32,7 +32,7 @@ def score_candidates(
     """Returns the log-probability of every candidate after a question.
 
     Args:
-        reader: Reads with any causal language model; the question is read on from a beginning that is kept.
+        reader: Reads with any causal language model; the question is read on from a prefix that is kept.
         stem: Token ids of the question.
         candidates: C lists of token ids.
         vocabulary: Rows of the output head that are tokens; None: all.

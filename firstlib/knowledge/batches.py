@@ -1,4 +1,4 @@
-"""Batches of examples of similar length that share a beginning, so that little is padded and nothing is read twice."""
+"""Batches of examples of similar length that share a prefix, so that little is padded and nothing is read twice."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,19 +8,19 @@ from firstlib.knowledge.reading import Batch
 from firstlib.runtime.sequences import select
 from firstlib.tasks.encoding import Encoded, longest_first
 
-MIN_LENGTH_RATIO = 0.9  # shortest over longest example of a batch, at least, without the shared beginning
-MIN_SHARED = 16  # tokens of a beginning that is kept, at least: fewer do not pay for the pass that reads them
-SAMPLE = 1000  # examples among which beginnings are looked for
+MIN_LENGTH_RATIO = 0.9  # shortest over longest example of a batch, at least, without the shared prefix
+MIN_SHARED = 16  # tokens of a prefix that is kept, at least: fewer do not pay for the pass that reads them
+SAMPLE = 1000  # examples among which prefixes are looked for
 
 
 def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[Batch]:
     """Yields batches of at most `largest` examples, longest first; a new batch starts where padding becomes costly.
 
-    Examples with one beginning follow each other. The batches do not depend on the order of the input.
+    Examples with one prefix follow each other. The batches do not depend on the order of the input.
     """
     order = longest_first(encoded)
-    beginnings = shared_beginnings([_prompt(encoded[int(i)]) for i in order[:: -(-len(order) // SAMPLE) or 1]], largest)
-    for shared, places in _by_beginning(encoded, order, beginnings):
+    prefixes = shared_prefixes([_prompt(encoded[int(i)]) for i in order[:: -(-len(order) // SAMPLE) or 1]], largest)
+    for shared, places in _by_prefix(encoded, order, prefixes):
         group: list[Encoded] = []
         for example in select(encoded, places):
             if group and (len(group) == largest or _rest(example, shared) < MIN_LENGTH_RATIO * _rest(group[0], shared)):
@@ -30,13 +30,13 @@ def batches_by_length(encoded: Sequence[Encoded], largest: int) -> Iterator[Batc
         yield Batch(group, shared)
 
 
-def shared_beginnings(prompts: Sequence[Sequence[int]], largest: int) -> list[tuple[int, ...]]:
-    """Returns the beginnings of at least `MIN_SHARED` tokens that a batch's worth of prompts share, longest first.
+def shared_prefixes(prompts: Sequence[Sequence[int]], largest: int) -> list[tuple[int, ...]]:
+    """Returns the prefixes of at least `MIN_SHARED` tokens that a batch's worth of prompts share, longest first.
 
-    A beginning within another is found where it is longer by `MIN_SHARED` tokens.
+    A prefix within another is found where it is longer by `MIN_SHARED` tokens.
 
     >>> preamble, other = tuple(range(20)), tuple(range(100, 130))
-    >>> found = shared_beginnings([(*preamble, 7), (*preamble, 8), (*other, 7), (*other, 9), (1, 2)], largest=2)
+    >>> found = shared_prefixes([(*preamble, 7), (*preamble, 8), (*other, 7), (*other, 9), (1, 2)], largest=2)
     >>> found == [other, preamble]
     True
 
@@ -61,21 +61,21 @@ def shared_beginnings(prompts: Sequence[Sequence[int]], largest: int) -> list[tu
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences share at the beginning."""
+    """How many tokens two sequences share at the start."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
-def _by_beginning(
-    encoded: Sequence[Encoded], order: np.ndarray, beginnings: Sequence[tuple[int, ...]]
+def _by_prefix(
+    encoded: Sequence[Encoded], order: np.ndarray, prefixes: Sequence[tuple[int, ...]]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the length of each beginning with the indices of its examples in this order, last those with none."""
-    lengths = [*map(len, beginnings), 0]
-    groups = np.full(len(order), len(beginnings))
-    if beginnings:
+    """Yields the length of each prefix with the indices of its examples in this order, last those with none."""
+    lengths = [*map(len, prefixes), 0]
+    groups = np.full(len(order), len(prefixes))
+    if prefixes:
         for place, index in enumerate(order):
             prompt = tuple(_prompt(encoded[int(index)]))
-            groups[place] = next(n for n, b in enumerate([*beginnings, ()]) if prompt[: len(b)] == b)
+            groups[place] = next(n for n, b in enumerate([*prefixes, ()]) if prompt[: len(b)] == b)
     for number, length in enumerate(lengths):
         places = order[groups == number]
         if len(places):

@@ -1,4 +1,4 @@
-"""Rows of different lengths, read as one row without padding, in which a beginning that rows share is read once.
+"""Rows of different lengths, read as one row without padding, in which a prefix that rows share is read once.
 
 Everything in a decoder but attention works token by token. So the rows' real tokens are put one after the other, and
 only attention, where tokens of one row meet, unpacks them into `(B, T)` and packs its result again. Flash-attention's
@@ -82,7 +82,7 @@ def _shared_places(ids: Tensor) -> Tensor:
 def states_of(model: LanguageModel, input_ids: Tensor, mask: Tensor, wanted: Tensor | None = None) -> Tensor:
     """Returns the last hidden states `(M, D)` of the tokens `(B, T)` that `wanted` marks, row by row; None: all.
 
-    Inside `packs`, a batch with much padding, or with shared beginnings, is read packed; otherwise rows are read with
+    Inside `packs`, a batch with much padding, or with shared prefixes, is read packed; otherwise rows are read with
     their padding.
     """
     body, _ = body_and_head(model)

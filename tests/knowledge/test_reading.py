@@ -1,4 +1,4 @@
-"""A beginning that examples share is read once, and the states behind it are those of whole texts."""
+"""A prefix that examples share is read once, and the states behind it are those of whole texts."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def by_hand(model, examples):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_states_behind_a_shared_beginning_are_those_of_whole_texts(name):
+def test_states_behind_a_shared_prefix_are_those_of_whole_texts(name):
     model = built(name)
     reader = Reader(model)
     expected = by_hand(model, EXAMPLES)
@@ -37,7 +37,7 @@ def test_states_behind_a_shared_beginning_are_those_of_whole_texts(name):
 
 
 @pytest.mark.parametrize("name", ["gemma3_text", "cohere2", "mistral"])
-def test_a_window_shorter_than_the_beginning_is_kept_to(name, monkeypatch):
+def test_a_window_shorter_than_the_prefix_is_kept_to(name, monkeypatch):
     monkeypatch.setitem(FAMILIES, name, {**FAMILIES[name], "sliding_window": 4})
     model = built(name)
     torch.testing.assert_close(
@@ -53,7 +53,7 @@ def forwards(model, monkeypatch):
     return read
 
 
-def test_a_beginning_is_read_once_for_all_batches(monkeypatch):
+def test_a_prefix_is_read_once_for_all_batches(monkeypatch):
     model = built("llama")
     reader = Reader(model)
     reader.keep(BEGINNING)

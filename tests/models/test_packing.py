@@ -1,4 +1,4 @@
-"""Rows without padding, their shared beginnings read once, give the states and the gradients of padded rows."""
+"""Rows without padding, their shared prefixes read once, give the states and the gradients of padded rows."""
 
 from contextlib import nullcontext
 
@@ -95,7 +95,7 @@ def test_within_it_the_model_itself_reads_as_before():
             torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, expected)
 
 
-def test_a_beginning_that_rows_share_is_read_once():
+def test_a_prefix_that_rows_share_is_read_once():
     model = built("llama")
     ids, mask = alike()
     read = []
@@ -106,7 +106,7 @@ def test_a_beginning_that_rows_share_is_read_once():
         assert read == [6 + (11 - 4) + 11]  # all tokens of the third and the last row are other rows' too
 
 
-def test_a_beginning_of_few_tokens_is_read_with_each_row():
+def test_a_prefix_of_few_tokens_is_read_with_each_row():
     model = built("llama")
     ids, mask = batch()
     ids[:, 0] = 7
@@ -160,17 +160,17 @@ def test_with_dropout_each_row_reads_its_own_tokens(where, rate):
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=7), st.booleans())
-def test_places_share_a_token_where_their_beginnings_are_the_same(rows, share):
+def test_places_share_a_token_where_their_prefixes_are_the_same(rows, share):
     length = max(map(len, rows))
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
     ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     found = packing.Rows.of(ids, mask, share)
     tokens = found.tokens.reshape(mask.shape)
-    beginnings = {}
+    prefixes = {}
     for number, row in enumerate(rows):
         for end in range(1, len(row) + 1):
             own = None if share else number
-            beginnings.setdefault((own, *row[:end]), set()).add(int(tokens[number, end - 1]))
-    assert all(len(those) == 1 for those in beginnings.values())
-    assert sorted(*zip(*map(tuple, beginnings.values()), strict=True)) == list(range(len(found.places)))
+            prefixes.setdefault((own, *row[:end]), set()).add(int(tokens[number, end - 1]))
+    assert all(len(those) == 1 for those in prefixes.values())
+    assert sorted(*zip(*map(tuple, prefixes.values()), strict=True)) == list(range(len(found.places)))
     assert ids.flatten()[found.places][tokens[mask.bool()]].tolist() == ids[mask.bool()].tolist()
