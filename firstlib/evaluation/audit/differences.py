@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firstlib.evaluation.audit.answers import Answers
+from firstlib.evaluation.audit.answers import UNKNOWN, Answers
 from firstlib.metrics import Interval, bootstrap_difference, paired_bootstrap_difference
 
 RESAMPLES = 1000
@@ -22,6 +22,7 @@ class Difference:
         paired: Whether both are measured on the same questions, and resampled together.
         ece: A positive one means that the input is less calibrated.
         accuracy: A positive one means that the input is more often right.
+        other_answers: Pairs whose right answers differ: choices in another order, or other questions under one id.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Difference:
     paired: bool
     ece: Interval
     accuracy: Interval
+    other_answers: int = 0
 
     @property
     def beyond_chance(self) -> bool:
@@ -50,7 +52,7 @@ def difference(new: Answers, old: Answers, bins: int = 10) -> Difference:
     return Difference(
         new.name, old.name, len(a), (len(new), len(old)), paired,
         ece(one.confidence, one.correct, other.confidence, other.correct, bins),
-        _accuracy(one.correct, other.correct, paired),
+        _accuracy(one.correct, other.correct, paired), _other_answers(new, old, a, b),
     )  # fmt: skip
 
 
@@ -60,6 +62,17 @@ def shared(new: Answers, old: Answers) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0, np.intp), np.empty(0, np.intp)
     _, a, b = np.intersect1d(new.ids, old.ids, assume_unique=True, return_indices=True)
     return a, b
+
+
+def _other_answers(new: Answers, old: Answers, a: np.ndarray, b: np.ndarray) -> int:
+    """Returns how many pairs have different right answers, by index, and by text where both inputs have texts."""
+    if new.answer is None or old.answer is None:
+        return 0
+    one, other = new.answer[a], old.answer[b]
+    pairs = np.flatnonzero((one != other) & (one != UNKNOWN) & (other != UNKNOWN))
+    if len(new.texts) < len(new) or len(old.texts) < len(old):
+        return len(pairs)
+    return sum(new.texts[a[i]].choices[one[i]] != old.texts[b[i]].choices[other[i]] for i in pairs)
 
 
 def _accuracy(new: np.ndarray, old: np.ndarray, paired: bool) -> Interval:

@@ -257,6 +257,8 @@ def _of_arrays(given: dict[str, Any], options: Options) -> Answers:
     if not any(pair == arrays.keys() & (pairs[0] | pairs[1]) for pair in pairs):
         raise UserError("audit: give a path, or confidence and correct, or probabilities and answer")
     columns = _named(arrays.pop("probabilities", None))
+    if len(columns) > 1:
+        options = replace(options, columns=Columns(probabilities=tuple(columns)))
     columns |= {("subject" if name == "by" else name): _array(name, value) for name, value in arrays.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:

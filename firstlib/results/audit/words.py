@@ -94,6 +94,8 @@ def lost(found: Measured) -> str:
 def between(one: Difference) -> str:
     """Returns a difference in one sentence."""
     pairs = f"on the {one.n:,} questions that both answered" if one.paired else "not paired, for lack of shared ids"
+    if one.other_answers:
+        pairs += f" (the right answers of {one.other_answers:,} differ: other questions, or choices in another order)"
     change = f"cannot be told from {one.baseline} by its calibration"
     if one.beyond_chance:
         change = f"is {'less' if one.ece.estimate > 0 else 'better'} calibrated than {one.baseline}"
@@ -158,6 +160,7 @@ def difference_json(one: Difference) -> dict[str, Any]:
     """Returns a difference for `audit.json`."""
     return {
         "name": one.name, "baseline": one.baseline, "paired": one.paired, "n": one.n, "of": list(one.of),
+        "other_answers": one.other_answers,
         "ece": one.ece.estimate, "ece_interval": _ends(one.ece),
         "accuracy": one.accuracy.estimate, "accuracy_interval": _ends(one.accuracy),
     }  # fmt: skip

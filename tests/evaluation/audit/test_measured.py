@@ -1,9 +1,11 @@
 """What is measured of answers: against plain arithmetic, and against what is known of made-up models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from firstlib.evaluation.audit.answers import Answers, of_probabilities
+from firstlib.evaluation.audit.answers import UNKNOWN, Answers, Shown, of_probabilities
 from firstlib.evaluation.audit.differences import difference
 from firstlib.evaluation.audit.measured import measure
 from firstlib.evaluation.audit.subjects import by_subject, holm
@@ -110,6 +112,23 @@ def test_only_shared_questions_are_compared_and_none_without_ids():
     assert (alone.paired, alone.n) == (False, 0)
     assert alone.ece.estimate == pytest.approx(difference(new, old).ece.estimate)
     assert alone.accuracy.high > 0 > alone.accuracy.low
+
+
+def test_pairs_with_other_right_answers_are_counted():
+    new = made(6)
+    other = new.take(np.arange(6)[::-1])
+    other.answer[:3] = (other.answer[:3] + 1) % 4  # questions 5, 4 and 3
+    other.answer[3] = UNKNOWN
+    assert difference(new, other).other_answers == 3
+    assert difference(new, made(6)).other_answers == 0
+    assert difference(new, replace(other, probabilities=None, answer=None)).other_answers == 0
+
+
+def test_choices_in_another_order_are_no_other_answers():
+    new = made(6)
+    shifted = replace(new, answer=(new.answer + 1) % 4, texts=[Shown("", tuple("dabc"))] * 6)
+    assert difference(replace(new, texts=[Shown("", tuple("abcd"))] * 6), shifted).other_answers == 0
+    assert difference(new, shifted).other_answers == 6
 
 
 # -- many rows ---------------------------------------------------------------------------------------------------

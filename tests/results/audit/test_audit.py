@@ -63,6 +63,8 @@ def test_a_data_frames_columns_name_the_choices():
     rows = pd.DataFrame({"B": [0.9, 0.2], "A": [0.1, 0.8]})
     assert audit(probabilities=rows, answer=["B", "A"]).accuracy == 1
     assert audit(probabilities=rows, answer=["A", "A"]).accuracy == 0.5
+    shares = pd.DataFrame({"yes": [0.5, 0.2], "no": [0.1, 0.6]})  # of a whole vocabulary
+    assert audit(probabilities=shares, answer=["yes", "no"], reading="vocabulary").ece == pytest.approx(0.45)
 
 
 def test_tensors_are_read_whatever_their_type():

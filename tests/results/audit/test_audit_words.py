@@ -6,7 +6,7 @@ import pytest
 from firstlib import audit
 from firstlib.evaluation.audit.differences import Difference
 from firstlib.metrics import Interval
-from firstlib.results.audit.words import DASH, between, numbers, sure
+from firstlib.results.audit.words import DASH, between, difference_json, numbers, sure
 
 
 def test_few_answers_promise_little():
@@ -48,3 +48,10 @@ def test_a_difference_is_named_only_where_its_interval_excludes_zero(ece, said):
     told = between(Difference("new", "old", 100, (100, 120), paired=True, ece=ece, accuracy=ece))
     assert told.startswith(said)
     assert told.endswith("on the 100 questions that both answered.")
+
+
+def test_pairs_whose_right_answers_differ_are_counted():
+    no = Interval(0.0, -0.1, 0.1)
+    one = Difference("new", "old", 100, (100, 120), paired=True, ece=no, accuracy=no, other_answers=7)
+    assert "(the right answers of 7 differ: other questions, or choices in another order)" in between(one)
+    assert difference_json(one)["other_answers"] == 7
