@@ -243,6 +243,7 @@ class AnswerInputs:
         optional: dict[str, Any] = {"normalisers": list(self.asking.normalisers)} if self.asking.normalisers else {}
         optional |= {"temperature": self.asking.temperature} if self.asking.temperature != 1 else {}
         optional |= {"share": self.share} if self.share != 1 else {}
+        optional |= _number_format(self.model) if self.trained is None else {}  # a trained folder's name tells it
         return {
             "format": FORMATS["predictions"],
             "model": self.identity,
@@ -250,6 +251,12 @@ class AnswerInputs:
             "k": self.asking.k,
             **optional,
         }
+
+
+def _number_format(model: Model) -> dict[str, Any]:
+    """Returns how a base model's weights are held, where it is not float32: its answers differ."""
+    found: dict[str, Any] = {"dtype": model.dtype} if model.dtype != "float32" else {}
+    return found | ({"weights": "4 bits"} if model.tuning == "qlora" else {})
 
 
 def answer(inputs: AnswerInputs) -> Predictions:

@@ -81,24 +81,26 @@ def extract_sampled(
     reader = Reader(model)
 
     def of(read: Batch) -> TopKTensors:
-        hidden = reader.response_states(read)
-        counts = torch.cat(
-            [_distribution(model, hidden[rows], vocabulary) for rows in _chunks(len(hidden), vocabulary)]
-        )
-        start = 0
-        for example in read.examples:
-            rows = slice(start, start := start + len(example.token_ids) - example.start)
-            counts[rows] = _drawn(counts[rows], k, number_from(f"draws {seed} {example.id}"))
-        top = counts.topk(k, dim=1)
-        nothing = counts.new_zeros(len(counts))
-        return TopKTensors(top.indices, top.values, nothing, counts[:, :0])
+        states_of = reader.response_states(read).split([_positions(one) for one in read.examples])
+        ids, shares = [], []
+        for example, states in zip(read.examples, states_of, strict=True):
+            rng = np.random.default_rng(number_from(f"draws {seed} {example.id}"))
+            for rows in _chunks(len(states), vocabulary):
+                top = _drawn(_distribution(model, states[rows], vocabulary), k, rng).topk(k, dim=1)
+                ids.append(top.indices)
+                shares.append(top.values)
+        values = torch.cat(shares)
+        return TopKTensors(torch.cat(ids), values, values.new_zeros(len(values)), values[:, :0])
 
     return extract_with(of, encoded, batch, known)
 
 
-def _drawn(probabilities: Tensor, k: int, seed: int) -> Tensor:
+def _positions(example: Encoded) -> int:
+    return len(example.token_ids) - example.start
+
+
+def _drawn(probabilities: Tensor, k: int, rng: np.random.Generator) -> Tensor:
     """Returns each token's share of k draws, `(M, V)`."""
-    rng = np.random.default_rng(seed)
     rows = probabilities.double().cpu().numpy()
     counts = rng.multinomial(k, rows / rows.sum(axis=1, keepdims=True))
     return torch.from_numpy(counts / k).to(probabilities)

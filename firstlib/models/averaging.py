@@ -30,6 +30,6 @@ def average_with_base(model: Model, trained: Path, share: float) -> LanguageMode
             weight.copy_(torch.lerp(base, weight, share))
     else:
         for name, weight in tuned.named_parameters():
-            if ".lora_B." in name:
+            if ".lora_B." in name or ".lora_embedding_B." in name:
                 weight.mul_(share)
     return tuned

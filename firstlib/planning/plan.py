@@ -77,7 +77,7 @@ def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
         Stage(
             "train teacher",
             training_memory(scene.teacher, teacher, training, taught, devices),
-            trained_teachers(settings) * training_work(settings, teacher, scene.teacher, scene),
+            teachers_work(settings, scene),
             _computes_in_half(settings, teacher),
         ),
         Stage(
@@ -119,13 +119,18 @@ def training_work(settings: Settings, model: Model, part: Anatomy, scene: Scene)
     return sum(training_flops(part.parameters, one.tokens, epochs[one.task], each) for one in scene.train)
 
 
-def trained_teachers(settings: Settings) -> int:
-    """Returns how many teachers a task needs, counted as trainings on all its examples.
+def teachers_work(settings: Settings, scene: Scene) -> float:
+    """Returns the operations of training all teachers of every task.
 
-    Each of n fold teachers of cross-fitted knowledge is trained on (n - 1) / n of the examples.
+    Each of n fold teachers of cross-fitted knowledge is trained on (n - 1) / n of the examples. The members of an
+    ensemble are adapters; a smaller ensemble's are among a larger one's.
     """
-    folds = {method.folds for method in settings.methods.values() if method.knowledge == "cross-fitted"}
-    return 1 + sum(number - 1 for number in folds)
+    methods = settings.methods.values()
+    folds = {method.folds for method in methods if method.knowledge == "cross-fitted"}
+    members = max((method.members for method in methods if method.knowledge == "ensemble"), default=0)
+    whole = (1 + sum(number - 1 for number in folds)) * training_work(settings, settings.teacher, scene.teacher, scene)
+    adapter = settings.teacher.model_copy(update={"tuning": "lora"})
+    return whole + members * training_work(settings, adapter, scene.teacher, scene)
 
 
 def answering_work(settings: Settings, scene: Scene) -> float:

@@ -45,7 +45,7 @@ def cost(experiment: Experiment, name: str, task: Task) -> Cost:
     return Cost(
         seconds=own["seconds"],
         total_seconds=round(sum(one["seconds"] for one in manifests), 2),
-        flops=sum(_flops(run, task, one) for one in manifests),
+        flops=sum(_flops(run, task, one, _readers(experiment, name)) for one in manifests),
         knowledge_bytes=_stored(manifests, task) / positions,
     )
 
@@ -71,12 +71,17 @@ def _run_of(experiment: Experiment, name: str) -> Run:
     return run.under(run.settings.under(method)) if method else run
 
 
-def _flops(run: Run, task: Task, manifest: Manifest) -> float:
+def _readers(experiment: Experiment, name: str) -> int:
+    """How many teachers read each training example: all of an ensemble, else one, a fold's own if cross-fitted."""
+    method = experiment.settings.all_methods.get(name)
+    return method.members if method and method.knowledge == "ensemble" else 1
+
+
+def _flops(run: Run, task: Task, manifest: Manifest, readers: int) -> float:
     stage, inputs = manifest["stage"], manifest["inputs"]
     tokens, _ = _counts(run, task)
-    if stage.startswith("knowledge-"):
-        whole = "cross-fitted" not in stage and "-fold-" not in stage  # parts of cross-fitted knowledge: 1 in all
-        return FLOPS_TO_ASK * _parameters(run, "teacher") * tokens * whole
+    if stage.startswith("knowledge-"):  # of validation questions none is counted, nor a fold's part of the whole
+        return FLOPS_TO_ASK * _parameters(run, "teacher") * tokens * readers * (f"-{task}-train-" in stage)
     if "training" not in inputs:
         return 0.0
     role = "teacher" if stage.startswith("teacher") else "student"

@@ -54,7 +54,8 @@ def mechanism(run: Run, name: str, task: Task) -> Mechanism:
     else:
         teacher = teachers.answers_in(under, teachers.knowledge_of(under, method, task), task, "train")
     asked = coefficients.target_answers(run, method, task, "validation")
-    recalibrate = lambda found: coefficients.recalibrated(found, method.map, chosen)  # noqa: E731
+    stored = run.settings.knowledge.temperatures
+    recalibrate = lambda found: coefficients.recalibrated(found, method.map, chosen, stored)  # noqa: E731
     answers = [students.student_answers(run, name, task, task, split) for split in ("train", "test")]
     found = [teacher, asked, recalibrate(teacher), recalibrate(asked), *answers]
     return Mechanism(name, chosen, *map(_confidence, found))

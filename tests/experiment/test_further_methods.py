@@ -7,9 +7,13 @@ import pytest
 import torch
 
 from firstlib import Experiment
-from firstlib.experiment import coefficients, stages, students, summary, teachers
+from firstlib.experiment import answers, coefficients, stages, students, summary, teachers
+from firstlib.knowledge import distributions
 from firstlib.models import loading
+from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
+from firstlib.results.cost import cost
 from firstlib.results.export import export_student
+from firstlib.results.mechanism import mechanism
 
 METHODS = {
     "fine-tune": {"learns": "answers"},
@@ -80,6 +84,55 @@ def test_sampled_knowledge_is_drawn_again_alike(experiment):
         np.testing.assert_allclose(item.probabilities * 8, (item.probabilities * 8).round(), atol=1e-2)
         np.testing.assert_allclose(item.probabilities.sum(1), 1, atol=1e-3)
         assert all(len(set(row)) == 8 for row in item.token_ids.tolist())
+
+
+def test_draws_do_not_depend_on_how_many_positions_are_held_at_once(experiment, monkeypatch):
+    run, model = experiment.run, loading.load_base(experiment.settings.teacher).eval()
+    examples = run.data.encoded("csqa", "train", "teacher")[:4]
+
+    def drawn():
+        found = distributions.extract_sampled(model, examples, 8, vocabulary=run.data.vocabulary("teacher"), seed=0)
+        return [(one.token_ids.tolist(), one.probabilities.tolist()) for one in found]
+
+    whole = drawn()
+    monkeypatch.setattr(distributions, "CHUNK", 1)
+    assert drawn() == whole
+
+
+def test_an_ensembles_cost_holds_all_its_members(experiment):
+    run, training = experiment.run, experiment.settings.training
+    tokens = sum(len(one.token_ids) for one in run.data.encoded("csqa", "train", "teacher"))
+    parameters = loading.parameter_count(run.data.model("teacher"))
+    adapter = flops_to_train(run.settings.teacher.model_copy(update={"tuning": "lora"}), training)
+    members = 2 * training_flops(parameters, tokens, training.epochs, adapter)
+    reading = 2 * FLOPS_TO_ASK * parameters * tokens
+    student = cost(experiment, "fine-tune", "csqa").flops
+    mean = experiment.change(methods={"mean": {"learns": "top-k", "knowledge": "ensemble", "members": 2}})
+    assert cost(mean, "mean", "csqa").flops == pytest.approx(student + members + reading)
+
+
+def test_confidence_is_followed_through_an_exact_temperature(experiment):
+    exact = {"learns": "top-k", "map": "exact-temperature"}
+    changed = experiment.change(methods={"exact": exact}, knowledge__temperatures=[1.0, 2.0])
+    found = mechanism(changed.run, "exact", "csqa")
+    assert found.coefficient in (1.0, 2.0)
+    assert 0 < found.targets_validation.confidence <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"student__dtype": "bfloat16"}, False),
+        ({"student__tuning": "qlora"}, False),
+        ({"training__mixed_precision": "bf16"}, False),
+        ({"student__tuning": "lora"}, True),
+    ],
+)
+def test_a_base_models_answers_are_kept_by_its_number_format(experiment, changes, same):
+    def content(one):
+        return answers.answer_inputs(one.run, "student", one.run.data.model("student"), None, "csqa", "test").content()
+
+    assert (content(experiment.change(**changes)) == content(experiment)) is same
 
 
 def test_an_ensembles_answers_are_the_mean_of_its_members(experiment):

@@ -5,6 +5,7 @@ import torch
 
 from firstlib.models import loading
 from firstlib.models.averaging import average_with_base
+from firstlib.settings.schema import Lora
 
 
 def tuned(spec, folder):
@@ -22,9 +23,9 @@ def merged(model):
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_every_weight_lies_a_share_of_the_way(base, tmp_path, tuning):
-    spec = base.model_copy(update={"tuning": tuning})
+@pytest.mark.parametrize(("tuning", "targets"), [("full", ()), ("lora", ()), ("lora", ("embed_tokens", "q_proj"))])
+def test_every_weight_lies_a_share_of_the_way(base, tmp_path, tuning, targets):
+    spec = base.model_copy(update={"tuning": tuning, "lora": Lora(targets=targets)})
     trained = tuned(spec, tmp_path)
     start = dict(loading.load_base(base).named_parameters())
     end = dict(merged(loading.load_trained(spec, trained)).named_parameters())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from firstlib.evaluation.audit.answers import Answers
-from firstlib.metrics import Interval, ece, noise_draws, share_intervals
+from firstlib.metrics import Interval, ece, holm, noise_draws, share_intervals
 from firstlib.runtime.errors import UserError
 
 LEVEL = 0.05  # chance of calling any calibrated subject miscalibrated
@@ -58,24 +58,9 @@ def by_subject(answers: Answers, bins: int) -> tuple[Subject, ...]:
     shares = share_intervals([part.correct.sum() for part in parts], [len(part) for part in parts])
     whole = zip(names.tolist(), parts, shares, strict=True)
     found = [_measured(str(name), part, share, bins, draws) for name, part, share in whole]
-    corrected = holm(np.array([p for _, p in found]))
-    subjects = [replace(one, p_value=float(p)) for (one, _), p in zip(found, corrected, strict=True)]
+    corrected = holm({one.name: p for one, p in found})
+    subjects = [replace(one, p_value=corrected[one.name]) for one, _ in found]
     return tuple(sorted(subjects, key=lambda one: -one.ece))
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Returns p-values `(M,)` corrected by Holm's step-down method (Holm 1979, Scand. J. Stat. 6).
-
-    The smallest is multiplied by M, the next by M - 1, and so on; none may fall below the one before it.
-
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3)
-    array([0.03, 0.06, 0.06])
-    """
-    order = np.argsort(p_values, kind="stable")
-    steps = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)), 1.0)
-    found = np.empty(len(p_values))
-    found[order] = steps
-    return found
 
 
 def p_value(error: float, draws: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import pytest
 from firstlib.evaluation.audit.answers import UNKNOWN, Answers, Shown, of_probabilities
 from firstlib.evaluation.audit.differences import difference
 from firstlib.evaluation.audit.measured import measure
-from firstlib.evaluation.audit.subjects import by_subject, holm
+from firstlib.evaluation.audit.subjects import by_subject
 from firstlib.evaluation.audit.tempered import cross_fitted
 from firstlib.metrics import paired_bootstrap_difference
 
@@ -87,7 +87,6 @@ def test_holm_finds_the_one_miscalibrated_subject():
     found = by_subject(both, 10)
     assert [one.name for one in found if one.miscalibrated] == ["bad"]
     assert found[0].name == "bad"
-    assert holm(np.array([0.5, 0.5])).tolist() == [1.0, 1.0]
 
 
 # -- differences -------------------------------------------------------------------------------------------------
