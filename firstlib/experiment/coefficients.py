@@ -19,15 +19,6 @@ from firstlib.runtime.paths import CHOSEN
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Measures, Task
 
-
-def coefficient(run: Run, name: str, task: Task) -> float:
-    """Returns a method's coefficient for a task: the preset's, else one chosen by hand, else the search's."""
-    method = run.settings.all_methods[name]
-    if method.fixed_coefficient is not None:
-        return method.fixed_coefficient
-    return chosen_by_hand(run, name, task) or search_for(run, method, task).best
-
-
 # -- the search --------------------------------------------------------------------------------------------------
 
 

@@ -114,9 +114,9 @@ def _stage_name(method: Method) -> str:
 def coefficient(run: Run, name: str, task: Task) -> float:
     """Returns a method's coefficient: the preset's, else one chosen by hand, else its search's."""
     method = method_of(run, name)
-    if method.rule == "student-ece" and coefficients.chosen_by_hand(run, name, task) is None:
-        return search(run, name, task).best
-    return coefficients.coefficient(run, name, task)
+    if method.fixed_coefficient is not None:
+        return method.fixed_coefficient
+    return coefficients.chosen_by_hand(run, name, task) or search(run, name, task).best
 
 
 def search(run: Run, name: str, task: Task) -> Search:

@@ -69,14 +69,17 @@ def by_label(value: Any, choices: Choices) -> int | None:
 
 
 def by_letter(value: Any, choices: Choices) -> int | None:
-    """Returns the place of a letter, which may be followed by the text of its own choice: `b`, `(B)`, `B. the sea`."""
+    """Returns the place of a letter, which may be followed by the text of its own choice: `b`, `(B)`, `B. the sea`.
+
+    It is the letter that the choices themselves begin with, if they do, and else counts them.
+    """
     if not isinstance(value, str):
         return None
     alone, with_text = _LETTER.fullmatch(value.strip()), _LETTER_AND_TEXT.fullmatch(value.strip())
     if alone:
-        return _within(ord(alone.group(1).lower()) - ord("a"), choices)
+        return _lettered(alone.group(1).lower(), choices)
     if with_text:
-        place = _within(ord(with_text.group(1).lower()) - ord("a"), choices)
+        place = _lettered(with_text.group(1).lower(), choices)
         same = place is not None and _loose(choices.texts[place]) == _loose(with_text.group(2))
         return place if same else None
     return None
@@ -152,6 +155,12 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         value = next((value[key] for key in ("labels", "label") if key in value), value)
     return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _lettered(letter: str, choices: Choices) -> int | None:
+    if choices.marks:
+        return choices.marks.index(letter) if letter in choices.marks else None
+    return _within(ord(letter) - ord("a"), choices)
 
 
 def _within(place: int, choices: Choices) -> int | None:

@@ -4,8 +4,10 @@ import codecs
 import csv
 import gzip
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,6 +22,9 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_LINE_END = re.compile(r"\r\n|\r|\n")
+# Lines inside quotes, all of which read as rows of their own, from which this is no chance: prose has no tabs.
+_FEWEST_LINES, _FEWEST_WITH_TABS = 5, 2
 _MOST_FOREIGN = 0.25  # share of letters beyond ASCII that text in a western language may have
 
 
@@ -47,7 +52,8 @@ def rows_of(file: Path, encoding: str | None = None) -> Iterator[dict[str, str |
     """Yields the rows of a CSV file by heading, one at a time. An empty cell is None; `NA` and `None` are text.
 
     Raises:
-        ValueError: The separator cannot be told, a row has more cells than the heading, or the text cannot be decoded.
+        ValueError: The separator cannot be told, a row has more cells than the heading, quotes that are part of the
+            text make several rows one, or the text cannot be decoded.
     """
     csv.field_size_limit(LONGEST_CELL)
     encoding = encoding or _encoding(file)
@@ -55,7 +61,7 @@ def rows_of(file: Path, encoding: str | None = None) -> Iterator[dict[str, str |
         separator = _announced(text) or _separator(file, encoding)
         lines = csv.reader(text, delimiter=separator, strict=True)
         try:
-            yield from _rows(lines)
+            yield from _rows(lines, separator)
         except csv.Error as error:
             raise ValueError(
                 f"line {lines.line_num}: {error}; put cells with quotes or separators in quotes"
@@ -66,7 +72,7 @@ def rows_of(file: Path, encoding: str | None = None) -> Iterator[dict[str, str |
             ) from error
 
 
-def _rows(lines: "csv._reader") -> Iterator[dict[str, str | None]]:  # type: ignore[name-defined]
+def _rows(lines: "csv._reader", separator: str) -> Iterator[dict[str, str | None]]:  # type: ignore[name-defined]
     heading = [name.strip() for name in next(lines, [])]
     if names := _names_of_mmlu(heading):
         yield dict(zip(names, heading, strict=True))
@@ -74,7 +80,10 @@ def _rows(lines: "csv._reader") -> Iterator[dict[str, str | None]]:  # type: ign
     named = [name for name in heading if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise ValueError(f"two columns are called {twice[0][:40]!r}; name each column once, in the first line")
+    quotes = _Quotes(separator, max((place for place, name in enumerate(heading, 1) if name), default=0))
+    before = lines.line_num
     for cells in lines:
+        first, before = before + 1, lines.line_num
         if not any(cell.strip() for cell in cells):
             continue
         if any(cell.strip() for cell in cells[len(heading) :]):
@@ -82,8 +91,68 @@ def _rows(lines: "csv._reader") -> Iterator[dict[str, str | None]]:  # type: ign
                 f"line {lines.line_num}: {len(cells)} cells, but {len(heading)} columns have names; put cells that "
                 "hold the separator in quotes"
             )
+        if before > first:
+            quotes.add(cells, first, before)
         padded = cells + [""] * (len(heading) - len(cells))
         yield {name: cell or None for name, cell in zip(heading, padded, strict=False) if name}
+    quotes.check()
+
+
+@dataclass
+class _Quotes:
+    """The rows of several lines: written so, or made one by a quotation mark that is part of a text.
+
+    Where cells are not put in quotes, a text that begins with a quotation mark takes in all that follows up to the
+    next cell that ends in one. Each line of such a row is then a whole row. In a file that puts cells in quotes, the
+    lines of a cell have other numbers of separators, by chance the right one.
+
+    Attributes:
+        separator: Of the cells.
+        columns: Cells of a row, up to the last with a name.
+        lines: Lines of rows in which each line may be a row of its own.
+        place: The first of these rows, for a message.
+        told: Whether a row of several lines was written so.
+    """
+
+    separator: str
+    columns: int
+    lines: int = 0
+    place: str = ""
+    told: bool = False
+
+    def add(self, cells: list[str], first: int, last: int) -> None:
+        """Notes a row of several lines.
+
+        Raises:
+            ValueError: It has too few cells.
+        """
+        if len(cells) < self.columns:
+            raise ValueError(self._message(f"lines {first} to {last}"))
+        mark = self.separator
+        parts = [part for part in _LINE_END.split(mark.join(cells)) if part.strip()]
+        if len(parts) < 2 or self.columns < 2:
+            return
+        if any(part.count(mark) != self.columns - 1 or part.startswith(mark) for part in parts):
+            self.told = True
+            return
+        self.lines += len(parts)
+        self.place = self.place or f"lines {first} to {last}"
+
+    def check(self) -> None:
+        """Refuses a file in which all rows of several lines may be several rows.
+
+        Raises:
+            ValueError: It has such rows, and enough of them.
+        """
+        fewest = _FEWEST_WITH_TABS if self.separator == "\t" else _FEWEST_LINES
+        if not self.told and self.lines >= fewest:
+            raise ValueError(self._message(self.place))
+
+    def _message(self, place: str) -> str:
+        return (
+            f"{place} are one row, because a cell begins with a quotation mark and a later one ends in one; put cells "
+            "with quotation marks in quotes, and double the marks inside, or save it as JSONL"
+        )
 
 
 def _names_of_mmlu(first: list[str]) -> list[str]:

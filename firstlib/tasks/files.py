@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.settings.data import OWN
 from firstlib.tasks import delimited, json_files
+from firstlib.tasks.class_names import features_in, with_names
 from firstlib.tasks.json_files import Row
 from firstlib.tasks.splits import KNOWN, split_of, splits_in
 
@@ -104,11 +105,20 @@ def from_hub(name: str, revision: str | None, search: Search) -> list[Table]:
             f"data set {name}: neither cached nor available from the hub ({first_line(error)[:200]}); "
             "check the connection, or name a folder that holds it: data.folder in a preset, --data of first audit"
         ) from error
-    return with_splits([Table(str(split), None, _reader(rows)) for split, rows in found.items()], search)
+    return with_splits([_from_library(str(split), rows) for split, rows in found.items()], search)
 
 
-def _reader(rows: Any) -> Callable[[], Iterator[Placed]]:
-    return lambda: ((None, row) for row in rows)
+def _from_library(name: str, rows: Any) -> Table:
+    """Returns the table of a data set that the library `datasets` holds."""
+    plain = rows.with_format(None)  # a format may be saved with the rows: NumPy's arrays, or fewer columns
+
+    def read() -> Iterator[Placed]:
+        try:
+            yield from ((None, row) for row in with_names(plain, plain.features.to_dict()))
+        except ValueError as error:
+            raise UserError(f"data set {name[-60:]}: {first_line(error)[:250]}") from error
+
+    return Table(name, None, read)
 
 
 # -- splits ------------------------------------------------------------------------------------------------------
@@ -124,7 +134,7 @@ def with_splits(tables: Sequence[Table], search: Search) -> list[Table]:
         return _matching(tables, search)
     told = [Table(table.name, _told(table.name, search), table.rows) for table in tables]
     silent = [table for table in told if table.split is None]
-    if silent and (len(silent) < len(told) or len({_without_numbers(table.name) for table in told}) > 1):
+    if silent and (len(silent) < len(told) or len({without_numbers(table.name) for table in told}) > 1):
         known = next((table for table in told if table.split), None)
         beside = f"{known.name[-60:]} ({known.split})" if known else silent[1].name[-60:]
         raise UserError(
@@ -163,7 +173,8 @@ def _remedy(search: Search) -> str:
     return "rename it" + (f", or list the files under tasks.{search.task}.splits" if search.own else "")
 
 
-def _without_numbers(name: str) -> str:
+def without_numbers(name: str) -> str:
+    """Returns a name by which numbered parts are one."""
     return re.sub(r"\d+", "", name)
 
 
@@ -214,7 +225,7 @@ def _saved(folder: Path, root: Path) -> list[Table]:
         ) from error
     inside = folder.relative_to(root)
     parts = whole.items() if isinstance(whole, dict) else [(told or ("" if inside.parts else "rows"), whole)]
-    return [Table((inside / str(name)).as_posix(), None, _reader(rows)) for name, rows in parts]
+    return [_from_library((inside / str(name)).as_posix(), rows) for name, rows in parts]
 
 
 def _check_not_read(folder: Path, tables: Sequence[Table], search: Search) -> None:
@@ -271,19 +282,20 @@ def _rows(file: Path, encoding: str | None) -> Iterator[Placed]:
 
 def _from_parquet(file: Path, _: str | None) -> Iterator[Placed]:
     with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(BATCH_ROWS):
-            yield from ((None, row) for row in batch.to_pylist())
+        rows = (row for batch in parquet.iter_batches(BATCH_ROWS) for row in batch.to_pylist())
+        yield from ((None, row) for row in with_names(rows, features_in(parquet.schema_arrow)))
 
 
 def _from_arrow(file: Path, _: str | None) -> Iterator[Placed]:
     with pa.memory_map(str(file)) as source:
         try:
-            batches: Any = pa.ipc.open_stream(source)
+            opened: Any = pa.ipc.open_stream(source)
+            batches = opened
         except pa.ArrowInvalid:
             opened = pa.ipc.open_file(source)
             batches = (opened.get_batch(i) for i in range(opened.num_record_batches))
-        for batch in batches:
-            yield from ((None, row) for row in batch.to_pylist())
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from ((None, row) for row in with_names(rows, features_in(opened.schema)))
 
 
 _FORMATS: dict[str, Callable[[Path, str | None], Iterator[Placed]]] = {

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from firstlib.runtime.sequences import LazySequence, in_pieces, on_disk, select
 from firstlib.settings.data import PUBLISHED, Data, Kind, TaskData
 from firstlib.settings.schema import Task
 from firstlib.tasks.answers import IN_WORDS, Column, plain_value
-from firstlib.tasks.files import Search, Table, from_hub, tables_in
+from firstlib.tasks.files import Search, Table, from_hub, tables_in, without_numbers
 from firstlib.tasks.layouts import Roles, fields_of, flattened, plain, recognise
 from firstlib.tasks.question import Item, characters, from_json
 from firstlib.tasks.rows import (
@@ -40,8 +40,6 @@ Fits = Callable[[Sequence[Item]], Sequence[str | None]]
 
 _KINDS: Mapping[str, Kind] = {"boolq": "yes-no", "alpaca": "free-text"}
 _SPLIT_FIELDS = ("split", "partition")
-_PEEKED = 1000  # rows of each file in which fields are looked for
-_OUTLINED = 200  # characters of a text that are looked at
 _SHOWN = 3  # reasons, and ids per reason, listed in a message
 _LONGEST_REASON, _LONGEST_ID = 80, 12  # characters of them
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\d+")  # a value in a reason
@@ -169,22 +167,16 @@ def _source(task: Task, place: Path | None, own: TaskData | None) -> _Source:
     told, name, config = _asked(task, own)
     search = Search(task, told.splits.patterns(), config, told.encoding, own=task not in PUBLISHED)
     tables = tables_in(place, search) if place else from_hub(name, told.revision, search)
-    peeked = list(chain.from_iterable(map(_outline, islice(table.rows(), _PEEKED)) for table in tables))
-    fields = fields_of(peeked)
+    fields = fields_of(row for table in tables for _, row in table.rows())
     kind = told.kind or (None if task not in PUBLISHED else _KINDS.get(task, "multiple-choice"))
     roles = recognise(task, fields, told.fields, kind)
-    split_field = _split_field(peeked, fields) if search.own and not search.patterns else None
+    split_field = _split_field(tables, fields) if search.own and not search.patterns else None
     columns, counts = _surveyed(task, tables, roles, split_field)
     whole = sum(columns.values(), Column())
     way = whole.decide(task, told.answers, roles.layout.answers) if columns else "mixed"
     return _Source(
         task, tables, Reading(roles, way, told.answers is not None, upper=task == "obqa"), columns, counts, split_field
     )
-
-
-def _outline(placed: tuple[str | None, Row]) -> Row:
-    """A row without the ends of its long texts: a thousand rows are held at once."""
-    return {name: value[:_OUTLINED] if isinstance(value, str) else value for name, value in placed[1].items()}
 
 
 def _asked(task: Task, own: TaskData | None) -> tuple[TaskData, str, str | None]:
@@ -201,12 +193,21 @@ def _named(task: Task, place: Path | None, own: TaskData | None) -> str:
     return name if len(name) <= 100 else f"...{name[-97:]}"
 
 
-def _split_field(rows: Sequence[Row], fields: Sequence[str]) -> str | None:
-    """Returns the field in which rows name their split themselves, if all that they say is a split."""
-    for name in fields:
-        values = [row[name] for row in rows if row.get(name)] if plain(name) in _SPLIT_FIELDS else []
-        if values and all(split_of_value(value) for value in values):
-            return name
+def _split_field(tables: Sequence[Table], fields: Sequence[str]) -> str | None:
+    """Returns the field in which rows name their split themselves.
+
+    One is enough that says a known split. Rows that say several other things, in a file that tells no split, may be
+    held out like files with such names, so they are checked and refused too; numbers do not count.
+    """
+    for name in (each for each in fields if plain(each) in _SPLIT_FIELDS):
+        groups: set[str | None] = set()
+        for table in tables:
+            for key, row in table.rows():
+                value = flattened(row).get(name)
+                if table.split is None and key is None:
+                    groups.add(None if value is None or value == "" else without_numbers(str(value)))
+                if split_of_value(value) or len(groups) > 1:
+                    return name
     return None
 
 
@@ -217,14 +218,17 @@ def _placed(task: Task, table: Table, split_field: str | None) -> Iterator[tuple
         UserError: Row and file name different splits, or a row names one that is not known.
     """
     for number, (key, row) in enumerate(table.rows(), 1):
-        said = row.get(split_field) if split_field else None
-        own = split_of_value(said) or split_of_value(key)
-        if (said and not own) or (own and table.split and own != table.split):
+        said = flattened(row).get(split_field) if split_field else None
+        own, by_key = split_of_value(said), split_of_value(key)
+        told = [split for split in (own, by_key, table.split) if split]
+        if (said and not own) or len(set(told)) > 1:
+            beside = f"the file's name {table.split}" if table.split else f"the list it is in {key}"
+            other = beside if told else "which is not train, validation or test"
             raise UserError(
-                f"data set {task}: row {number} of {table.name[-60:]} says split {str(said or key)[:20]!r}, the file's "
-                f"name {table.split}; mend it, or list the files under tasks.{task}.splits to go by files alone"
+                f"data set {task}: row {number} of {table.name[-60:]} says split {str(said or key)[:20]!r}, {other}; "
+                f"mend it, or list the files under tasks.{task}.splits to go by files alone"
             )
-        yield own or table.split or "train", row
+        yield told[0] if told else "train", row
 
 
 def _surveyed(

@@ -290,7 +290,9 @@ def fields_of(rows: Iterable[Row]) -> list[str]:
     """Returns every field that has content in a row, in the order of its first appearance."""
     found: dict[str, None] = {}
     for row in rows:
-        found |= {name: None for name, value in flattened(row).items() if value is not None and value != ""}
+        for name, value in flattened(row).items():
+            if name not in found and value is not None and value != "":
+                found[name] = None
     return list(found)
 
 

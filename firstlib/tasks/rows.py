@@ -70,7 +70,7 @@ def choices_in(roles: Roles, row: Row) -> Choices:
         UnusableRow: They cannot be read.
     """
     try:
-        return choices_of([row.get(name) for name in roles.choices])
+        return choices_of([row.get(name) for name in roles.choices], roles.choices)
     except NoChoicesError as error:
         raise UnusableRow(str(error)) from error
 

@@ -6,11 +6,14 @@ import random
 
 import datasets
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from firstlib.runtime.errors import UserError
 from firstlib.settings.data import Data, TaskData
 from firstlib.tasks import hub
+from firstlib.tasks.class_names import with_names
 from firstlib.tasks.question import Example
 
 WORDS = ["kettle", "funnel", "saddle", "lantern", "needle", "ladder", "anvil", "pulley"]
@@ -192,6 +195,61 @@ def test_many_wrong_answers_are_one_short_line(tmp_path):
     assert len(str(e.value)) < 500
 
 
+# -- what only all rows tell ----------------------------------------------------------------------------------------
+
+MARKS = {
+    "in another order": (["B) sea", "A) tea", "C) ink"], "A", "tea"),
+    "with dots, in another order": (["B. sea", "C. ink", "A. tea"], "c", "ink"),
+    "with the answer's text": (["B) sea", "A) tea", "C) ink"], "A) tea", "tea"),
+    "by number": (["B) sea", "A) tea", "C) ink"], 0, "sea"),
+    "with a gap": (["A) tea", "C) ink", "D) sea"], "C", "C) ink"),
+    "with a gap, at the end": (["A) tea", "C) ink", "D) sea"], "D", "D) sea"),
+    "labelled alike": ({"label": ["B", "A"], "text": ["B) sea", "A) tea"]}, "A", "tea"),
+    "initials": (["J. Adams", "B. Franklin", "T. Jefferson"], "C", "T. Jefferson"),
+    "speakers": (["M: Yes.", "W: No."], "B", "W: No."),
+}
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_letters_that_choices_begin_with_say_which_is_meant(tmp_path, name):
+    choices, answer, right = MARKS[name]
+    rows = [{"question": q, "choices": choices, "answer": answer} for q, _, _ in ROWS]
+    rows += [{**row, "answer": 1} for row in rows] * (answer == 0)
+    assert answered(read(write(tmp_path, "mine.jsonl", rows))["train"])[:40] == [right] * 40
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"A": "B) sea", "B": "A) tea", "C": "C) ink", "D": None, "answer": "A"},
+        {"option_a": "B) sea", "option_b": "A) tea", "answer": "A"},
+        {"choices": {"label": ["A", "B"], "text": ["B) sea", "A) tea"]}, "answer": "A"},
+    ],
+)
+def test_choices_that_begin_with_another_choices_letter_are_refused(tmp_path, row):
+    rows = [{"question": q, **row} for q, _, _ in ROWS] + [{"question": "q", **row, "D": "D) cup"}] * ("A" in row)
+    with pytest.raises(UserError, match=r"the choices labelled a, b.* begin with b, a.*: 4\d \("):
+        read(write(tmp_path, "mine.jsonl", rows))
+
+
+def test_a_choice_that_only_late_rows_have_is_read(tmp_path):
+    frame = pd.DataFrame([{"question": f"q{i}", **named(WORDS, "ABCD"), "E": None, "answer": "D"} for i in range(1500)])
+    frame.loc[1400, ["E", "answer"]] = ["Z", "E"]
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    (tmp_path / "mine.jsonl").write_text("".join(row.dropna().to_json() + "\n" for _, row in frame.iterrows()))
+    for file in ("mine.csv", "mine.jsonl"):
+        found = read(tmp_path / file)["train"]
+        assert (found.unusable, found.items[1400].choices[-1], found.items[1400].answer) == ({}, "Z", 4)
+        assert len(found.items[7].choices) == 4
+
+
+def test_an_answer_may_be_the_name_of_the_choices_field(tmp_path):
+    rows = rows_of(
+        lambda q, c, a: {"question": q, **named(c, [f"Option_{i}" for i in "1234"]), "answer": f"option_{a + 1}"}
+    )
+    assert answered(read(write(tmp_path, "mine.jsonl", rows))["train"]) == RIGHT
+
+
 # -- free text ---------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +343,27 @@ def test_a_csv_file_that_would_be_misread_is_refused(tmp_path, content, message)
     (tmp_path / "mine.csv").write_text(content)
     with pytest.raises(UserError, match=f"mine.csv: not readable as csv: .*{message}"):
         read(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize("mark", ["\t", ",", ";", "|"])
+@pytest.mark.parametrize("last", ['x",tea,sea,a', 'x,y",sea,a'])
+def test_quotation_marks_that_make_one_row_of_several_are_refused(tmp_path, mark, last):
+    rows = [f"q{i},tea,sea,a" for i in range(40)]
+    rows[9], rows[19] = '"Why tea,tea,sea,a', last
+    text = "question,A,B,answer\n" + "".join(f"{row}\n" for row in rows)
+    (tmp_path / "mine.csv").write_text(text.replace(",", mark))
+    with pytest.raises(UserError, match=r"mine\.csv: not readable as csv: lines 11 to 21 are one row, .* save it as"):
+        read(tmp_path / "mine.csv")
+
+
+def test_cells_of_several_lines_are_read(tmp_path):
+    texts = ["one, two, three\nfour", "a, b, c, d\ne", "no\n\nmark", "ends\n", "a, b\nc, d\ne, f\ng, h\ni, j"]
+    rows = [(f"{texts[i % 5]} {q}", c[:2], a % 2) for i, (q, c, a) in enumerate(ROWS)]
+    frame = pd.DataFrame([{"question": q, **named(c, "AB"), "answer": LETTERS[a]} for q, c, a in rows])
+    for count in (40, 1, 2):
+        for mark in ",;\t":
+            frame[:count].to_csv(tmp_path / "mine.csv", index=False, sep=mark)
+            assert answered(read(tmp_path / "mine.csv")["train"]) == [c[a] for _, c, a in rows[:count]]
 
 
 def test_text_in_another_code_page_is_refused_until_it_is_named(tmp_path):
@@ -387,6 +466,45 @@ def test_rows_may_name_their_split(tmp_path):
         read(write(tmp_path / "set", "train.jsonl", rows).parent)
 
 
+def test_rows_may_name_their_split_late_and_in_an_object(tmp_path):
+    rows = [{**RECORDS[i % 40], "question": f"q{i}", **({"split": "test"} if i > 1500 else {})} for i in range(1600)]
+    expected = {"train": {"mine.jsonl": 1501}, "test": {"mine.jsonl": 99}}
+    for form in (rows, [{"data": row} for row in rows]):
+        found = read(write(tmp_path, "mine.jsonl", form))
+        assert {name: part.files for name, part in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "value"),
+    [
+        (["train", "test", "unused"], 3, "unused"),
+        (["easy", "hard"], 1, "easy"),
+        ([None, "hard"], 2, "hard"),
+        ([None] * 1200 + ["train", "unseen"], 1202, "unseen"),
+    ],
+)
+@pytest.mark.parametrize("name", ["split", "Partition"])
+def test_a_split_of_rows_that_is_not_known_is_refused(tmp_path, values, row, value, name):
+    rows = [{**RECORDS[i % 40], "question": f"q{i}", name: each} for i, each in enumerate(values * 2)]
+    message = rf"row {row} of mine\.jsonl says split '{value}', which is not train, .*list the files under tasks\.own"
+    with pytest.raises(UserError, match=message):
+        read(write(tmp_path, "mine.jsonl", rows))
+    assert len(read(tmp_path / "mine.jsonl", TaskData(splits={"train": "mine.jsonl"}))["train"].items) == len(rows)
+
+
+@pytest.mark.parametrize("values", [["v1"], [0, 1, 2], ["fold1", "fold2"]])
+def test_rows_of_one_group_or_of_numbered_ones_are_one_data_set(tmp_path, values):
+    rows = [{**row, "split": values[i % len(values)]} for i, row in enumerate(RECORDS)]
+    assert {name: len(part.items) for name, part in read(write(tmp_path, "mine.jsonl", rows)).items()} == {"train": 40}
+
+
+def test_a_row_in_the_list_of_another_split_is_refused(tmp_path):
+    rows = [{**row, "split": "test"} for row in RECORDS]
+    (tmp_path / "mine.json").write_text(json.dumps({"train": rows, "dev": RECORDS[30:]}))
+    with pytest.raises(UserError, match=r"row 1 of mine\.json says split 'test', the list it is in train; mend it"):
+        read(tmp_path / "mine.json")
+
+
 def test_a_document_may_hold_a_list_for_each_split(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps({"train": RECORDS[:30], "dev": RECORDS[30:]}))
     assert {name: len(part.items) for name, part in read(tmp_path / "mine.json").items()} == {
@@ -425,3 +543,121 @@ def test_a_split_that_is_written_in_another_way_is_not_hidden(tmp_path):
     write(tmp_path, "test.jsonl", [{**row, "answer": LETTERS.index(row["answer"])} for row in RECORDS[:20]])
     with pytest.raises(UserError, match=r"own test: 20 rows \(100\.0%\) cannot be used: the answer 0 is neither"):
         read(tmp_path)
+
+
+# -- classes with names ------------------------------------------------------------------------------------------
+
+
+def saved(dataset, folder):
+    dataset.save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def feather(dataset, folder):
+    table = dataset.data.table.replace_schema_metadata(dataset.features.arrow_schema.metadata)
+    with pa.ipc.new_file(folder / "mine.feather", table.schema) as file:
+        file.write_table(table)
+    return folder / "mine.feather"
+
+
+def parquet(dataset, folder):
+    dataset.to_parquet(folder / "mine.parquet")
+    return folder / "mine.parquet"
+
+
+PLACES = {
+    "save_to_disk": saved,
+    "Parquet": parquet,
+    "Arrow": lambda dataset, folder: next(saved(dataset, folder).glob("*.arrow")).rename(folder / "mine.arrow"),
+    "Feather": feather,
+}
+
+
+def classes(names, make):
+    """A data set whose answers are classes: integers, whose names have this order."""
+    return datasets.Dataset.from_list(rows_of(make)).cast_column("answer", datasets.ClassLabel(names=list(names)))
+
+
+def within(name, make):
+    """The same with the classes in an object or in a list."""
+    rows = rows_of(lambda q, c, a: {name: make(q, c, a)} if name == "data" else {**make(q, c, a), name: [LETTERS[a]]})
+    dataset = datasets.Dataset.from_list(rows)
+    features, named = dataset.features.copy(), datasets.ClassLabel(names=list("DCBA"))
+    if name == "data":
+        features["data"] = {**features["data"], "answer": named}
+        rows = [{"data": {**row["data"], "answer": named.str2int(row["data"]["answer"])}} for row in rows]
+    else:
+        features["answer"] = datasets.List(named)
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+COLUMNS_OF = lambda q, c, a: {"question": q, **named(c, "ABCD"), "answer": LETTERS[a]}  # noqa: E731
+CLASSES = {
+    "texts in alphabetical order": lambda: classes(sorted(WORDS), lambda q, c, a: {"question": q, "choices": c, "answer": c[a]}),  # noqa: E501
+    "letters": lambda: classes("ABCD", COLUMNS_OF),
+    "letters in another order": lambda: classes("CABD", COLUMNS_OF),
+    "numbers from 0": lambda: classes("0123", lambda q, c, a: {"question": q, "choices": c, "answer": str(a)}),
+    "numbers from 1": lambda: classes("1234", lambda q, c, a: {"question": q, "choices": c, "answer": str(a + 1)}),
+    "the fields of the choices": lambda: classes(
+        [f"ending{i}" for i in (2, 0, 1, 3)],
+        lambda q, c, a: {"question": q, **named(c, [f"ending{i}" for i in range(4)]), "answer": f"ending{a}"}),
+    "in an object": lambda: within("data", COLUMNS_OF),
+    "in a list": lambda: within("answer", COLUMNS_OF),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_is_read_as_its_name(tmp_path, name, place):
+    found = read(PLACES[place](CLASSES[name](), tmp_path))["train"]
+    assert (answered(found), found.unusable) == (RIGHT, {})
+
+
+@pytest.mark.parametrize("names", [("yes", "no"), ("no", "yes"), ("False", "True")])
+def test_a_class_of_the_hub_says_yes_or_no_by_its_name(monkeypatch, names):
+    says = lambda i: names[names[0] in ("no", "False")] if i % 3 else names[names[0] == "yes"]  # noqa: E731
+    rows = [{"question": f"is it {i}", "passage": "P.", "answer": says(i)} for i in range(9)]
+    whole = datasets.Dataset.from_list(rows).cast_column("answer", datasets.ClassLabel(names=list(names)))
+    hidden = whole.map(lambda row: {"answer": -1})
+    parts = datasets.DatasetDict({"train": whole.with_format("numpy", columns=["question"]), "test": hidden})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: parts)
+    found = read(None, TaskData(hub="me/mine"))
+    assert [question.response for question in found["train"].items] == ["No", "Yes", "Yes"] * 3
+    assert list(found) == ["train"]  # a class of -1 is a hidden answer
+
+
+CLASS, TEXT = {"names": ["B", "A"], "_type": "ClassLabel"}, {"dtype": "string", "_type": "Value"}
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "named_value"),
+    [
+        ([CLASS], [0, 1, -1], ["B", "A", None]),
+        ([{"label": CLASS, "text": TEXT}], [{"label": 1, "text": "tea"}], [{"label": "A", "text": "tea"}]),
+        (
+            {"feature": {"label": CLASS, "text": TEXT}, "_type": "Sequence"},
+            {"label": [1, 0], "text": ["tea", "sea"]},
+            {"label": ["A", "B"], "text": ["tea", "sea"]},
+        ),
+        ({"feature": CLASS, "_type": "Sequence"}, None, None),
+        ({"label": CLASS, "text": TEXT}, None, None),
+        (CLASS, "A", "A"),
+        ({"feature": TEXT, "_type": "Sequence"}, ["tea"], ["tea"]),
+        ([], [1], [1]),
+        (None, 1, 1),
+    ],
+)
+def test_classes_are_named_wherever_any_version_of_the_library_keeps_them(feature, value, named_value):
+    features = {"field": feature, "other": CLASS}
+    assert list(with_names([{"field": value, "other": 0}], features)) == [{"field": named_value, "other": "B"}]
+
+
+def test_a_class_without_a_name_is_refused(tmp_path):
+    file = parquet(classes("ABCD", COLUMNS_OF), tmp_path)
+    table = pq.read_table(file)
+    wrong = pa.array([7] + [0] * 39)
+    pq.write_table(table.set_column(table.column_names.index("answer"), "answer", wrong), file)
+    with pytest.raises(
+        UserError, match=r"mine\.parquet: .*answer says class 7, but the classes are 0 to 3; correct it"
+    ):
+        read(file)
