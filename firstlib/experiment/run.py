@@ -1,4 +1,4 @@
-"""A preset under one seed, with its folder: what the functions of this room work on."""
+"""A preset under one seed, with its folder: what the functions of this package work on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

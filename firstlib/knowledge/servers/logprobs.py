@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run ne
 
 UNMATCHED, REPORT = "unmatched.jsonl", "report.json"
 _SHOWN = 3  # reasons in an error
-MOST = 0.5  # share of the positions below which an import is worth a warning
+FEWEST_IMPORTED = 0.5  # share of the positions below which an import is worth a warning
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Report:
         told = [f"{reason.value}: {REMEDIES[reason]}" for reason in REMEDIES if reason.value in self.unmatched]
         if self.respelled:
             told.append(f"{self.respelled} answers in another spelling were counted for their candidate")
-        if self.imported and self.imported < MOST * self.positions:
-            told.append(f"Warning: less than {MOST:.0%} of the positions are imported")
+        if self.imported and self.imported < FEWEST_IMPORTED * self.positions:
+            told.append(f"Warning: less than {FEWEST_IMPORTED:.0%} of the positions are imported")
         if self.unanswered:
             told.append(f"{len(self.unanswered)} questions have no answer and will be left out")
         return told
