@@ -119,8 +119,9 @@ def loss_lines(sizes: Sizes) -> Iterator[Line]:
         ("cut-cross-entropy, labels alone", _cut_cross_entropy, (ids[:, 0],)),
     ):
         found = _best(loss, hidden, head, target)
-        ours = ours or found
-        if found and name != "ours":
+        if name == "ours":
+            ours = found
+        elif ours and found:
             yield line("loss: time", 1000 * ours[0], "ms", 1000 * found[0], name)
             yield line("loss: peak above inputs", ours[1], "GiB", found[1], name)
 

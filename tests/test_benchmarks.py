@@ -57,6 +57,11 @@ def test_what_a_gpu_would_measure_runs_small_without_one(monkeypatch):
     assert {"loss: time", "full step: throughput", "QLoRA step: memory", "extraction: time"} <= set(names)
 
 
+def test_no_peer_stands_for_our_loss_where_ours_fails(monkeypatch):
+    monkeypatch.setattr(gpu, "top_k_kl", None)
+    assert list(gpu.loss_lines(gpu.SMALL)) == []
+
+
 def test_without_a_card_the_table_says_so():
     assert gpu.table(gpu.kept()) in gpu.README.read_text(encoding="utf-8")
     found = {"H200": [gpu.line("loss: time", 1.5, "ms", 3.0, "plain PyTorch")]}
@@ -66,6 +71,10 @@ def test_without_a_card_the_table_says_so():
 @pytest.mark.parametrize("stage", ["extraction", "store", "training", "audit"])
 def test_growth_is_measured_on_any_amount_of_data(stage):
     assert growth.STAGES[stage](20)()["done"] > 0
+
+
+def test_the_index_is_measured_after_it_is_built():
+    assert 100 < growth.index_bytes(2_000) < 300  # opening alone takes less than 30
 
 
 def test_growth_is_shown_by_stage():

@@ -220,9 +220,9 @@ def import_logprobs(
     rules = Rules(
         k or experiment.settings.knowledge.k, max_lost_mass=most_lost, shared_ids=shared_ids, ends=frozenset(end or ())
     )
-    report = import_knowledge(experiment.run, file, task, split, to, rules)
+    made, report = import_knowledge(experiment.run, file, task, split, to, rules)
     console.print(str(report), highlight=False)
-    console.print(f"store      {_short(to / f'{task}-{split}')}", soft_wrap=True, highlight=False)
+    console.print(f"store      {_short(made)}", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command("import-gguf")

@@ -20,8 +20,8 @@ from firstlib.tasks.encoding import single_tokens
 from firstlib.tasks.question import SPLITS
 
 
-def import_knowledge(run: Run, file: Path, task: Task, split: str, to: Path, rules: Rules) -> Report:
-    """Writes a store as `<to>/<task>-<split>`, where `knowledge.imported` finds it.
+def import_knowledge(run: Run, file: Path, task: Task, split: str, to: Path, rules: Rules) -> tuple[Path, Report]:
+    """Writes a store as `<to>/<task>-<split>`, where `knowledge.imported` finds it, and returns its folder.
 
     Raises:
         UserError: No such task or split; the store exists already; the file is not as documented; nothing in it can be
@@ -31,7 +31,7 @@ def import_knowledge(run: Run, file: Path, task: Task, split: str, to: Path, rul
     return import_split(run.data, file, task, split, project_path(to), rules)
 
 
-def import_split(data: RunData, file: Path, task: Task, split: str, to: Path, rules: Rules) -> Report:
+def import_split(data: RunData, file: Path, task: Task, split: str, to: Path, rules: Rules) -> tuple[Path, Report]:
     """Writes a store as `<to>/<task>-<split>`; as `import_knowledge`, for data that need no run.
 
     Raises:
@@ -42,7 +42,7 @@ def import_split(data: RunData, file: Path, task: Task, split: str, to: Path, ru
         raise UserError(f"{final} exists already; remove it, or give another folder")
     origin = data.imported_origin(task, split, rules.k, f"imported from {file.name}")
     with _made_whole(final) as made:
-        return import_logprobs(
+        return final, import_logprobs(
             file, made, data.encoded(task, split), data.tokenizer(), origin, rules, data.vocabulary("student"),
             _candidates(data, task, split),
         )  # fmt: skip
@@ -59,6 +59,8 @@ def _candidates(data: RunData, task: Task, split: str) -> dict[str, Candidates]:
 def write_requests(run: Run, task: Task, split: str, to: Path, form: Form, model: str) -> tuple[Path, ...]:
     """Writes the requests that ask a teacher for a split: JSONL, and for vLLM a program that sends them.
 
+    A relative folder is in the working directory, where their answers will be.
+
     Raises:
         UserError: No such task, split or form; or the form does not fit the data.
     """
@@ -68,7 +70,7 @@ def write_requests(run: Run, task: Task, split: str, to: Path, form: Form, model
     check_form(run.settings, form)
     name = f"{task}-{split}"
     lines = (json.dumps(each) + "\n" for each in requests(run.data.source.items(task, split), form, model, _k(run)))
-    folder = project_path(to)
+    folder = to.expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(lines)

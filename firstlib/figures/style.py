@@ -59,6 +59,7 @@ OTHERS = (
     Look("#44617B", "5px,2px,1px,2px", "diamond-wide", "/"),
 )
 _NAMES = {
+    "base student": "Base student",
     "teacher": "Teacher",
     "fine-tune": "Fine-tune",
     "distill": "Distil",

@@ -156,7 +156,7 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
     Raises:
         UserError: A part is missing or given twice, or parts are not in the order of their numbers.
     """
-    files = _with_siblings(files[0]) if len(files) == 1 else list(files)
+    files = with_siblings(files[0]) if len(files) == 1 else list(files)
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: there is no such file; give the model's GGUF file, or all of its parts in order")
@@ -175,7 +175,12 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
     return whole
 
 
-def _with_siblings(file: Path) -> list[Path]:
+def with_siblings(file: Path) -> list[Path]:
+    """Returns all parts of a split file, in their order, by the name of one; of a whole file itself.
+
+    Raises:
+        UserError: A part is missing.
+    """
     split = _SPLIT_NAME.fullmatch(file.name)
     if not split:
         return [file]

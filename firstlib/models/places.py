@@ -2,6 +2,8 @@
 
 import json
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from firstlib.models import gguf_file
 from firstlib.runtime.artefacts import MANIFEST, Artefacts
 from firstlib.runtime.cache import cache_folder, remembered
 from firstlib.runtime.errors import UserError
-from firstlib.runtime.hashing import files_hash
+from firstlib.runtime.files import write_text
+from firstlib.runtime.hashing import content_hash, file_hash, files_hash
 from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
@@ -43,19 +46,35 @@ def imported(file: Path) -> Path:
     """
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; check the path of the GGUF file")
-    stat = file.stat()
-    return _imported(file, stat.st_size, stat.st_mtime_ns)
+    parts = gguf_file.with_siblings(file)
+    stats = [part.stat() for part in parts]
+    return _imported(tuple(parts), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
 
 
 @cache
-def _imported(file: Path, size: int, changed: int) -> Path:
-    """`size` and `changed` tell a file that was replaced from the one that was read."""
+def _imported(parts: tuple[Path, ...], seen: tuple[tuple[int, int], ...]) -> Path:
+    """`seen`, sizes and times of change, tells files that were replaced from those that were read."""
     place = cache_folder()
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
-        whole = gguf_file.joined([file], Path(scratch))
-        inputs = {"format": IMPORT, **json.loads(remembered(whole, _provenance, f"gguf-{IMPORT}"))}
-        return Artefacts(place).get(gguf_file.STAGE, inputs, lambda to: _convert(whole, to))
+        whole = cache(lambda: gguf_file.joined(parts, Path(scratch)))  # copies all parts, so not before it is needed
+        inputs = {"format": IMPORT, **json.loads(_known(parts, whole))}
+        return Artefacts(place).get(gguf_file.STAGE, inputs, lambda to: _convert(whole(), to))
+
+
+def _known(parts: tuple[Path, ...], whole: Callable[[], Path]) -> str:
+    """Returns the provenance of a whole file; that of a split one is kept under the hashes of its parts."""
+    what = f"gguf-{IMPORT}"
+    if len(parts) == 1:
+        return remembered(whole(), _provenance, what)
+    kept = cache_folder() / what / content_hash([file_hash(part) for part in parts])
+    with suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    found = _provenance(whole())
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, found)
+    return found
 
 
 def _provenance(file: Path) -> str:

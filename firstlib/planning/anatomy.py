@@ -1,5 +1,6 @@
 """A model's shape and size, from its configuration alone: no weights are downloaded or allocated."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,19 +90,22 @@ def anatomy_of(model: Model) -> Anatomy:
     Raises:
         UserError: The configuration is not available from a local folder, the cache, the built-in table or the hub.
     """
-    return _anatomy(base_location(model))
+    if model.trust_remote_code:
+        message = f"base model {model.base!r}: trust_remote_code is set, so code from the model is run on this machine"
+        warnings.warn(message, stacklevel=2)
+    return _anatomy(base_location(model), model.revision, model.trust_remote_code)
 
 
 @cache
-def _anatomy(location: str) -> Anatomy:
-    config, source = _configuration(location)
-    return dissect(config, source)
+def _anatomy(location: str, revision: str, trusted: bool) -> Anatomy:
+    config, source = _configuration(location, revision=revision, trust_remote_code=trusted)
+    return dissect(config, source, trusted)
 
 
-def _configuration(location: str) -> tuple[Any, str]:
+def _configuration(location: str, **which: Any) -> tuple[Any, str]:
     """Returns the first available configuration, and its source: folder or cache, the table above, the hub."""
     try:
-        found = AutoConfig.from_pretrained(location, local_files_only=True)
+        found = AutoConfig.from_pretrained(location, local_files_only=True, **which)
         return found, FOLDER if Path(location).is_dir() else "the hub's cache"
     except (OSError, ValueError) as error:
         if Path(location).is_dir():
@@ -110,7 +114,7 @@ def _configuration(location: str) -> tuple[Any, str]:
         shape = dict(KNOWN[location])
         return AutoConfig.for_model(shape.pop("model_type"), **shape), "the built-in table"
     try:
-        return AutoConfig.from_pretrained(location), "the hub"
+        return AutoConfig.from_pretrained(location, **which), "the hub"
     except (OSError, ValueError) as error:
         raise UserError(
             f"base model {location!r}: its configuration is neither built in nor available from the hub; "
@@ -118,10 +122,10 @@ def _configuration(location: str) -> tuple[Any, str]:
         ) from error
 
 
-def dissect(config: Any, source: str) -> Anatomy:
+def dissect(config: Any, source: str, trusted: bool = False) -> Anatomy:
     """Counts the parameters of the model, built on the meta device, where tensors take no memory."""
     with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(config)
+        built = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
     head, text = built.get_output_embeddings(), config.get_text_config()
     layers = [m for m in built.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
     matrices = [layer.weight for layer in layers]

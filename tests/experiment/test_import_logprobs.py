@@ -50,7 +50,8 @@ def test_an_imported_teacher_answers_like_a_local_one(plain, tiny_preset, tmp_pa
 
 def test_missing_answers_are_reported_when_they_are_needed(plain, tiny_preset, tmp_path):
     file = written(tmp_path / "some.jsonl", responses(plain, "csqa", "test", skip=3))
-    report = import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    made, report = import_knowledge(plain.run, file, "csqa", "test", tmp_path / "store", Rules(5, shared_ids=True))
+    assert made == tmp_path / "store" / "csqa-test"
     assert (report.examples, report.answered) == (16, 13)
     experiment = Experiment(
         str(tiny_preset), run_folder=str(tmp_path / "runs"), overrides=[f"knowledge.imported={tmp_path / 'store'}"]

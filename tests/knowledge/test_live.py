@@ -1,7 +1,14 @@
 """A server on loopback: a stub that fails as servers do, and llama.cpp's own where it is installed."""
 
+import http.client
+import io
 import json
+import resource
 import threading
+import time
+import urllib.error
+from concurrent.futures import wait
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -26,13 +33,14 @@ class Stub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.seen, self.keys, self.headers = list(script), [], [], {}
         self.models, self.kinds, self.held = [{"id": "the-model"}, {"id": "another"}], set(), None
+        self.listing, self.lost = 200, 0  # status of the list of models; bytes that the next body is cut short by
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.reply(200, {"data": self.server.models} if self.path == "/v1/models" else {"data": []})
+        self.reply(self.server.listing, {"data": self.server.models} if self.path == "/v1/models" else {"data": []})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -50,7 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) + self.server.lost))
+        self.server.lost = 0
         self.end_headers()
         self.wfile.write(data)
 
@@ -222,6 +231,30 @@ def test_failures_that_pass_are_asked_again_with_growing_pauses(stub, tmp_path, 
     assert pauses[-1] == 7  # as long as the server asks for
 
 
+@pytest.mark.parametrize("script", [[], [503]])
+def test_a_body_that_was_cut_off_is_asked_again(stub, tmp_path, script):
+    one = stub(*script)
+    one.lost = 5
+    ask_server(server(one, concurrency=1), asked()[:1], tmp_path / "r.jsonl", 1)
+    assert len(one.seen) == 2
+    assert lines(tmp_path / "r.jsonl")[0]["response"] == {"status_code": 200, "body": {"choices": []}}
+
+
+def test_bodies_that_are_always_cut_off_cost_one_line(stub, tmp_path):
+    one = stub()
+    one.lost = 5
+    with pytest.raises(UserError, match=r"fails again and again \(IncompleteRead.*\); answers so far are kept"):
+        ask_server(server(one, retries=0), asked()[:1], tmp_path / "r.jsonl", 1)
+
+
+def test_a_refusal_that_cannot_be_read_has_its_status():
+    class Cut(io.BytesIO):
+        def read(self, *_):
+            raise http.client.IncompleteRead(b"")
+
+    assert live._beginning(urllib.error.HTTPError("http://x", 503, "", None, Cut())) == ""
+
+
 @pytest.mark.parametrize(("after", "pause"), [("Wed, 21 Oct 2026 07:28:00 GMT", 0.01), ("0.001", 0.01), ("0.5", 0.5)])
 def test_a_server_may_ask_for_a_longer_pause_only(stub, tmp_path, monkeypatch, after, pause):
     pauses = []
@@ -278,6 +311,57 @@ def test_a_server_that_does_not_answer_costs_one_line_and_resumes(stub, tmp_path
     assert answered(tmp_path / "r.jsonl") == {"q", "e"}
 
 
+class FirstIsLast:
+    """The first request to come is answered a moment after all that the script holds."""
+
+    def __init__(self, one):
+        self.one, self.numbers = one, iter(range(9))
+
+    def wait(self, timeout):
+        if next(self.numbers) == 0:
+            until = time.monotonic() + timeout
+            while self.one.script and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(0.3)
+
+
+def test_what_is_in_flight_when_a_request_fails_is_kept(stub, tmp_path):
+    one = stub(401)
+    one.held = FirstIsLast(one)
+    asking = requests(numbered(5), "chat", "m", 5)
+    with pytest.raises(UserError, match="answers 401"):
+        ask_server(server(one, retries=0), asking, tmp_path / "r.jsonl", 5)
+    assert len(answered(tmp_path / "r.jsonl")) == 1
+    assert len(one.seen) == 2  # and none is sent after the failure
+
+
+def test_what_comes_at_once_with_a_failure_is_kept(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "wait", lambda running, **_: wait(running))  # for all
+    asking = requests(numbered(8), "chat", "m", 5)
+    with pytest.raises(UserError, match="answers 401"):
+        ask_server(server(stub(401), concurrency=8), asking, tmp_path / "r.jsonl", 8)
+    assert len(answered(tmp_path / "r.jsonl")) == 7
+
+
+@contextmanager
+def full_disk():
+    """Nothing can be written, as far as this process knows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_does_not_lose_the_answers(tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text('{"custom_id": "q"}\n{"custom_id": "e", "resp')
+    with full_disk():
+        assert answered(file) == {"q"}
+    assert file.read_text() == '{"custom_id": "q"}\n'
+
+
 def test_a_line_that_was_cut_short_is_asked_again(tmp_path):
     file = tmp_path / "r.jsonl"
     file.write_text('{"custom_id": "q"}\n{"custom_id": "e", "resp')
@@ -298,6 +382,14 @@ def test_the_first_model_is_taken(stub):
 def test_a_server_without_models_needs_one_named(stub, models):
     one = stub()
     one.models = models
+    with pytest.raises(UserError, match=rf"{one.url} lists no model; set knowledge\.server_model"):
+        first_model(server(one))
+
+
+@pytest.mark.parametrize("status", [400, 501])
+def test_a_server_that_refuses_to_list_models_needs_one_named(stub, status):
+    one = stub()
+    one.listing = status
     with pytest.raises(UserError, match=rf"{one.url} lists no model; set knowledge\.server_model"):
         first_model(server(one))
 

@@ -1,6 +1,7 @@
 """GGUF files: imported exactly, or refused in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from command_line import first_here
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from write_gguf_model import HEADS, INNER, KEYS, LAYERS, WIDTH, write
 
-from firstlib.models import gguf, loading, places
+from firstlib.models import gguf, gguf_file, loading, places
 from firstlib.models.gguf_file import contents
 from firstlib.models.gguf_tokens import PROBE, SPLITS, load_tokenizer, own_tokens
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.hashing import content_hash
 from firstlib.settings.schema import Model
 
 
@@ -252,6 +254,45 @@ def test_a_base_model_may_be_a_file_and_is_imported_once(tmp_path, monkeypatch):
     monkeypatch.setattr(gguf, "convert", None)  # a second import would fail
     assert Path(places.base_location(model)) == place
     assert places.base_identity(model) == places.base_identity(Model(base=str(place)))
+
+
+def test_a_split_base_model_is_joined_and_imported_once(tmp_path, monkeypatch):
+    write(tmp_path / "m.gguf", "Q8_0")
+    model = Model(base=str(split(tmp_path / "m.gguf", tmp_path)[0]))
+    place = Path(places.base_location(model))
+    assert places.base_identity(model) == places.base_identity(Model(base=str(tmp_path / "m.gguf")))
+    assert places.licence(model) == "apache-2.0"
+    places._imported.cache_clear()
+    monkeypatch.setattr(gguf_file, "joined", None)  # a second copy would fail
+    assert Path(places.base_location(model)) == place
+
+
+def test_a_split_base_model_is_joined_again_where_its_import_was_removed(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    model = Model(base=str(split(tmp_path / "m.gguf", tmp_path)[0]))
+    place = Path(places.base_location(model))
+    shutil.rmtree(place)
+    places._imported.cache_clear()
+    assert Path(places.base_location(model)) == place
+    assert (place / "model.safetensors").is_file()
+
+
+def test_a_change_of_any_part_is_seen(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    parts = split(tmp_path / "m.gguf", tmp_path)
+    model = Model(base=str(parts[0]))
+    place = places.base_location(model)
+    write(tmp_path / "m.gguf", "Q8_0", seed=1)
+    (tmp_path / "other").mkdir()
+    split(tmp_path / "m.gguf", tmp_path / "other")[1].replace(parts[1])
+    assert places.base_location(model) != place
+
+
+def test_the_import_of_a_whole_file_is_found_by_what_it_always_was(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    found = contents(tmp_path / "m.gguf").provenance()
+    key = content_hash({"format": places.IMPORT, **found})
+    assert Path(places.base_location(Model(base=str(tmp_path / "m.gguf")))).name == f"gguf-{key}"
 
 
 def test_two_imports_of_one_file_are_one_base(tmp_path):

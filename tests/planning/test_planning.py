@@ -403,6 +403,35 @@ def test_an_unknown_model_without_the_hub_is_reported_in_one_line(monkeypatch):
         anatomy_of(Model(base="nobody/nothing"))
 
 
+@pytest.fixture
+def commits(monkeypatch):
+    """What the hub is asked for: a model that has one layer on its main branch and two at any other commit."""
+    asked = []
+
+    def found(name, local_files_only=False, **which):
+        if local_files_only:
+            raise OSError
+        asked.append((name, which))
+        return LlamaConfig(**SHAPE | {"num_hidden_layers": {"main": 1}.get(which.get("revision"), 2)})
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", found)
+    return asked
+
+
+def test_a_model_is_planned_as_of_its_commit(commits):
+    layers = {revision: anatomy_of(Model(base="a/pinned", revision=revision)).layers for revision in ("main", "0f1e")}
+    assert layers == {"main": 1, "0f1e": 2}
+    asked = [("a/pinned", {"revision": one, "trust_remote_code": False}) for one in layers]
+    assert commits == asked
+
+
+def test_a_models_own_code_is_run_only_where_it_is_trusted_and_with_a_warning(commits):
+    anatomy_of(Model(base="a/own-code"))
+    with pytest.warns(UserWarning, match="'a/own-code': trust_remote_code is set, so code from the model is run"):
+        anatomy_of(Model(base="a/own-code", trust_remote_code=True))
+    assert [which["trust_remote_code"] for _, which in commits] == [False, True]
+
+
 # -- machines and remedies ---------------------------------------------------------------------------------------------
 
 

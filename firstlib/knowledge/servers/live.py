@@ -3,6 +3,7 @@
 Every response is appended to a file as it comes; what the file holds is not asked again.
 """
 
+import http.client
 import json
 import os
 import time
@@ -13,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.progress import steps
@@ -22,6 +23,7 @@ _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # statuses after which t
 _REFUSED = (401, 403, 404, 405)  # statuses after which no request will
 _LONGEST_PAUSE = 60.0  # seconds, unless the server says more
 _PATIENCE = 600  # seconds for one answer
+_CUT_OFF = (OSError, http.client.HTTPException)  # URLError and time-outs are the first; IncompleteRead is the second
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def first_model(server: Server) -> str:
     """
     try:
         return str(json.loads(_send(server, "/v1/models", None))["data"][0]["id"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (_RefusedError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"knowledge.server: {server.url} lists no model; set knowledge.server_model") from error
 
 
@@ -83,22 +85,33 @@ def ask_server(server: Server, requests: Iterable[dict[str, Any]], to: Path, cou
     ):
         running: set[Future[dict[str, Any]]] = set()
         done = len(known)
-        while running := running | {
-            pool.submit(_answer, server, each) for each in islice(left, server.concurrency - len(running))
-        }:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in finished:
-                file.write(json.dumps(each.result()) + "\n")
-            file.flush()
-            at(done := done + len(finished))
+        try:
+            while running := running | {
+                pool.submit(_answer, server, each) for each in islice(left, server.concurrency - len(running))
+            }:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                if errors := _append(finished, file):
+                    raise errors[0]
+                at(done := done + len(finished))
+        finally:
+            _append(wait(running).done, file)  # what is in flight is paid for, whatever stopped the others
+
+
+def _append(finished: Iterable[Future[dict[str, Any]]], file: TextIO) -> list[BaseException]:
+    """Writes all answers; returns the errors of the requests that have none."""
+    errors = {each: each.exception() for each in finished}
+    file.writelines(json.dumps(each.result()) + "\n" for each, error in errors.items() if error is None)
+    file.flush()
+    return [error for error in errors.values() if error is not None]
 
 
 def answered(file: Path) -> set[str]:
     """Returns the ids that a file of responses holds; a last line that was cut short is removed."""
     if not file.is_file():
         return set()
-    whole = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    file.write_text("".join(whole), encoding="utf-8")
+    with file.open("rb+") as lines:  # whole lines are left alone: on a full disk, writing them again would lose them
+        whole = [line for line in lines if line.endswith(b"\n")]
+        lines.truncate(sum(map(len, whole)))
     return {json.loads(line)["custom_id"] for line in whole}
 
 
@@ -125,7 +138,7 @@ def _send(server: Server, path: str, body: dict[str, Any] | None) -> bytes:
         try:
             return _once(server, path, body)
         except urllib.error.HTTPError as error:
-            status, told = error.code, error.read(500).decode(errors="replace")
+            status, told = error.code, _beginning(error)
             if status in _REFUSED:
                 raise UserError(
                     f"knowledge.server: {server.root}{path} answers {status} ({told[:120]!r}); check the address, the "
@@ -134,7 +147,7 @@ def _send(server: Server, path: str, body: dict[str, Any] | None) -> bytes:
             if status not in _AGAIN:
                 raise _RefusedError(status, told) from error
             reason, wanted = f"status {status}", _seconds(error.headers.get("Retry-After"))
-        except OSError as error:  # includes URLError and time-outs
+        except _CUT_OFF as error:
             reason, wanted = first_line(error), 0.0
         if pause is None:
             break
@@ -143,6 +156,13 @@ def _send(server: Server, path: str, body: dict[str, Any] | None) -> bytes:
         f"knowledge.server: {server.root} fails again and again ({reason[:120]}); answers so far are kept, and the "
         "same command resumes"
     )
+
+
+def _beginning(refusal: urllib.error.HTTPError) -> str:
+    try:
+        return refusal.read(500).decode(errors="replace")
+    except _CUT_OFF:  # the status alone says what to do
+        return ""
 
 
 def _pauses(server: Server) -> Iterator[float | None]:
