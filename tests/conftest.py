@@ -133,8 +133,8 @@ def smoke(made_once):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    notebooks = files_hash([PROJECT / "constraints.txt", *PROJECT.glob("notebooks/*.ipynb")])
-    return made_once("smoke", content_hash([library_hash(), notebooks]), make)
+    read = [PROJECT / "constraints.txt", *PROJECT.glob("notebooks/*.ipynb"), *PROJECT.glob("data/results/*.json")]
+    return made_once("smoke", content_hash([library_hash(), files_hash(read)]), make)
 
 
 # -- what takes long ---------------------------------------------------------------------------------------------

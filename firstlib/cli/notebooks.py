@@ -23,17 +23,20 @@ from rich.progress import (
 )
 
 from firstlib.experiment.ahead import computed_ahead
+from firstlib.experiment.data import RunData
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
-from firstlib.runtime.hashing import content_hash, library_hash
+from firstlib.runtime.hashing import content_hash, file_hash, files_hash, library_hash
 from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, run_folder
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.loading import load_preset
+from firstlib.settings.schema import Settings, Task
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
 NOTEBOOKS = PROJECT / "notebooks"
+STUDY = PROJECT / "data" / "results"  # `study.KEPT`, whose import takes seconds
 OWN_PARAMETERS = {"preset": "microworld", "seed": 0, "run_folder": "runs", "overrides": []}
 BEYOND = "07_beyond_the_paper"  # shows the kept study; recomputes a cell of it
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -78,14 +81,14 @@ def run(plan: Plan, console: Console) -> list[Path]:
     """Runs the notebooks that would change, and returns all executed ones.
 
     Raises:
-        UserError: The settings are wrong; nothing is written.
+        UserError: The settings are wrong, or a data set's file cannot be read; nothing is written.
         NotebookError: A cell failed; earlier notebooks are kept, and the next run resumes.
     """
-    settings = load_preset(plan.preset, plan.overrides)
+    settings, reads = load_preset(plan.preset, plan.overrides), what_is_read(plan)
     notebooks = [path for path in numbered_notebooks() if plan.beyond or path.stem != BEYOND]
     target = plan.folder / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
-    todo = [path for path in notebooks if not is_current(path, plan)]
+    todo = [path for path in notebooks if not is_current(path, plan, reads)]
     for path in notebooks:
         if path not in todo:
             console.print(f"[dim]{path.stem}: nothing new[/dim]", highlight=False)
@@ -122,7 +125,7 @@ def _execute(path: Path, plan: Plan, console: Console, kernel: "AsyncKernelManag
 
     final = plan.folder / "notebooks" / path.name
     partial = final.with_suffix(".partial.ipynb")
-    started, key = time.monotonic(), _key(path, plan)  # the library may change while a notebook runs
+    started, key = time.monotonic(), _key(path, what_is_read(plan))  # it may change while a notebook runs
     try:
         with _Memory() as memory:
             papermill.execute_notebook(
@@ -172,8 +175,8 @@ def without_machine(book: dict[str, Any]) -> dict[str, Any]:
     return book
 
 
-def is_current(path: Path, plan: Plan) -> bool:
-    """Whether the run holds this notebook, executed as it would be now."""
+def is_current(path: Path, plan: Plan, reads: str) -> bool:
+    """Whether the run holds this notebook, executed as it would be now; `reads` is what `what_is_read` returns."""
     executed = plan.folder / "notebooks" / path.name
     if not executed.is_file() or not (plan.folder / "results.json").is_file():
         return False
@@ -181,15 +184,51 @@ def is_current(path: Path, plan: Plan) -> bool:
         metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
     except (ValueError, KeyError):
         return False  # damaged: run again
-    return metadata.get("first", {}).get("key") == _key(path, plan)
+    return metadata.get("first", {}).get("key") == _key(path, reads)
 
 
-def _key(path: Path, plan: Plan) -> str:
-    """Returns a hash of what a notebook's output depends on: cells, parameters, settings, library, coefficients."""
+def _key(path: Path, reads: str) -> str:
+    """Returns a hash of what a notebook's output depends on: its cells, and what all notebooks read."""
     cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    settings = load_preset(plan.preset, plan.overrides).model_dump(mode="json")
+    return content_hash([cells, reads])
+
+
+def what_is_read(plan: Plan) -> str:
+    """Returns a hash of parameters, settings, library, coefficients by hand, the questions' files and the kept study.
+
+    Raises:
+        UserError: The settings are wrong, or a data set's file cannot be read.
+    """
+    settings = load_preset(plan.preset, plan.overrides)
     by_hand = chosen.read_text() if (chosen := plan.folder / CHOSEN).is_file() else ""
-    return content_hash([cells, plan.parameters, settings, library_hash(), by_hand])
+    source, read = RunData(settings, plan.seed).source, _read_from_files(settings)
+    questions = {task: _contents(task, source.location(task, settings.tasks.get(task))) for task in read}
+    kept = files_hash(STUDY.glob("*.json"))
+    return content_hash([plan.parameters, settings.model_dump(mode="json"), library_hash(), by_hand, questions, kept])
+
+
+def _read_from_files(settings: Settings) -> list[Task]:
+    tasks = dict.fromkeys(task for column in settings.columns for task in (column.train, *column.test))
+    return [task for task in tasks if not settings.generates(task)]
+
+
+def _contents(task: Task, place: Path | None) -> list[tuple[str, str]]:
+    """Returns every file of a data set with its hash; nothing where the data set is the hub's."""
+    try:
+        files = _files_in(place) if place else ()
+        return [(os.path.relpath(file, place), file_hash(file)) for file in files]
+    except OSError as error:
+        raise UserError(f"data set {task}: {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _files_in(place: Path) -> Iterator[Path]:
+    """Yields a file, or all files of a folder but the hidden ones, which are not read."""
+    if place.is_dir():
+        for inside in sorted(place.iterdir()):
+            if not inside.name.startswith((".", "~", "__")):
+                yield from _files_in(inside)
+    elif place.is_file():
+        yield place
 
 
 def _record_cost(plan: Plan, name: str, seconds: float, peak: int) -> None:

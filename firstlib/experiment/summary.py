@@ -110,9 +110,17 @@ def made(run: Run, name: str) -> dict[str, Any]:
         content["coefficients"] = {task: students.coefficient(run, name, task) for task in tasks}
     if method.afterwards == "base-weights":
         content["shares"] = {task: students.share(run, name, task) for task in tasks}
+    elif method.afterwards == "agreement-temperature":
+        content["temperatures"] = {task: temperatures(run, name, task) for task in tasks}
     elif method.afterwards:
         content["temperatures"] = {task: students.student_temperature(run, name, task) for task in tasks}
     return content
+
+
+def temperatures(run: Run, name: str, train: Task) -> dict[Task, float]:
+    """Returns the temperature of a student's logits on each test set of the columns that train on its task."""
+    tests = dict.fromkeys(test for column in run.settings.columns if column.train == train for test in column.test)
+    return {test: students.student_temperature(run, name, train, test) for test in tests}
 
 
 def _base_rows(run: Run) -> list[dict[str, Any]]:

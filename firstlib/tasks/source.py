@@ -83,7 +83,7 @@ class DataSource:
     def _load(self, task: Task, split: str) -> Sequence[Item]:
         if task not in self._published:
             own = self.settings.tasks.get(task)
-            place = self._location(task, own)
+            place = self.location(task, own)
             published = hub.read(task, self.settings.data, place, self._reasons_not_to_fit, own)
             self._check_asked(task, published)
             self._check_taught(published)
@@ -114,7 +114,8 @@ class DataSource:
         for part in published.values():
             check_taught(self._tokenizer(), _questions(map(self._worded, part.items[:_CHECKED])))
 
-    def _location(self, task: Task, own: TaskData | None) -> Path | None:
+    def location(self, task: Task, own: TaskData | None) -> Path | None:
+        """Returns the file or folder that holds a task's questions; None: the hub has them."""
         data = self.settings.data
         if own and own.file:
             return _set(project_path(own.file), f"tasks.{task}.file", own.file)

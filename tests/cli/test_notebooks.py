@@ -17,6 +17,8 @@ from rich.console import Console
 from firstlib import Experiment
 from firstlib.cli import kernel, notebooks
 from firstlib.cli.notebooks import Plan, numbered_notebooks
+from firstlib.results import study
+from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import PROJECT
 
 
@@ -98,7 +100,8 @@ def test_a_second_run_does_nothing_and_a_change_reruns_only_what_changed(smoke, 
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     last = tmp_path / "06_reliability.ipynb"
     last.write_text(last.read_text().replace("Which model can be trusted?", "Whom can one trust?"))
-    changed = [path for path in numbered_notebooks() if not notebooks.is_current(path, plan)]
+    reads = notebooks.what_is_read(plan)
+    changed = [path for path in numbered_notebooks() if not notebooks.is_current(path, plan, reads)]
     assert [path for path in changed if path.stem != notebooks.BEYOND] == [last]
 
 
@@ -107,7 +110,91 @@ def test_a_damaged_notebook_is_run_again(smoke, tmp_path):
     shutil.copytree(smoke[0] / "smoke", tmp_path / "smoke")
     first_one = numbered_notebooks()[0]
     (plan.folder / "notebooks" / first_one.name).write_text("{")
-    assert not notebooks.is_current(first_one, plan)
+    assert not notebooks.is_current(first_one, plan, notebooks.what_is_read(plan))
+
+
+@pytest.fixture
+def ran(monkeypatch, tmp_path_factory):
+    """Returns which of two small notebooks a plan runs; each is finished without a kernel."""
+    found, folder = [], tmp_path_factory.mktemp("notebooks")
+    for name in ("01_first", "02_second"):
+        nbformat.write(nbformat.v4.new_notebook(), folder / f"{name}.ipynb")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
+
+    def pretend(todo, plan, *_):
+        for path in todo:
+            final = plan.folder / "notebooks" / path.name
+            partial = shutil.copy(path, final.with_suffix(".partial.ipynb"))
+            notebooks._finish(partial, final, notebooks._key(path, notebooks.what_is_read(plan)))
+        (plan.folder / "results.json").write_text("{}")
+        found.extend(path.stem for path in todo)
+
+    def run(plan):
+        found.clear()
+        notebooks.run(plan, Console(quiet=True))
+        return set(found)
+
+    monkeypatch.setattr(notebooks, "_run_in_order", pretend)
+    return run
+
+
+def columns_of(task):
+    return f"columns=[{{setting: in-domain, train: {task}, test: [{task}]}}]"
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides"),
+    [
+        ("q.csv", ["data.own=$PLACE/q.csv", columns_of("own")]),
+        ("parts/a.csv", ["tasks.mine.file=$PLACE", "tasks.mine.splits.train=a.csv", columns_of("mine")]),
+        ("commonsense_qa/train.csv", ["data.source=hub", "data.folder=$PLACE", columns_of("csqa")]),
+        ("trivia/train.csv", ["tasks.mine.hub=somebody/trivia", "data.folder=$PLACE", columns_of("mine")]),
+    ],
+    ids=["own", "file", "folder", "folder instead of the hub"],
+)
+def test_changed_questions_make_every_notebook_run_again(file, overrides, ran, tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", str(tmp_path / "data"))
+    questions = tmp_path / "data" / file
+    questions.parent.mkdir(parents=True)
+    questions.write_text("question,answer\n1 + 1?,2\n")
+    plan = Plan("smoke", 0, str(tmp_path / "runs"), tuple(overrides))
+    assert ran(plan) == default_notebooks()
+    (questions.parent / ".editors-copy").write_text("1")
+    assert ran(plan) == set()
+    questions.write_text("question,answer\n1 + 1?,3\n")
+    assert ran(plan) == default_notebooks()
+    questions.rename(questions.with_name(f"more-{questions.name}"))
+    assert ran(plan) == default_notebooks()
+
+
+def test_other_data_sets_of_the_folder_do_not_count(ran, tmp_path):
+    (tmp_path / "data" / "openbookqa").mkdir(parents=True)
+    plan = Plan("smoke", 0, str(tmp_path), ("data.source=hub", f"data.folder={tmp_path / 'data'}", columns_of("csqa")))
+    ran(plan)
+    (tmp_path / "data" / "openbookqa" / "train.csv").write_text("question,answer\n1 + 1?,3\n")
+    assert ran(plan) == set()
+
+
+def test_a_new_result_of_the_study_makes_every_notebook_run_again(ran, tmp_path, monkeypatch):
+    assert notebooks.STUDY == study.KEPT
+    monkeypatch.setattr(notebooks, "STUDY", tmp_path)
+    plan = Plan("smoke", 0, str(tmp_path / "runs"))
+    ran(plan)
+    assert ran(plan) == set()
+    (tmp_path / "microworld-seed-0.json").write_text("{}")
+    assert ran(plan) == default_notebooks()
+
+
+def test_files_that_cannot_be_read_are_reported_before_anything_is_written(tmp_path, monkeypatch):
+    def locked(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "q.csv").write_text("")
+    monkeypatch.setattr(notebooks, "file_hash", locked)
+    plan = Plan("smoke", 0, str(tmp_path / "runs"), (f"data.own={tmp_path / 'q.csv'}", columns_of("own")))
+    with pytest.raises(UserError, match=r"data set own: .*q.csv cannot be read: Permission denied"):
+        notebooks.run(plan, Console(quiet=True))
+    assert not plan.folder.exists()
 
 
 def test_a_failing_notebook_is_reported_and_finished_ones_are_kept(smoke, monkeypatch, tmp_path, capsys):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from firstlib import Experiment, figures, metrics
 from firstlib.cli.commands import app
-from firstlib.experiment import coefficients, students, teachers
+from firstlib.experiment import coefficients, students, summary, teachers
 from firstlib.explorer import starting
 from firstlib.results import table, tables
 from firstlib.results.comparison import compare
@@ -47,6 +47,17 @@ def test_results_include_the_method(experiment):
     assert content["methods"][NEW]["settings"]["map"] == "logit-temperature"
     assert content["coefficients"] == content["methods"][NEW]["coefficients"]
     assert all(value > 0 for value in content["methods"][NEW]["temperatures"].values())
+
+
+def test_results_hold_a_temperature_for_each_test_set(experiment):
+    agreeing = {"learns": "answers", "afterwards": "agreement-temperature"}
+    run = experiment.change(methods={"agreeing": agreeing}).run
+    expected = {
+        train: {test: students.student_temperature(run, "agreeing", train, test) for test in tests}
+        for train, tests in {"csqa": ("csqa",), "alpaca": ("csqa", "obqa")}.items()
+    }
+    assert summary.made(run, "agreeing") == {"settings": agreeing, "temperatures": expected}
+    assert len({1, *expected["alpaca"].values()}) == 3, "both are fitted"
 
 
 def test_tables_show_the_method(experiment):

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from firstlib import Experiment
 from firstlib.evaluation import asking
 from firstlib.evaluation.predictions import Predictions
+from firstlib.experiment import students
 from firstlib.models import loading
 from firstlib.results.export import ExportedStudent, export_student, folder, making, model_card
 from firstlib.results.export.card import metadata
@@ -29,6 +30,7 @@ from firstlib.settings.loading import load_preset
 from firstlib.settings.methods import PAPER_METHODS
 from firstlib.settings.schema import Measures
 
+AGREEING = {"learns": "answers", "afterwards": "agreement-temperature"}
 SCALED = {"learns": "top-k", "map": "temperature", "afterwards": "student-temperature"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -329,7 +331,8 @@ def test_the_code_of_the_card_gives_the_experiments_answer(exported, experiment,
 def test_a_students_temperature_is_in_the_code_and_in_the_numbers(experiment, home, monkeypatch):
     scaled = experiment.change(methods={"scaled": SCALED})
     folder = export_student(scaled, "scaled", "csqa", home / "scaled")
-    temperature, text = ExportedStudent(scaled, "scaled", "csqa").temperature, (folder / "README.md").read_text()
+    [temperature] = set(ExportedStudent(scaled, "scaled", "csqa").temperatures.values())
+    text = (folder / "README.md").read_text()
     assert abs(temperature - 1) > 0.01
     assert f"The student's logits are divided by T = {temperature:g}" in text
     names = run_card(folder, monkeypatch)
@@ -342,6 +345,24 @@ def test_a_students_temperature_is_in_the_code_and_in_the_numbers(experiment, ho
     results = ModelCard.load(folder / "README.md").data.eval_results
     [ece] = [one.metric_value for one in results if (one.dataset_type, one.metric_type) == ("microworld-csqa", "ece")]
     assert ece == pytest.approx(row.ece, abs=1e-6)
+
+
+def test_a_temperature_for_each_test_set_is_in_the_code_and_in_the_numbers(experiment, home, monkeypatch):
+    agreeing = experiment.change(methods={"agreeing": AGREEING})
+    folder = export_student(agreeing, "agreeing", "csqa", home / "agreeing")
+    fitted = {test: students.student_temperature(agreeing.run, "agreeing", "csqa", test) for test in ("csqa", "obqa")}
+    assert len({1, *fitted.values()}) == 3
+    told = f"divided by T = {fitted['csqa']:g} for microworld CSQA and T = {fitted['obqa']:g} for microworld OBQA"
+    assert (folder / "README.md").read_text().count(told) == 2
+    names = run_card(folder, monkeypatch)
+    row = [q.prompt + q.lead for q in agreeing.questions("csqa")].index(names["prompt"])
+    kept = agreeing.predictions("agreeing", "csqa", "csqa")
+    np.testing.assert_allclose(names["confidence"].numpy(), kept.shares()[row], atol=1e-5)
+    results = ModelCard.load(folder / "README.md").data.eval_results
+    found = {one.dataset_type: one.metric_value for one in results if one.metric_type == "ece"}
+    for row in agreeing.rows():
+        if row.method == "agreeing":
+            assert found[f"microworld-{row.dataset}"] == pytest.approx(row.ece, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", PAPER_METHODS)

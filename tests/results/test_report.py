@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from firstlib import metrics
 from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
-from firstlib.experiment import Experiment
+from firstlib.distillation.search import search_among
+from firstlib.experiment import Experiment, students
 from firstlib.explorer import ExperimentSource, State, compute, positions
 from firstlib.metrics import Interval, bootstrap_ece, clopper_pearson
 from firstlib.results.comparison import Compared, compare
@@ -22,8 +24,10 @@ from firstlib.results.provenance import Recorder, describe, stage_lines
 from firstlib.results.report import cells, figures, findings, grid, page, sections, write_report
 from firstlib.results.report.findings import collect
 from firstlib.results.report.other_measures import other_measures
+from firstlib.results.rules import RULES
 from firstlib.results.table import of_comparison
 from firstlib.runtime.errors import UserError
+from firstlib.settings import methods
 from firstlib.settings.schema import Measures
 
 SCRIPT = "<script>alert(1)</script>"
@@ -320,6 +324,42 @@ def test_a_run_without_a_temperature_has_no_explorer(experiment):
     assert data_of(f'<script id="data" type="text/plain">{content["data"]}</script>')["explorer"] is None
     assert "figure-search" not in content["figures"]
     assert "Coefficients" not in content["results"]
+
+
+def test_every_rule_of_the_settings_has_its_words():
+    assert set(RULES) == set(methods.RULES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "axis", "caption"),
+    [
+        ("validation-ece", "validation ECE", "the ECE, on validation questions, of the targets."),
+        ("validation-smooth-ece", "validation smooth ECE", "the smooth ECE, on validation questions, of the targets."),
+        ("cross-fitted-ece", "cross-fitted ECE", "the ECE, on training questions, of targets from teachers that had "),
+        ("cross-fitted-nll", "cross-fitted NLL, nats", "the negative log-likelihood, on training questions, of targe"),
+        ("student-ece", "validation ECE", "the ECE, on validation questions, of a student trained for one epoch."),
+    ],
+)
+def test_the_searchs_figure_says_what_its_rule_measures(experiment, rule, axis, caption):
+    changed = experiment.change(methods={"mine": {"learns": "top-k", "map": "temperature", "coefficient": rule}})
+    searches = {"csqa": search_among(lambda c: c, (0.1, 0.2))}
+    drawn = figures._search(SimpleNamespace(settings=changed.settings, searches=searches))
+    assert f"For <i>mine</i>: {caption}" in drawn.caption
+    assert drawn.wide.layout.yaxis.title.text == axis
+    assert (drawn.wide.layout.yaxis.tickformat == ".2f") == rule.endswith("-nll")
+
+
+def test_what_was_chosen_after_training_is_listed(experiment):
+    agreeing = {"learns": "answers", "afterwards": "agreement-temperature"}
+    averaged = {"learns": "answers", "afterwards": "base-weights"}
+    changed = experiment.change(methods={"agreeing": agreeing, "averaged": averaged})
+    found, run = findings._chosen(changed), changed.run
+    csqa, obqa = (students.student_temperature(run, "agreeing", "alpaca", test) for test in ("csqa", "obqa"))
+    assert csqa != obqa
+    assert found["agreeing"]["alpaca"] == f"student's T = {csqa:.3g} on CSQA, {obqa:.3g} on OBQA"
+    share = json.loads((changed.student("averaged", "csqa") / "share.json").read_text())["share"]
+    assert found["averaged"]["csqa"] == f"{share:g} of its own weights"
+    assert "of its own weights</td>" in sections.chosen(found)
 
 
 def test_ranks_in_both_readings(experiment):

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from firstlib.metrics import Reliability
-from firstlib.results.export.markdown import escaped, percent, table
+from firstlib.results.export.markdown import escaped, percent
 from firstlib.results.export.measured import Measured
 from firstlib.results.export.usage import READINGS
+from firstlib.results.markup import markdown_table
 from firstlib.settings.schema import Reading
 
 DIAGRAM = "reliability.png"
@@ -31,7 +32,7 @@ def how_well_calibrated(measured: Sequence[Measured], reading: Reading, diagram:
 
 def _scores(measured: Sequence[Measured]) -> str:
     head = ["test set", "n", "accuracy", "ECE", "smooth ECE", "noise floor", "Trust", "NLL", "Brier"]
-    return table(head, [_row(one) for one in measured])
+    return markdown_table(head, [_row(one) for one in measured])
 
 
 def _row(one: Measured) -> list[str]:
@@ -52,7 +53,7 @@ def _row(one: Measured) -> list[str]:
 def _bins(found: Reliability) -> str:
     bins = zip(found.edges[:-1], found.edges[1:], found.count, found.confidence, found.accuracy, strict=True)
     head = ["confidence", "answers", "mean confidence, %", "accuracy, %", "over-confident by, points"]
-    return table(head, [_bin(*one) for one in bins])
+    return markdown_table(head, [_bin(*one) for one in bins])
 
 
 def _bin(low: float, high: float, count: int, confidence: float, accuracy: float) -> list[str]:

@@ -7,11 +7,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from firstlib.models.places import licence
 from firstlib.results.export.calibration import how_well_calibrated
-from firstlib.results.export.making import how_it_was_made, in_short, is_folder
-from firstlib.results.export.markdown import bullets, counted, escaped, fenced, percent, table
+from firstlib.results.export.making import divided_by, how_it_was_made, in_short, is_folder
+from firstlib.results.export.markdown import bullets, counted, escaped, fenced, percent
 from firstlib.results.export.measured import TOLERANCE, Measured, Repeat, in_plain_words
 from firstlib.results.export.student import ExportedStudent, portable
 from firstlib.results.export.usage import how_to_ask
+from firstlib.results.markup import markdown_table
 from firstlib.results.provenance import Manifest, folder_name, stage_lines
 from firstlib.runtime.artefacts import MANIFEST
 from firstlib.settings.data import PUBLISHED
@@ -100,8 +101,7 @@ def _what_it_is(student: ExportedStudent, parameters: int, measured: Sequence[Me
         f"n = {one.scores.n:,}"
         for one in measured
     ]
-    temperature = student.temperature
-    scaled = f" Its logits must be divided by T = {temperature:g}." if temperature != 1 else ""
+    scaled = f" Its logits must be divided by {divided_by(student)}." if student.is_tempered else ""
     return (
         f"A causal language model of {parameters:,} parameters, {in_short(student)} on "
         f"{escaped(student.title(student.task))}. It answers questions, and its probabilities state how likely each "
@@ -140,7 +140,7 @@ def _agreement(student: ExportedStudent, repeats: Sequence[Repeat]) -> str:
         f"{largest:.2g}{allowed} from the experiment's; {counted(changed, 'answer')} changed."
     )
     head = ["test set", "accuracy, experiment / folder", "ECE, experiment / folder", "largest difference", "changed"]
-    return f"{intro}\n\n{table(head, [_compared(one) for one in repeats])}"
+    return f"{intro}\n\n{markdown_table(head, [_compared(one) for one in repeats])}"
 
 
 def _compared(one: Repeat) -> list[str]:
@@ -170,7 +170,7 @@ def _provenance(student: ExportedStudent) -> str:
             f"Preset {escaped(student.preset)}, method {escaped(student.name)}, seed {student.experiment.seed}; "
             f"{versions}. The table lists each stage that the student and its answers rest on, and the first digits of "
             f"its files' SHA-256; `{MANIFEST}` holds all digits.",
-            table(["stage", "folder", "files"], rows),
+            markdown_table(["stage", "folder", "files"], rows),
             f"<details><summary>All settings</summary>\n\n{code}\n\n</details>",
         ]
     )

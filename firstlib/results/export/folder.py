@@ -89,13 +89,13 @@ def _save_adapter(trained: Path, to: Path) -> None:
 
 
 def ask_again(student: ExportedStudent, folder: Path) -> list[Repeat]:
-    """Loads an exported folder as any user would, and asks it every test question at the student's temperature."""
+    """Loads an exported folder as any user would, and asks it every test question at that test set's temperature."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval().to(loading.device())
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    how = asking_any(student.experiment.run, "student", temperature=student.temperature)
-    repeats = []
+    repeats, temperatures = [], student.temperatures
     for setting, test in student.tests:
         kept = student.answers(test)
+        how = asking_any(student.experiment.run, "student", temperatures[test])
         found = ask(model, tokenizer, student.experiment.questions(test), how)
         before, after = (student.measure(one, setting, test) for one in (kept, found))
         repeats.append(Repeat(test, kept, found, before, after))

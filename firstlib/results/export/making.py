@@ -10,6 +10,7 @@ from firstlib.knowledge import KnowledgeStore
 from firstlib.models.places import base_location, quantisation
 from firstlib.results.export.markdown import counted, escaped, percent
 from firstlib.results.export.student import ExportedStudent
+from firstlib.results.rules import Rule, rule_of
 from firstlib.settings.methods import WITHOUT_COEFFICIENT, Method
 from firstlib.settings.schema import Model
 
@@ -38,14 +39,6 @@ TAILS = {
     "gold": "goes to the right token",
 }
 SOFTMAXES = {"full": "the whole vocabulary", "renormalised": "these tokens alone"}
-RULES = {
-    "validation-ece": "the targets the lowest ECE",
-    "validation-smooth-ece": "the targets the lowest smooth ECE",
-    "validation-nll": "the targets the lowest negative log-likelihood",
-    "cross-fitted-ece": "targets from teachers that had not seen the question the lowest ECE",
-    "cross-fitted-nll": "targets from teachers that had not seen the question the lowest negative log-likelihood",
-    "student-ece": "a student trained for one epoch the lowest ECE",
-}
 WHERE = {
     "answers": "It applies to the token that names the choice; the other positions keep the stored probabilities.",
     "uncertain": f"It applies where the teacher's entropy is over {UNCERTAIN:g} nats; the other positions keep the "
@@ -166,18 +159,18 @@ def _choice(student: ExportedStudent, coefficient: float) -> str:
         return "The coefficient was chosen by hand."
     search = student.experiment.search(student.task, student.name)
     tried = np.concatenate([search.coarse, search.fine])
-    split = "training" if (method.rule or "").startswith("cross-fitted") else "validation"
-    count = counted(len(coefficients.answers_to_fit(run, method, student.task)), f"{split} answer")
+    rule = rule_of(method.rule)
+    count = counted(len(coefficients.answers_to_fit(run, method, student.task)), f"{rule.split} answer")
     edge = " It lies at the end of the range that was tried; a wider one might do better." if search.at_the_edge else ""
-    lowest, highest = (_score(student, value) for value in (tried[:, 1].min(), tried[:, 1].max()))
+    lowest, highest = (_score(rule, value) for value in (tried[:, 1].min(), tried[:, 1].max()))
     return (
-        f"Of {len(np.unique(tried[:, 0]))} coefficients, {coefficient:g} gave {RULES[method.rule or 'validation-ece']} "
-        f"on {count}, {lowest}; the worst gave {highest}.{edge}"
+        f"Of {len(np.unique(tried[:, 0]))} coefficients, {coefficient:g} gave {rule.of} the lowest {rule.measure} on "
+        f"{count}, {lowest}; the worst gave {highest}.{edge}"
     )
 
 
-def _score(student: ExportedStudent, value: float) -> str:
-    return f"{value:.4f} nats" if (student.method.rule or "").endswith("-nll") else f"{percent(value)} %"
+def _score(rule: Rule, value: float) -> str:
+    return f"{value:.4f} nats" if rule.in_nats else f"{percent(value)} %"
 
 
 def _loss(student: ExportedStudent) -> str:
@@ -197,12 +190,20 @@ def _afterwards(student: ExportedStudent) -> str:
         )
     if student.method.afterwards == "agreement-temperature":
         return (
-            f"**After training.** The student's logits are divided by T = {student.temperature:g}, which brings them "
+            f"**After training.** The student's logits are divided by {divided_by(student)}, which brings them "
             "nearest to the base model's on unlabelled questions to which both give one answer (Luo et al. 2025). "
             "The weights in this folder do not contain T: divide the logits as shown below."
         )
     return (
-        f"**After training.** The student's logits are divided by T = {student.temperature:g}, which minimises the "
+        f"**After training.** The student's logits are divided by {divided_by(student)}, which minimises the "
         "negative log-likelihood of its answers to validation questions (Guo et al. 2017). The weights in this folder "
         "do not contain T: divide the logits as shown below."
     )
+
+
+def divided_by(student: ExportedStudent) -> str:
+    """Returns the temperature of a student's logits in words; one for each test set, where its method fits so many."""
+    found = student.temperatures
+    if student.method.afterwards != "agreement-temperature":
+        return f"T = {next(iter(found.values())):g}"
+    return " and ".join(f"T = {one:g} for {escaped(student.title(test))}" for test, one in found.items())

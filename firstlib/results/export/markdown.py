@@ -43,9 +43,3 @@ def counted(number: int, thing: str) -> str:
 def bullets(lines: Sequence[str]) -> str:
     """Returns a list."""
     return "\n".join(f"- {line}" for line in lines)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of cells that are escaped already."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

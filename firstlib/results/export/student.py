@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from firstlib.evaluation.predictions import Predictions
-from firstlib.experiment import Experiment, students
+from firstlib.experiment import Experiment, students, summary
 from firstlib.figures.style import name_of
 from firstlib.results.export.measured import Measured, measure
 from firstlib.results.provenance import Manifest, Recorder
@@ -59,9 +59,14 @@ class ExportedStudent:
         return self.experiment.student(self.name, self.task)
 
     @property
-    def temperature(self) -> float:
-        """What the student's logits are divided by; 1 unless its method fits a temperature after training."""
-        return students.student_temperature(self.experiment.run, self.name, self.task)
+    def temperatures(self) -> dict[Task, float]:
+        """By test set, what the student's logits are divided by; 1 unless its method fits a T after training."""
+        return summary.temperatures(self.experiment.run, self.name, self.task)
+
+    @property
+    def is_tempered(self) -> bool:
+        """Whether the logits are divided by anything but 1 on some test set."""
+        return any(one != 1 for one in self.temperatures.values())
 
     @property
     def preset(self) -> str:

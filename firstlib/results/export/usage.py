@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from firstlib.results.export.markdown import escaped, fenced, percent, table
+from firstlib.results.export.making import divided_by
+from firstlib.results.export.markdown import escaped, fenced, percent
 from firstlib.results.export.measured import Repeat
 from firstlib.results.export.student import ExportedStudent
+from firstlib.results.markup import markdown_table
 from firstlib.settings.schema import CandidateScore, Reading
 from firstlib.tasks.question import Question
 
@@ -65,7 +67,7 @@ READINGS: dict[Reading, tuple[str, str]] = {
 
 def how_to_ask(student: ExportedStudent, name: str, repeat: Repeat) -> str:
     """Returns code that loads the folder and asks it one question, with the answer that it gives."""
-    reading, temperature = student.settings.measures.confidence, student.temperature
+    reading, temperature = student.settings.measures.confidence, student.temperatures[repeat.test]
     meaning, confidence = READINGS[reading]
     question, given = _example(student, repeat)
     words = repeat.found.log_probabilities is not None
@@ -78,7 +80,7 @@ def how_to_ask(student: ExportedStudent, name: str, repeat: Repeat) -> str:
         confidence=READINGS_OF_WORDS[reading] if words else confidence,
         **({"per": per, "divided": divided} if words else {}),
     )
-    scaled = f" Divide the logits by T = {temperature:g} before the softmax." if temperature != 1 else ""
+    scaled = f" Divide the logits by {divided_by(student)} before the softmax." if student.is_tempered else ""
     return "\n\n".join(
         [
             "Load it with transformers:",
@@ -111,4 +113,4 @@ def _answers(question: Question, given: Sequence[float]) -> str:
             zip(question.candidates, question.choices, given, strict=True)
         )
     ]
-    return table(["candidate", "stands for", "confidence, %", "right"], rows)
+    return markdown_table(["candidate", "stands for", "confidence, %", "right"], rows)

@@ -11,14 +11,10 @@ from firstlib.evaluation.predictions import Predictions
 from firstlib.metrics import selective_accuracy
 from firstlib.results.report.drawn import ReportFigure
 from firstlib.results.report.findings import Findings
+from firstlib.results.rules import rule_of
 from firstlib.settings.schema import Reading
 
 WIDE, NARROW = 3, 1  # panels side by side
-RULES = {
-    "validation-ece": ("ECE", "validation ECE"),
-    "validation-nll": ("negative log-likelihood", "validation NLL, nats"),
-    "validation-smooth-ece": ("smooth ECE", "validation smooth ECE"),
-}
 RANKS = {
     "candidates": "For the model's first, second, ... candidate: its mean share among the candidates, and how often it "
     "is right.",
@@ -106,15 +102,15 @@ def _selective(found: Findings) -> ReportFigure:
 def _search(found: Findings) -> ReportFigure:
     name = found.settings.recalibrated or ""
     method = found.settings.all_methods[name]
-    measure, axis = RULES[method.rule or "validation-ece"]
-    drawn = figures.coefficient_search(found.searches).update_yaxes(title_text=axis)
-    if measure == "negative log-likelihood":
+    rule = rule_of(method.rule)
+    drawn = figures.coefficient_search(found.searches).update_yaxes(title_text=rule.axis)
+    if rule.in_nats:
         drawn.update_yaxes(tickformat=".2f", rangemode="normal")
     if Map(method.map) is not Map.TEMPERATURE:
         drawn.update_xaxes(title_text="temperature T")
     return ReportFigure(
         "Figure 6, left: the search for the coefficient",
-        f"The {measure} of the targets of <i>{name}</i> on validation questions.",
+        f"For <i>{name}</i>: the {rule.measure}, on {rule.split} questions, of {rule.of}.",
         drawn,
     )
 

@@ -1,6 +1,6 @@
 """Everything that a report shows, collected from an experiment in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ from firstlib.distillation.search import Search
 from firstlib.evaluation.audit.errors import OtherMeasures
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import Row
-from firstlib.experiment import Experiment, students
+from firstlib.experiment import Experiment, students, summary
 from firstlib.explorer import ExperimentSource, questions, starting
 from firstlib.explorer.questions import Case
+from firstlib.figures.style import name_of
 from firstlib.results import study
 from firstlib.results.comparison import Compared, compare
 from firstlib.results.provenance import Manifest, Recorder, StageLine, stage_lines, targets_in_words
@@ -32,7 +33,7 @@ class Findings:
     Attributes:
         compared: Every method on every test set, with intervals.
         rows: The results table.
-        chosen: Method -> training task -> its coefficient or temperature, as text; only methods that have one.
+        chosen: Method -> training task -> its coefficient, temperature or share of its own weights, as text, if any.
         answers: Each method's answers to the main task's test questions.
         others: Other measures of calibration of these answers.
         coverage: `(positions, K)`, the teacher's most probable tokens on the last training set.
@@ -108,20 +109,27 @@ def _explorer(experiment: Experiment) -> dict[str, Any]:
 
 
 def _chosen(experiment: Experiment) -> dict[str, dict[Task, str]]:
-    """Returns the coefficient of each method's map, and the student's temperature, by method and task."""
+    """Returns what was chosen for each method that something was chosen for, by task."""
     found: dict[str, dict[Task, str]] = {}
-    for name, method in experiment.settings.methods.items():
+    for name in experiment.settings.methods:
         for task in experiment.tasks:
-            parts = (
-                [targets_in_words(method.map, experiment.coefficient(task, name))]
-                if method.map not in WITHOUT_COEFFICIENT
-                else []
-            )
-            if method.afterwards:
-                parts.append(f"student's T = {students.student_temperature(experiment.run, name, task):.3g}")
-            if parts:
+            if parts := list(_chosen_for(experiment, name, task)):
                 found.setdefault(name, {})[task] = ", ".join(parts)
     return found
+
+
+def _chosen_for(experiment: Experiment, name: str, task: Task) -> Iterator[str]:
+    """Yields the coefficient of a method's map, and what was chosen after training."""
+    run, method = experiment.run, experiment.settings.methods[name]
+    if method.map not in WITHOUT_COEFFICIENT:
+        yield targets_in_words(method.map, experiment.coefficient(task, name))
+    if method.afterwards == "student-temperature":
+        yield f"student's T = {students.student_temperature(run, name, task):.3g}"
+    elif method.afterwards == "agreement-temperature":
+        by_test = summary.temperatures(run, name, task)
+        yield f"student's T = {', '.join(f'{one:.3g} on {name_of(test)}' for test, one in by_test.items())}"
+    elif method.afterwards == "base-weights":
+        yield f"{students.share(run, name, task):g} of its own weights"
 
 
 def _coverage(experiment: Experiment) -> np.ndarray:

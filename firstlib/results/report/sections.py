@@ -33,8 +33,8 @@ READINGS = {
 METHODS = {"methods": "Methods", "beyond": "Methods beyond the paper, which <code>first run --beyond</code> adds"}
 INTERVALS = (
     "Below each number is its 95 % interval over questions: Clopper and Pearson's for accuracy, a bootstrap interval "
-    "for ECE. Trust is accuracy minus ECE. <i>Paper</i> is accuracy / ECE / Trust in the paper's Table 1, the mean "
-    "over its three model families."
+    "for ECE. Trust is accuracy minus ECE. The base student is the student before training. <i>Paper</i> is accuracy / "
+    "ECE / Trust in the paper's Table 1, the mean over its three model families."
 )
 SMALL = (
     " Those models are thousands of times larger than a microworld's and answer real questions: compare the pattern, "
@@ -85,7 +85,7 @@ def _signed(interval: Interval | None) -> str:
 
 
 def chosen(values: Mapping[str, Mapping[Task, str]]) -> str:
-    """Returns the coefficients and temperatures by method and training task; nothing where there are none."""
+    """Returns what was chosen by method and training task, coefficients first; nothing where nothing was."""
     if not values:
         return ""
     tasks = list(dict.fromkeys(task for of_method in values.values() for task in of_method))
