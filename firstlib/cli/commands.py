@@ -188,7 +188,7 @@ def requests(
 ) -> None:
     """Write the requests that ask a served teacher for a split: JSONL in the form of OpenAI's batches."""
     from firstlib.experiment import Experiment
-    from firstlib.experiment.import_logprobs import write_requests
+    from firstlib.experiment.requests import write_requests
 
     experiment = Experiment(preset, seed, overrides=tuple(set or ()))
     for written in write_requests(experiment.run, task, split, to, form, model):  # type: ignore[arg-type]

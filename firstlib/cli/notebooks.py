@@ -27,7 +27,7 @@ from firstlib.experiment.data import RunData
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash, file_hash, files_hash, library_hash
-from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, run_folder
+from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, project_path, run_folder
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.loading import load_preset
 from firstlib.settings.schema import Settings, Task
@@ -194,17 +194,22 @@ def _key(path: Path, reads: str) -> str:
 
 
 def what_is_read(plan: Plan) -> str:
-    """Returns a hash of parameters, settings, library, coefficients by hand, the questions' files and the kept study.
+    """Returns a hash of parameters, settings, library, coefficients by hand, and the contents of all files read.
+
+    These are the questions', imported knowledge, and the kept study. Models are known to the stages that they train.
 
     Raises:
-        UserError: The settings are wrong, or a data set's file cannot be read.
+        UserError: The settings are wrong, or a file cannot be read.
     """
     settings = load_preset(plan.preset, plan.overrides)
     by_hand = chosen.read_text() if (chosen := plan.folder / CHOSEN).is_file() else ""
     source, read = RunData(settings, plan.seed).source, _read_from_files(settings)
-    questions = {task: _contents(task, source.location(task, settings.tasks.get(task))) for task in read}
+    places = {f"data set {task}": source.location(task, settings.tasks.get(task)) for task in read}
+    imported = settings.knowledge.imported
+    places["knowledge.imported"] = project_path(imported) if imported else None
+    contents = {what: _contents(what, place) for what, place in places.items()}
     kept = files_hash(STUDY.glob("*.json"))
-    return content_hash([plan.parameters, settings.model_dump(mode="json"), library_hash(), by_hand, questions, kept])
+    return content_hash([plan.parameters, settings.model_dump(mode="json"), library_hash(), by_hand, contents, kept])
 
 
 def _read_from_files(settings: Settings) -> list[Task]:
@@ -212,13 +217,13 @@ def _read_from_files(settings: Settings) -> list[Task]:
     return [task for task in tasks if not settings.generates(task)]
 
 
-def _contents(task: Task, place: Path | None) -> list[tuple[str, str]]:
-    """Returns every file of a data set with its hash; nothing where the data set is the hub's."""
+def _contents(what: str, place: Path | None) -> list[tuple[str, str]]:
+    """Returns every file of a place with its hash; nothing where there is none, as of the hub's data sets."""
     try:
         files = _files_in(place) if place else ()
         return [(os.path.relpath(file, place), file_hash(file)) for file in files]
     except OSError as error:
-        raise UserError(f"data set {task}: {error.filename} cannot be read: {error.strerror}") from error
+        raise UserError(f"{what}: {error.filename} cannot be read: {error.strerror}") from error
 
 
 def _files_in(place: Path) -> Iterator[Path]:

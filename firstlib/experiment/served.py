@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from firstlib.experiment.data import RunData
-from firstlib.experiment.import_logprobs import check_form, import_split
+from firstlib.experiment.import_logprobs import import_split
+from firstlib.experiment.requests import check_form
 from firstlib.knowledge.servers.live import Server, ask_server, first_model
 from firstlib.knowledge.servers.matching import Rules
 from firstlib.knowledge.servers.requests import requests

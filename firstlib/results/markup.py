@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from firstlib.metrics import Interval
+
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table of cells that need no escaping.
@@ -37,3 +39,11 @@ def html_table(
     body = "".join(line(row, "td") for row in rows)
     title = f"<caption>{caption}</caption>" if caption else ""
     return f'<div class="scroll"><table>{title}<thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
+
+
+def signed_cell(difference: Interval | None) -> str:
+    """Returns a difference in points with the ends of its interval, as a cell of HTML; a dash where there is none."""
+    if difference is None:
+        return "-"
+    ends = f'<span class="ends">{100 * difference.low:+.1f} to {100 * difference.high:+.1f}</span>'
+    return f"{100 * difference.estimate:+z.1f}{ends}"

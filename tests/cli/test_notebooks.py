@@ -148,11 +148,12 @@ def columns_of(task):
         ("q.csv", ["data.own=$PLACE/q.csv", columns_of("own")]),
         ("parts/a.csv", ["tasks.mine.file=$PLACE", "tasks.mine.splits.train=a.csv", columns_of("mine")]),
         ("commonsense_qa/train.csv", ["data.source=hub", "data.folder=$PLACE", columns_of("csqa")]),
+        ("csqa-train/knowledge.parquet", ["knowledge.imported=$PLACE"]),
         ("trivia/train.csv", ["tasks.mine.hub=somebody/trivia", "data.folder=$PLACE", columns_of("mine")]),
     ],
-    ids=["own", "file", "folder", "folder instead of the hub"],
+    ids=["own", "file", "folder", "imported", "folder instead of the hub"],
 )
-def test_changed_questions_make_every_notebook_run_again(file, overrides, ran, tmp_path, monkeypatch):
+def test_changed_data_make_every_notebook_run_again(file, overrides, ran, tmp_path, monkeypatch):
     monkeypatch.setenv("PLACE", str(tmp_path / "data"))
     questions = tmp_path / "data" / file
     questions.parent.mkdir(parents=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firstlib.evaluation.audit.answers import UNKNOWN, Answers
-from firstlib.evaluation.audit.errors import CalibrationErrors, calibration_errors
+from firstlib.evaluation.audit.calibration_errors import CalibrationErrors, calibration_errors
 from firstlib.evaluation.audit.subjects import Subject, by_subject
 from firstlib.evaluation.audit.tempered import Tempered, cross_fitted
 from firstlib.metrics import (

@@ -11,10 +11,10 @@ from firstlib.evaluation.audit.differences import Difference
 from firstlib.evaluation.audit.measured import Measured
 from firstlib.metrics import reliability
 from firstlib.results.audit import words
-from firstlib.results.markup import html_table
-from firstlib.results.report.drawn import ReportFigure, figure, figures_json
-from firstlib.results.report.measures import BRIER, CONVENTIONS, MEASURES, conventions_table, measures_table
-from firstlib.results.report.shell import filled, packed
+from firstlib.results.markup import html_table, signed_cell
+from firstlib.results.pages.drawn import PageFigure, figure, figures_json, in_both
+from firstlib.results.pages.measures import BRIER, CONVENTIONS, MEASURES, conventions_table, measures_table
+from firstlib.results.pages.shell import filled, packed
 
 SCRIPTS = ("shared.js", "page.js")
 _SHOWN = 12  # answers of each kind on a page
@@ -52,18 +52,18 @@ def page(inputs: Sequence[Measured], differences: Sequence[Difference]) -> str:
     )
 
 
-def figures_of(inputs: Sequence[Measured]) -> dict[str, ReportFigure]:
+def figures_of(inputs: Sequence[Measured]) -> dict[str, PageFigure]:
     """Returns the figures by name, in the page's order."""
     diagrams = {one.name: one.diagram for one in inputs}
     whiskers = {one.name: (one.low, one.high) for one in inputs}
     found = {
-        "reliability": _both(
+        "reliability": in_both(
             "Reliability",
             "A bar is the accuracy of the answers in its bin, with its 95 % interval. Below the diagonal, answers are "
             "over-confident. The bars below show how many answers each bin holds.",
             lambda most: figures.reliability_diagrams(diagrams, most, whiskers),
         ),
-        "selective": ReportFigure(
+        "selective": PageFigure(
             "Selective accuracy",
             "Accuracy among the questions that a model answers if it leaves out those with the lowest confidence. The "
             "area is that under the risk-coverage curve; a smaller one is better.",
@@ -72,7 +72,7 @@ def figures_of(inputs: Sequence[Measured]) -> dict[str, ReportFigure]:
     }
     after = {one.name: reliability(t.confidence, t.correct, one.bins) for one in inputs if (t := one.tempered)}
     if after:
-        found["tempered"] = _both(
+        found["tempered"] = in_both(
             "After one temperature",
             "Each answer at the temperature that is fitted on the other folds.",
             lambda most: figures.reliability_diagrams(after, most),
@@ -87,10 +87,6 @@ def tables(inputs: Sequence[Measured], differences: Sequence[Difference]) -> str
     findings = "".join(f"<p>{escape(sentence)}</p>" for one in inputs for sentence in _findings(one, len(inputs) > 1))
     between = "".join(f"<p>{escape(words.between(one))}</p>" for one in differences)
     return f"{findings}{table}<p>{_INTERVALS}</p>{_differences(differences)}{between}"
-
-
-def _both(title: str, caption: str, draw: object) -> ReportFigure:
-    return ReportFigure(title, caption, draw(3), draw(1))  # type: ignore[operator]
 
 
 def _told(one: Measured, several: bool) -> str:
@@ -119,19 +115,14 @@ def _differences(found: Sequence[Difference]) -> str:
     if not found:
         return ""
     rows = [
-        [escape(one.name), escape(one.baseline), f"{one.n:,}" if one.paired else "not paired", _signed(one.accuracy),
-         _signed(one.ece)]
+        [escape(one.name), escape(one.baseline), f"{one.n:,}" if one.paired else "not paired",
+         signed_cell(one.accuracy), signed_cell(one.ece)]
         for one in found
     ]  # fmt: skip
     told = "In points, with 95 % intervals over questions. A positive difference in ECE means less calibrated."
     return f"<h3>Differences</h3><p>{told}</p>" + html_table(
         ("input", "minus", "same questions", "accuracy", "ECE"), rows, text=(0, 1)
     )
-
-
-def _signed(found: object) -> str:
-    estimate, low, high = (100 * getattr(found, name) for name in ("estimate", "low", "high"))
-    return f'{estimate:+z.1f}<span class="ends">{low:+.1f} to {high:+.1f}</span>'
 
 
 def _subjects(one: Measured) -> str:

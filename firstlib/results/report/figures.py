@@ -1,20 +1,16 @@
 """The report's figures, each for a wide screen and, where it has several panels, for a narrow one."""
 
-from collections.abc import Callable
-
 import numpy as np
-import plotly.graph_objects as go
 
 from firstlib import figures
 from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
 from firstlib.metrics import selective_accuracy
-from firstlib.results.report.drawn import ReportFigure
+from firstlib.results.pages.drawn import PageFigure, in_both
 from firstlib.results.report.findings import Findings
 from firstlib.results.rules import rule_of
 from firstlib.settings.schema import Reading
 
-WIDE, NARROW = 3, 1  # panels side by side
 RANKS = {
     "candidates": "For the model's first, second, ... candidate: its mean share among the candidates, and how often it "
     "is right.",
@@ -23,7 +19,7 @@ RANKS = {
 }
 
 
-def report_figures(found: Findings) -> dict[str, ReportFigure]:
+def report_figures(found: Findings) -> dict[str, PageFigure]:
     """Returns the figures by name, in the page's order."""
     return {
         "coverage": _coverage(found),
@@ -36,33 +32,29 @@ def report_figures(found: Findings) -> dict[str, ReportFigure]:
     }
 
 
-def case_figure(found: Findings) -> ReportFigure | None:
+def case_figure(found: Findings) -> PageFigure | None:
     """Returns the case study's figure; None where there is no case."""
     if found.case is None:
         return None
     question = found.case.question
     drawn = figures.case_study(found.case.shares, question.choices, question.posterior)
     caption = "Each model's probability for every choice. The triangle is the exact probability, where it is known."
-    return ReportFigure("Every model's answer", caption, drawn)
+    return PageFigure("Every model's answer", caption, drawn)
 
 
-def _in_both(title: str, caption: str, draw: Callable[[int], go.Figure], most: int = WIDE) -> ReportFigure:
-    return ReportFigure(title, caption, draw(most), draw(NARROW))
-
-
-def _coverage(found: Findings) -> ReportFigure:
-    return ReportFigure(
+def _coverage(found: Findings) -> PageFigure:
+    return PageFigure(
         "Figure 2: concentrated knowledge",
         "The probability that the teacher's most probable tokens hold together, on the last column's training set.",
         figures.coverage(found.coverage, found.settings.knowledge.k),
     )
 
 
-def _ranks(found: Findings) -> ReportFigure:
+def _ranks(found: Findings) -> PageFigure:
     reading = found.settings.measures.confidence
     panels = {name: ranks(answers, reading) for name, answers in found.answers.items()}
     caption = RANKS[reading].format(k=found.settings.knowledge.k)
-    return _in_both(
+    return in_both(
         "Figure 3: rank and reliability",
         f"{caption} Where the left bar is higher, the model is over-confident.",
         lambda most: figures.rank_probabilities(panels, most),
@@ -78,20 +70,20 @@ def ranks(found: Predictions, reading: Reading) -> tuple[np.ndarray, np.ndarray]
     return np.take_along_axis(shares, order, axis=1).mean(axis=0), (order == found.answer[:, None]).mean(axis=0)
 
 
-def _reliability(found: Findings) -> ReportFigure:
+def _reliability(found: Findings) -> PageFigure:
     measures = found.settings.measures
     diagrams = {name: one.reliability(measures.confidence, measures.bins) for name, one in found.answers.items()}
-    return _in_both(
+    return in_both(
         "Figure 5: reliability diagrams",
         "A bar is the accuracy of the answers in its bin. Below the diagonal, answers are over-confident.",
         lambda most: figures.reliability_diagrams(diagrams, most),
     )
 
 
-def _selective(found: Findings) -> ReportFigure:
+def _selective(found: Findings) -> PageFigure:
     reading = found.settings.measures.confidence
     lines = {name: selective_accuracy(one.confidence(reading), one.correct()) for name, one in found.answers.items()}
-    return ReportFigure(
+    return PageFigure(
         "Selective accuracy",
         "Accuracy among the questions that a model answers if it leaves out those with the lowest confidence. The area "
         "is that under the risk-coverage curve; a smaller one is better.",
@@ -99,7 +91,7 @@ def _selective(found: Findings) -> ReportFigure:
     )
 
 
-def _search(found: Findings) -> ReportFigure:
+def _search(found: Findings) -> PageFigure:
     name = found.settings.recalibrated or ""
     method = found.settings.all_methods[name]
     rule = rule_of(method.rule)
@@ -108,15 +100,15 @@ def _search(found: Findings) -> ReportFigure:
         drawn.update_yaxes(tickformat=".2f", rangemode="normal")
     if Map(method.map) is not Map.TEMPERATURE:
         drawn.update_xaxes(title_text="temperature T")
-    return ReportFigure(
+    return PageFigure(
         "Figure 6, left: the search for the coefficient",
         f"For <i>{name}</i>: the {rule.measure}, on {rule.split} questions, of {rule.of}.",
         drawn,
     )
 
 
-def _effect(found: Findings) -> ReportFigure:
-    return ReportFigure(
+def _effect(found: Findings) -> PageFigure:
+    return PageFigure(
         "Figure 6, right: other coefficients",
         "Test ECE of students that learned with other coefficients than the chosen one, one line per seed of the "
         "microworld, as <code>make seeds</code> keeps them. This figure does not depend on the run.",
@@ -124,8 +116,8 @@ def _effect(found: Findings) -> ReportFigure:
     )
 
 
-def _plane(found: Findings) -> ReportFigure:
-    return _in_both(
+def _plane(found: Findings) -> PageFigure:
+    return in_both(
         "Accuracy against ECE",
         "Up and to the left is better; along a dotted line Trust is the same.",
         lambda most: figures.trust_plane(found.rows, most),

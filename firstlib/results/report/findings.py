@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from firstlib.distillation.search import Search
-from firstlib.evaluation.audit.errors import OtherMeasures
+from firstlib.evaluation.audit.calibration_errors import CalibrationErrors
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import Row
 from firstlib.experiment import Experiment, students, summary
@@ -50,7 +50,7 @@ class Findings:
     rows: list[Row]
     chosen: dict[str, dict[Task, str]]
     answers: dict[str, Predictions]
-    others: dict[str, OtherMeasures]
+    others: dict[str, CalibrationErrors]
     coverage: np.ndarray
     searches: dict[str, Search]
     effects: tuple[dict[str, np.ndarray], dict[str, float]]

@@ -4,11 +4,11 @@ from html import escape
 from pathlib import Path
 
 from firstlib.experiment import Experiment
+from firstlib.results.pages.drawn import figure, figures_json
+from firstlib.results.pages.shell import filled, packed, part
 from firstlib.results.report import sections
-from firstlib.results.report.drawn import figure, figures_json
 from firstlib.results.report.figures import case_figure, report_figures
 from firstlib.results.report.findings import Findings, Provenance, collect
-from firstlib.results.report.shell import filled, packed, part
 from firstlib.runtime.files import write_text
 
 REPORT = "report.html"
@@ -31,7 +31,7 @@ def write_report(experiment: Experiment) -> Path:
 
 def whole(found: Findings, provenance: Provenance) -> str:
     """Returns the whole page."""
-    return filled("page.html", contents(found, provenance), SCRIPTS)
+    return filled(REPORT, contents(found, provenance), SCRIPTS)
 
 
 def contents(found: Findings, provenance: Provenance) -> dict[str, str]:

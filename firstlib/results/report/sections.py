@@ -5,16 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from firstlib.evaluation.audit.errors import OtherMeasures
+from firstlib.evaluation.audit.calibration_errors import CalibrationErrors
 from firstlib.explorer.questions import Case
 from firstlib.figures.style import name_of
-from firstlib.metrics import Interval
 from firstlib.results.comparison import Compared
-from firstlib.results.markup import html_table
-from firstlib.results.provenance import StageLine
-from firstlib.results.report.drawn import ReportFigure, figure
-from firstlib.results.report.findings import Findings
-from firstlib.results.report.measures import (
+from firstlib.results.markup import html_table, signed_cell
+from firstlib.results.pages.drawn import PageFigure, figure
+from firstlib.results.pages.measures import (
     BRIER,
     CLASSWISE,
     CONVENTIONS,
@@ -22,6 +19,8 @@ from firstlib.results.report.measures import (
     conventions_table,
     measures_table,
 )
+from firstlib.results.provenance import StageLine
+from firstlib.results.report.findings import Findings
 from firstlib.results.table import of_comparison
 from firstlib.settings.methods import Method
 from firstlib.settings.schema import Measures, Settings, Task
@@ -69,19 +68,12 @@ def differences(compared: Sequence[Compared]) -> str:
     methods = list(dict.fromkeys(method for method, _, _ in found))
     if not methods:
         return ""
-    rows = [[name_of(name), *(_signed(found.get((name, *place))) for place in places)] for name in methods]
+    rows = [[name_of(name), *(signed_cell(found.get((name, *place))) for place in places)] for name in methods]
     head = ["method", *(f"{name_of(dataset)}, {escape(setting)}" for setting, dataset in places)]
     return (
         "<h3>ECE minus fine-tuning's</h3><p>In points, on the same questions, with paired 95 % bootstrap intervals. A "
         f"negative interval means that the method is better calibrated.</p>{html_table(head, rows)}"
     )
-
-
-def _signed(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    ends = f'<span class="ends">{100 * interval.low:+.1f} to {100 * interval.high:+.1f}</span>'
-    return f"{100 * interval.estimate:+z.1f}{ends}"
 
 
 def chosen(values: Mapping[str, Mapping[Task, str]]) -> str:
@@ -96,7 +88,7 @@ def chosen(values: Mapping[str, Mapping[Task, str]]) -> str:
 # -- other measures ----------------------------------------------------------------------------------------------
 
 
-def others(found: Mapping[str, OtherMeasures], settings: Settings) -> str:
+def others(found: Mapping[str, CalibrationErrors], settings: Settings) -> str:
     """Returns other measures of calibration on the main task, and ECE as other libraries compute it."""
     return (
         f"<p>Answers to the test questions of {name_of(settings.columns[0].train)}, in percent but for the Brier "
@@ -108,7 +100,7 @@ def others(found: Mapping[str, OtherMeasures], settings: Settings) -> str:
 # -- figures -----------------------------------------------------------------------------------------------------
 
 
-def case(found: Case | None, drawn: ReportFigure | None) -> str:
+def case(found: Case | None, drawn: PageFigure | None) -> str:
     """Returns the case study: its question, and the place of its figure."""
     if found is None or drawn is None:
         return WITHOUT_CASE

@@ -29,4 +29,4 @@ def filled(page: str, content: Mapping[str, str], scripts: Sequence[str]) -> str
 
 def part(name: str) -> str:
     """Returns one of this package's files: a page, a style sheet, a script or a piece of HTML."""
-    return files("firstlib.results.report").joinpath(name).read_text(encoding="utf-8")
+    return files("firstlib.results.pages").joinpath(name).read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from firstlib.evaluation.audit.errors import CalibrationErrors, OtherMeasures
+from firstlib.evaluation.audit.calibration_errors import CalibrationErrors
 from firstlib.figures.style import name_of
 from firstlib.results.markup import html_table
 
@@ -26,7 +26,7 @@ CONVENTIONS = (
 
 def measures_table(found: Mapping[str, CalibrationErrors], first: str) -> str:
     """Returns a line of calibration errors in percent for each model; `first` heads the column of their names."""
-    classwise = ["class-wise"] if all(isinstance(one, OtherMeasures) for one in found.values()) else []
+    classwise = ["class-wise"] if all(one.classwise_ece is not None for one in found.values()) else []
     head = (first, "ECE", "equal mass", "debiased", "smooth", "maximum", *classwise,
             "Brier", "calibration", "refinement", "remainder")  # fmt: skip
     return html_table(head, [[name_of(name), *_measures_row(one, bool(classwise))] for name, one in found.items()])
@@ -34,7 +34,7 @@ def measures_table(found: Mapping[str, CalibrationErrors], first: str) -> str:
 
 def _measures_row(one: CalibrationErrors, classwise: bool) -> list[str]:
     errors = [one.ece, one.equal_mass_ece, one.debiased_ece, one.smooth_ece, one.mce]
-    errors += [one.classwise_ece] if isinstance(one, OtherMeasures) and classwise else []
+    errors += [one.classwise_ece] if one.classwise_ece is not None and classwise else []
     brier = one.brier
     parts = (brier.total, brier.calibration, brier.refinement, brier.remainder)
     return [*(f"{100 * error:.1f}" for error in errors), *(f"{part + 0.0:.4f}" for part in parts)]

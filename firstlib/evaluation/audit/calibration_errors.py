@@ -21,6 +21,7 @@ class CalibrationErrors:
 
     Attributes:
         conventions: ECE by the name of the library whose bin edges it follows.
+        classwise_ece: Mean ECE of the probabilities for each candidate; None where only confidences are known.
     """
 
     ece: float
@@ -30,13 +31,7 @@ class CalibrationErrors:
     mce: float
     brier: BrierSplit
     conventions: dict[str, float]
-
-
-@dataclass(frozen=True)
-class OtherMeasures(CalibrationErrors):
-    """What an audit measures too, and the mean ECE of the probabilities for each candidate."""
-
-    classwise_ece: float
+    classwise_ece: float | None = None
 
 
 def calibration_errors(confidence: np.ndarray, correct: np.ndarray, bins: int) -> CalibrationErrors:

@@ -1,0 +1,1 @@
+"""What every page is made of: templates, style and scripts, their filling, figures, and tables of measures."""
