@@ -113,7 +113,7 @@ def as_array(values: ArrayLike, name: str) -> np.ndarray:
     Raises:
         ValueError: Some values are masked.
     """
-    if np.ma.is_masked(values):
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):  # pandas' have masks of their own
         raise ValueError(f"{name} has masked values: drop their rows, or fill them")
     if callable(detach := getattr(values, "detach", None)):
         tensor = detach().cpu()
