@@ -30,7 +30,7 @@ from firstlib.runtime.hashing import content_hash, file_hash, files_hash, librar
 from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, project_path, run_folder
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.loading import load_preset
-from firstlib.settings.schema import Settings, Task
+from firstlib.tasks.files import entries
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
@@ -203,18 +203,13 @@ def what_is_read(plan: Plan) -> str:
     """
     settings = load_preset(plan.preset, plan.overrides)
     by_hand = chosen.read_text() if (chosen := plan.folder / CHOSEN).is_file() else ""
-    source, read = RunData(settings, plan.seed).source, _read_from_files(settings)
-    places = {f"data set {task}": source.location(task, settings.tasks.get(task)) for task in read}
+    source = RunData(settings, plan.seed).source
+    places = {f"data set {task}": source.location(task, settings.tasks.get(task)) for task in settings.tasks_read}
     imported = settings.knowledge.imported
     places["knowledge.imported"] = project_path(imported) if imported else None
     contents = {what: _contents(what, place) for what, place in places.items()}
     kept = files_hash(STUDY.glob("*.json"))
     return content_hash([plan.parameters, settings.model_dump(mode="json"), library_hash(), by_hand, contents, kept])
-
-
-def _read_from_files(settings: Settings) -> list[Task]:
-    tasks = dict.fromkeys(task for column in settings.columns for task in (column.train, *column.test))
-    return [task for task in tasks if not settings.generates(task)]
 
 
 def _contents(what: str, place: Path | None) -> list[tuple[str, str]]:
@@ -227,11 +222,10 @@ def _contents(what: str, place: Path | None) -> list[tuple[str, str]]:
 
 
 def _files_in(place: Path) -> Iterator[Path]:
-    """Yields a file, or all files of a folder but the hidden ones, which are not read."""
+    """Yields a file, or all files of a folder that are read."""
     if place.is_dir():
-        for inside in sorted(place.iterdir()):
-            if not inside.name.startswith((".", "~", "__")):
-                yield from _files_in(inside)
+        for inside in entries(place):
+            yield from _files_in(inside)
     elif place.is_file():
         yield place
 

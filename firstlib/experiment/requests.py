@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from firstlib.experiment import summary
 from firstlib.experiment.run import Run
 from firstlib.knowledge.servers.requests import FORMS, Form, requests, vllm_script
 from firstlib.runtime.errors import UserError
@@ -54,7 +53,7 @@ def check_asked(run: Run, task: str, split: str) -> None:
     Raises:
         UserError: It has not.
     """
-    tasks = summary.all_tasks(run)
+    tasks = run.settings.all_tasks
     if task not in tasks or split not in SPLITS:
         raise UserError(
             f"task {task!r}, split {split!r}: the preset's tasks are {', '.join(tasks)}; the splits {', '.join(SPLITS)}"

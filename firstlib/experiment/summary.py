@@ -12,12 +12,6 @@ from firstlib.settings.methods import WITHOUT_COEFFICIENT
 from firstlib.settings.schema import CandidateScore, Column, Reading, Task
 
 
-def all_tasks(run: Run) -> list[Task]:
-    """Returns every task that a model is trained or tested on."""
-    tests = [test for column in run.settings.columns for test in column.test]
-    return list(dict.fromkeys([*run.settings.training_tasks, *tests]))
-
-
 def predictions(run: Run, name: str, train: Task, test: Task, split: str = "test") -> Predictions:
     """Returns the answers of the teacher or of a method's student."""
     if name == "teacher":
@@ -63,7 +57,7 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
         "rows_by_vocabulary": [row.flat() for row in rows(run, "vocabulary")],
         "base": _base_rows(run),
         "coverage": {task: _coverage(run, task) for task in tasks},
-        "unusable": {task: _unusable(run, task) for task in all_tasks(run)},
+        "unusable": {task: _unusable(run, task) for task in run.settings.all_tasks},
         **_files(run),
         **_by_score(run),
     }
@@ -98,7 +92,7 @@ def _unusable(run: Run, task: Task) -> dict[str, dict[str, str]]:
 
 def _files(run: Run) -> dict[str, Any]:
     """File -> split -> number of rows, of every task that is read from files or the hub."""
-    read = [task for task in all_tasks(run) if not run.settings.generates(task)]
+    read = run.settings.tasks_read
     return {"files": {task: run.data.source.files(task) for task in read}} if read else {}
 
 

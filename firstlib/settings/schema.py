@@ -285,6 +285,16 @@ class Settings(Part):
         """Every task that a model is trained on."""
         return list(dict.fromkeys(column.train for column in self.columns))
 
+    @property
+    def all_tasks(self) -> list[Task]:
+        """Every task that a model is trained or tested on."""
+        return list(dict.fromkeys([*self.training_tasks, *(test for column in self.columns for test in column.test)]))
+
+    @property
+    def tasks_read(self) -> list[Task]:
+        """Those of them whose questions come from files or the hub."""
+        return [task for task in self.all_tasks if not self.generates(task)]
+
     def training_of(self, task: Task) -> Training:
         """Returns how models are trained on a task: with the epochs of its column, where that gives any."""
         epochs = next((column.epochs for column in self.columns if column.train == task and column.epochs), None)

@@ -193,10 +193,13 @@ def _configured(place: Path, search: Search) -> Path:
     return place
 
 
+def entries(folder: Path) -> list[Path]:
+    """Returns what a folder holds, in order, without what systems and programs leave behind."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "~", "__"))]
+
+
 def _walk(folder: Path, root: Path, encoding: str | None) -> Iterator[Table]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "~", "__")):
-            continue  # what systems and programs leave behind
+    for path in entries(folder):
         if path.is_dir():
             yield from _saved(path, root) or _walk(path, root, encoding)
         elif _kind(path) and path.name not in _DESCRIPTIONS:

@@ -92,9 +92,9 @@ def _twice(names: Sequence[str]) -> bool:
 def _folder(folder: Path, options: Options, read_run: Reader) -> list[Answers]:
     if any((folder / name).is_file() for name in _MODEL):
         return [_asked(str(folder), options)]
-    results = folder / "results.json"
-    if results.is_file() and _is_lm_eval(_content(results)):  # before 0.4.3 its files had no dates
-        return [lm_eval.read_undated(results, options)]
+    results = folder / lm_eval.UNDATED  # a run's has this name too
+    if results.is_file() and _is_lm_eval(_content(results)):
+        return [lm_eval.read_results(results, options)]
     if results.is_file():
         return read_run(folder, options)
     if any(folder.rglob("samples_*.jsonl")):
@@ -141,9 +141,14 @@ def _json(file: Path, options: Options, read_run: Reader) -> list[Answers]:
         return [inspect_logs.read(file, options)]
     if _is_lm_eval(content):
         return [lm_eval.read_results(file, options)]
-    if lm_eval.is_sample(_first_row(file)):
+    if lm_eval.is_sample(_first_row(file) if content is None else _first(content)):
         return [lm_eval.read_files(str(file), [file], options)]
     return [tables.read(str(file), options)]
+
+
+def _first(content: Any) -> Any:
+    """Returns a list's first entry, and anything else itself."""
+    return content[0] if isinstance(content, list) and content else content
 
 
 def _is_lm_eval(content: Any) -> bool:
@@ -162,8 +167,7 @@ def _first_row(file: Path) -> Any:
     """Returns a list's first entry, or the first line that is JSON; the very first line may be damaged."""
     with file.open("rb") as lines:
         if lines.read(1) == b"[":
-            content = _content(file)
-            return content[0] if content else None
+            return _first(_content(file))
         lines.seek(0)
         for _, line in zip(range(20), lines, strict=False):
             try:

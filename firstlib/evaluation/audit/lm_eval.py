@@ -22,6 +22,7 @@ from firstlib.evaluation.audit.unusable import Unusable, UnusableRow
 from firstlib.runtime.errors import UserError
 
 KIND = "a log of lm-evaluation-harness"
+UNDATED = "results.json"  # of versions before 0.4.3
 SUBJECTS = ("subject", "category", "topic")  # fields of a document that name its subject
 MOST_SUBJECTS = 200
 GENERATED = "its answers are generated text, without the choices' log-probabilities"
@@ -110,26 +111,16 @@ def read_folder(folder: Path, options: Options) -> list[Answers]:
 def read_results(file: Path, options: Options) -> Answers:
     """Returns the answers behind a `results_DATE.json`: the logs of the same date beside it.
 
+    Versions before 0.4.3 write no dates; behind their `results.json` are all logs beside it.
+
     Raises:
         UserError: There are none.
     """
-    date = file.stem.removeprefix("results_")
-    files = sorted(file.parent.glob(f"samples_*_{date}.jsonl"))
+    logs = "*.jsonl" if file.name == UNDATED else f"samples_*_{file.stem.removeprefix('results_')}.jsonl"
+    files = sorted(file.parent.glob(logs))
     if not files:
-        raise UserError(f"{file}: has no samples_*_{date}.jsonl beside it; run lm_eval with --log_samples")
+        raise UserError(f"{file}: has no {logs} beside it; run lm_eval with --log_samples")
     return read_files(file.parent.name, files, options)
-
-
-def read_undated(results: Path, options: Options) -> Answers:
-    """Returns the answers behind a `results.json`, as versions before 0.4.3 write it: all logs beside it.
-
-    Raises:
-        UserError: There are none.
-    """
-    files = sorted(results.parent.glob("*.jsonl"))
-    if not files:
-        raise UserError(f"{results}: has no log beside it; run lm_eval with --log_samples")
-    return read_files(results.parent.name, files, options)
 
 
 def _read_place(place: Path, files: Sequence[Path], options: Options) -> Answers:

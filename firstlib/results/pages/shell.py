@@ -23,7 +23,7 @@ def filled(page: str, content: Mapping[str, str], scripts: Sequence[str]) -> str
     """
     own = {"style": part("style.css"), "script": "\n".join(map(part, scripts)), "plotly": plotly.offline.get_plotlyjs()}
     parts = {**content, **own}
-    pieces = part(page).split("{{")
+    pieces = "".join(map(part, ("head.html", page, "foot.html"))).split("{{")
     return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
 
 

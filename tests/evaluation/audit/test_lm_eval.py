@@ -216,7 +216,7 @@ def test_a_log_that_is_one_list_is_read_as_its_lines_are(tmp_path):
 def test_such_a_log_is_known_by_its_content_and_its_folder_by_its_results(indent, tmp_path):
     (tmp_path / "gpt2_csqa.jsonl").write_text(json.dumps(rows(log("csqa_letters")), indent=indent))
     (tmp_path / "results.json").write_text(json.dumps({"results": {}, "configs": {}}))
-    for what in (tmp_path, tmp_path / "gpt2_csqa.jsonl"):
+    for what in (tmp_path, tmp_path / "gpt2_csqa.jsonl", tmp_path / "results.json"):
         (found,) = inputs.read(str(what), Options(), lambda *_: pytest.fail("it is no run"))
         assert len(found) == len(read(log("csqa_letters")))
 
