@@ -63,9 +63,9 @@ PRETRAINED: dict[str, dict[str, Any]] = {  # the hub's models, as local files
     PAIR: {"teacher__base": LARGER, "student__base": SMALLER},
     HALF: {"teacher__base": SMALLER},
 }
-PRETRAINED_SIZES: dict[str, dict[str, int]] = {  # of long examples: docs/protocol.md says why
-    "boolq": {"sizes__validation": 100, "sizes__test": 300},
-    "alpaca": {"sizes__validation": 100},
+PRETRAINED_LONG: dict[str, dict[str, Any]] = {  # where examples are long: docs/protocol.md says why
+    "boolq": {"sizes__validation": 100, "sizes__test": 300, "training__mixed_precision": "bf16"},
+    "alpaca": {"sizes__validation": 100, "training__mixed_precision": "bf16"},
 }
 BASELINES = ("teacher", "fine-tune", "distill", "first")
 MAP_COLUMNS: dict[str, dict[str, Any]] = {
@@ -152,10 +152,10 @@ def pretrained_cells() -> Iterator[Cell]:
     places = [(HALF, task, seed) for seed in PRETRAINED_SEEDS for task in PRETRAINED_TASKS]
     for preset, task, seed in (*places, *((PAIR, task, 0) for task in PRETRAINED_TASKS)):
         changes = {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
-        changes |= PRETRAINED_SIZES.get(task, {})
+        changes |= PRETRAINED_LONG.get(task, {})
         name = f"pretrained-{preset}-{task}-seed-{seed}"
         further = tuple(one for one, method in load_preset(preset).beyond.items()
-                        if method.afterwards != "base-weights" or task not in PRETRAINED_SIZES)  # fmt: skip
+                        if method.afterwards != "base-weights" or task not in PRETRAINED_LONG)  # fmt: skip
         yield Cell(name, seed, changes, further, mechanism=True, preset=preset, predicts=True)
 
 
