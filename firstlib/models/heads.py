@@ -24,6 +24,7 @@ _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap") 
 
 # What families raise when they are read in a way that they do not know.
 COMPLAINTS = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+HEAD_BLOCK = 2**12  # rows of a head in half precision that are copied to float32 at once
 _PROBE = 8  # tokens of the text on which both computations are compared
 # Largest difference, as a share of the largest logit: rounding of the number formats, with room for sums in any order.
 _ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
@@ -58,18 +59,36 @@ def head_has_rows(model: LanguageModel) -> bool:
 
 
 def logits_of(model: LanguageModel, hidden: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
-    """Returns float32 logits `(N, V)` of last hidden states `(N, D)`, for all tokens or for `first` up to `end`."""
+    """Returns float32 logits `(N, V)` of last hidden states `(N, D)`, for all tokens or for `first` up to `end`.
+
+    Products of a head in half precision stay in float32. Rounded to bfloat16, logits around 20 are multiples of 1/8,
+    and choices tie: `scripts/half_precision.py` counts how often.
+    """
     scale, cap = logit_form(model)
     head, rows = body_and_head(model)[1], slice(first, end)
     hidden = hidden.to(head.weight.dtype) if head.weight.is_floating_point() else hidden  # xLSTM returns float32
-    if (first or end) and head_has_rows(model):
-        bias = None if head.bias is None else head.bias[rows]
-        logits: torch.Tensor = torch.nn.functional.linear(hidden, head.weight[rows], bias).float()
+    if head_has_rows(model):
+        logits = _products(hidden, head.weight[rows])
+        logits = logits if head.bias is None else logits + head.bias[rows]
     else:
         logits = head(hidden)[..., rows].float()
     if scale != 1:
         logits = logits * scale
     return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _products(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Returns `hidden @ weight.T` in float32, without rounding it to the number format of both."""
+    if weight.dtype.itemsize >= torch.float32.itemsize:
+        return torch.nn.functional.linear(hidden, weight).float()
+    if weight.is_cuda:
+        return torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32).unflatten(0, hidden.shape[:-1])
+    with torch.autocast(weight.device.type, enabled=False):  # it would round the products
+        wide, products = hidden.float(), hidden.new_empty(*hidden.shape[:-1], len(weight), dtype=torch.float32)
+        for first in range(0, len(weight), HEAD_BLOCK):
+            block = slice(first, first + HEAD_BLOCK)
+            products[..., block] = wide @ weight[block].float().T
+    return products
 
 
 def agree(found: torch.Tensor, expected: torch.Tensor) -> bool:

@@ -5,6 +5,7 @@ Weights are safetensors only; a GGUF file is imported into a folder of them firs
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +177,22 @@ def load_base(model: Model, place: bool = True) -> PreTrainedModel:
             f"base model {model.base!r}: {len(missing)} of its weights are missing from its files, first "
             f"{missing[0]}; check that it is a causal language model and that config.json belongs to it"
         )
+    if model.tuning == "qlora":
+        _keep_differentiable(base)
     if place:  # a model that accelerate shards cannot be asked yet
         check_own_logits(base, model.base)
     return base
+
+
+def _keep_differentiable(base: PreTrainedModel) -> None:
+    """Keeps bitsandbytes from packing four-bit layers for a processor with instructions for bfloat16.
+
+    It packs them the first time that they are asked, and from then on no gradient passes through them, in training too.
+    """
+    layers: Iterable[Any] = base.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def load_for_training(model: Model, seed: int) -> LanguageModel:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from firstlib.distillation.losses import LARGEST_CHUNK, SMALLEST_CHUNK
-from firstlib.knowledge.extraction import CHUNK
+from firstlib.knowledge.extraction import CHUNK, MIN_HEAD_ROWS
+from firstlib.models.heads import HEAD_BLOCK
 from firstlib.planning.anatomy import Anatomy
 from firstlib.settings.schema import HALF_FORMATS, Model, Training
 
@@ -135,7 +136,10 @@ def asking_memory(anatomy: Anatomy, model: Model, batch: Batch) -> Memory:
         block = number * (max(halves * anatomy.inner, 6 * anatomy.attention) + 4 * anatomy.width)
     else:  # adapters compute in float32 and return 16 bits
         block = (4 + 4 + 2 + 2) * (anatomy.inner + anatomy.width)
-    logits = min(batch.positions * anatomy.vocabulary, CHUNK) * _logit(number)
+    logits = min(batch.positions * anatomy.vocabulary, CHUNK) * FLOAT32
+    if number == HALF:  # a block of the head is copied to float32 and multiplied, as on the CPU; a GPU copies none
+        at_once = min(batch.positions, CHUNK // MIN_HEAD_ROWS)
+        logits += min(HEAD_BLOCK, anatomy.vocabulary) * (at_once + anatomy.width) * FLOAT32
     states = batch.tokens * anatomy.width * number
     return Memory(_asking_weights(anatomy, model), working=max(batch.tokens * block, states + logits))
 

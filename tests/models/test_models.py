@@ -175,6 +175,18 @@ def test_qlora_holds_its_base_in_doubly_quantised_nf4(base):
     assert 0.001 < error < 0.2  # four-bit weights are close to the originals, but not equal
 
 
+def test_gradients_pass_through_four_bit_layers_that_were_asked_before(base, monkeypatch):
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)  # as on a processor that has bfloat16
+    gradients = []
+    for model in (loading.load_for_training(base.model_copy(update={"tuning": "qlora"}), 0), loading.load_base(base)):
+        logits(model)  # in which bitsandbytes packs layers, unless told otherwise
+        model.train()
+        embedded = model.get_input_embeddings()(torch.arange(5, 12)[None]).detach().requires_grad_()
+        model(inputs_embeds=embedded).logits.log_softmax(-1)[..., 5].sum().backward()
+        gradients.append(embedded.grad.flatten())
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.9
+
+
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_saved_model_answers_as_before(base, tmp_path, tuning):
     spec = base.model_copy(update={"tuning": tuning})
@@ -216,6 +228,29 @@ def test_logits_are_the_models_own_in_every_family(family):
         torch.testing.assert_close(heads.logits_of(model, hidden), expected)
         torch.testing.assert_close(heads.logits_of(model, hidden, 5, 9), expected[..., 5:9])
     assert heads.logit_form(model) == (scale, softcap)
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_of_a_head_in_half_precision_are_not_rounded_to_it(device, dtype, monkeypatch):
+    monkeypatch.setattr(heads, "HEAD_BLOCK", 11)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"][0]).to(device, dtype).eval()
+    head = heads.body_and_head(model)[1]
+    torch.nn.init.normal_(head.weight, std=3.0)
+    hidden = torch.randn(2, 5, head.in_features, device=device).to(dtype)
+    exact = hidden.double() @ head.weight.double().T
+    with torch.no_grad():
+        for found, rows in (
+            (heads.logits_of(model, hidden), slice(None)),
+            (heads.logits_of(model, hidden, 5, 30), slice(5, 30)),
+        ):
+            torch.testing.assert_close(found, exact[..., rows].float(), rtol=1e-5, atol=1e-5)
+        with torch.autocast(device, torch.bfloat16):
+            torch.testing.assert_close(heads.logits_of(model, hidden), exact.float(), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(head(hidden).double(), exact, rtol=1e-4)
 
 
 def test_sizes_are_read_from_the_configuration(base):
