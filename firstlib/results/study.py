@@ -154,8 +154,7 @@ def pretrained_cells() -> Iterator[Cell]:
         changes = {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
         changes |= PRETRAINED_LONG.get(task, {})
         name = f"pretrained-{preset}-{task}-seed-{seed}"
-        further = tuple(one for one, method in load_preset(preset).beyond.items()
-                        if method.afterwards != "base-weights" or task not in PRETRAINED_LONG)  # fmt: skip
+        further = tuple(one for one in load_preset(preset).beyond if task not in PRETRAINED_LONG or one in TEMPERED)
         yield Cell(name, seed, changes, further, mechanism=True, preset=preset, predicts=True)
 
 

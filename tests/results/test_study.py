@@ -181,10 +181,10 @@ def test_effects_of_coefficients_by_hand():
     np.testing.assert_array_equal(curves["seed 4"], [[0.1, 0.05], [0.3, 0.02]])
 
 
-def test_pretrained_cells_of_long_examples_ask_fewer_questions_and_search_no_share():
+def test_pretrained_cells_of_long_examples_ask_fewer_questions_and_train_fewer_students():
     cells = {cell.name.split("half-")[-1]: cell for cell in study.pretrained_cells() if "half" in cell.name}
     short, long = cells["csqa-seed-0"], cells["boolq-seed-0"]
     assert "fine-tune-base-weights" in short.methods
-    assert set(short.methods) - set(long.methods) == {"fine-tune-base-weights", "distill-base-weights"}
+    assert set(short.methods) - set(long.methods) == {"first-logit", "fine-tune-base-weights", "distill-base-weights"}
     assert short.experiment().settings.sizes.test == 1000
     assert long.experiment().settings.sizes.test == 300
