@@ -81,7 +81,7 @@ def _products(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Returns `hidden @ weight.T` in float32, without rounding it to the number format of both."""
     if weight.dtype.itemsize >= torch.float32.itemsize:
         return torch.nn.functional.linear(hidden, weight).float()
-    if weight.is_cuda:
+    if weight.is_cuda and torch.version.cuda:  # not AMD's, which may lack it
         return torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32).unflatten(0, hidden.shape[:-1])
     with torch.autocast(weight.device.type, enabled=False):  # it would round the products
         wide, products = hidden.float(), hidden.new_empty(*hidden.shape[:-1], len(weight), dtype=torch.float32)
