@@ -7,6 +7,7 @@ Objects that hold rows are those of pandas' `to_json`, the hub's row viewer (`ro
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -57,11 +58,20 @@ def _is_cut(line: bytes) -> bool:
 
 def _from_line(line: bytes, number: int) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_fields)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}: {error.msg} (column {error.colno})") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object's fields; JSON itself lets one be there twice, and then the last wins in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the field {twice[:60]!r} is there twice in one object; leave one out")
+    return found
 
 
 def _from_whole(file: Path, encoding: str) -> Iterator[tuple[str | None, Row]]:
@@ -75,7 +85,7 @@ def _from_whole(file: Path, encoding: str) -> Iterator[tuple[str | None, Row]]:
 
 def _values(text: str) -> Iterator[Any]:
     """Yields the values of a text that holds one or several, one after the other."""
-    decoder, place = json.JSONDecoder(), 0
+    decoder, place = json.JSONDecoder(object_pairs_hook=_fields), 0
     while (place := _SPACE.match(text, place).end()) < len(text):  # type: ignore[union-attr]
         value, place = decoder.raw_decode(text, place)
         yield value

@@ -403,6 +403,17 @@ def test_marked_json_lines_are_read(tmp_path, encoding):
     assert answered(read(tmp_path / "mine.jsonl")["train"]) == RIGHT
 
 
+@pytest.mark.parametrize("name", ["mine.jsonl", "mine.json"])
+def test_a_field_that_is_there_twice_is_refused(tmp_path, name):
+    lines = [json.dumps(row) for row in RECORDS]
+    lines[2] = lines[2].replace("}", ', "answer": "A"}')
+    text = "\n".join(lines) if name.endswith("l") else f"[{','.join(lines)}]"
+    (tmp_path / name).write_text(text)
+    where = "line 3: " if name.endswith("l") else ""
+    with pytest.raises(UserError, match=f"{name}: .*{where}the field 'answer' is there twice in one object"):
+        read(tmp_path / name)
+
+
 # -- splits ------------------------------------------------------------------------------------------------------
 
 
