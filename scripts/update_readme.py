@@ -335,8 +335,8 @@ def pretrained_block(runs: Sequence[Results]) -> str:
         trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in of if run["seed"] == seeds[0])
         named = f"seed{'' if one else 's'} {', '.join(map(str, seeds))}"
         told = f"`{preset}`, {named}; in percent, with {spread}; trained on {trained}:"
-        parts += [told, shown.markdown(), "\n".join(f"- {_predicted(run)}" for run in of)]
-    return "\n\n".join(parts)
+        parts += [told, shown.markdown(), "\n".join(f"- {_predicted(run)}" for run in of if run["prediction"])]
+    return "\n\n".join(filter(None, parts))
 
 
 def pretrained_mechanism_block(runs: Sequence[Results]) -> str:

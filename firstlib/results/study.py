@@ -76,25 +76,24 @@ MAP_COLUMNS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One computation of the study.
+    """One computation of the study; outside the microworld its results also have intervals over questions.
 
     Attributes:
         name: Of its file in `data/results`, without the ending.
         seed: Of weights and order, and of the questions unless `changes` says otherwise.
         changes: Settings changed in the preset, as `Experiment.change` takes them.
-        methods: Of the preset's `beyond`, measured beside its own methods.
-        alone: Whether they are measured beside `BASELINES` alone.
+        methods: Measured beside the preset's own methods.
+        beside: What they are measured beside instead.
         mechanism: Whether confidence is followed from teacher to student on the first training task.
         preset: Whose settings are changed.
-        predicts: Whether it is noted, before a student is trained, what the microworld's map says of its teacher; then
-            results also have intervals over questions.
+        predicts: Whether it is noted, before a student is trained, what the microworld's map says of its teacher.
     """
 
     name: str
     seed: int
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
     methods: tuple[str, ...] = ()
-    alone: bool = False
+    beside: tuple[str, ...] | None = None
     mechanism: bool = False
     preset: str = PRESET
     predicts: bool = False
@@ -127,14 +126,14 @@ def beyond_cells() -> Iterator[Cell]:
     """Yields the preset's further methods on the main task, once per seed."""
     rest = tuple(name for name in load_preset(PRESET).beyond if name not in TEMPERED)
     for seed in BEYOND_SEEDS:
-        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, {"columns": [_column("csqa")]}, rest, alone=True)
+        yield Cell(f"{PRESET}-beyond-seed-{seed}", seed, {"columns": [_column("csqa")]}, rest, BASELINES)
 
 
 def out_of_domain_cells() -> Iterator[Cell]:
     """Yields some of the preset's further methods out of domain, once per seed."""
     for seed in BEYOND_SEEDS:
         changes = {"columns": [_column("alpaca")]}
-        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, changes, OUT_OF_DOMAIN, alone=True)
+        yield Cell(f"{PRESET}-beyond-out-seed-{seed}", seed, changes, OUT_OF_DOMAIN, BASELINES)
 
 
 def exact_cells() -> Iterator[Cell]:
@@ -223,11 +222,11 @@ def measure(cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "changes": cell.changes,
         "rows": [row.flat() for row in summary.rows(run, names=names)],
-        "methods": {name: summary.made(run, name) for name in names[1:]},
+        "methods": {name: summary.made(run, name) for name in _students(names)},
         "cost": {name: {task: asdict(cost(experiment, name, task)) for task in tasks} for name in names},
         "mechanism": [asdict(one) for one in _mechanisms(experiment, names)] if cell.mechanism else [],
     }
-    if cell.predicts:
+    if cell.preset != PRESET:
         content |= {
             "prediction": noted,
             "trained_on": len(run.data.items(experiment.main_task, "train")),
@@ -258,13 +257,17 @@ def _noted(cell: Cell, experiment: Experiment) -> dict[str, Any] | None:
 
 
 def _names(experiment: Experiment, cell: Cell) -> tuple[str, ...]:
-    own = BASELINES if cell.alone else experiment.methods
+    own = experiment.methods if cell.beside is None else cell.beside
     return tuple(dict.fromkeys([*own, *cell.methods]))
+
+
+def _students(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name != "teacher")
 
 
 def _mechanisms(experiment: Experiment, names: tuple[str, ...]) -> Iterator[Any]:
     task: Task = experiment.main_task
-    for name in names[1:]:
+    for name in _students(names):
         method = experiment.settings.all_methods[name]
         if method.distils and not method.afterwards:
             yield mechanism(experiment.run, name, task)
