@@ -146,8 +146,8 @@ def exact_cells() -> Iterator[Cell]:
 def pretrained_cells() -> Iterator[Cell]:
     """Yields the paper's table on real pretrained weights: a column a cell, hours on two cores each.
 
-    The half is fine-tuned alone: docs/protocol.md says why. `FIRST_PRETRAINED` names the folder with the GGUF files, and
-    `FIRST_REAL_DATA` that with the data sets.
+    The half is fine-tuned alone: docs/protocol.md says why. `FIRST_PRETRAINED` names the folder with the GGUF files,
+    and `FIRST_REAL_DATA` that with the data sets.
     """
     for task in PRETRAINED_TASKS:
         beyond = load_preset(PAIR).beyond

@@ -34,6 +34,16 @@ def kept(tiny_preset_file, tmp_path_factory):
     patch.undo()
 
 
+def test_a_method_measured_beside_nothing_needs_no_teacher(kept, tiny_preset_file):
+    whole, _ = kept
+    cell = Cell("alone", 0, whole.changes, ("fine-tune",), (), preset=str(tiny_preset_file))
+    content = study.compute(cell)
+    assert {row["method"] for row in content["rows"]} == {"fine-tune"} == set(content["methods"])
+    assert {row["method"] for row in content["intervals"]} == {"base student", "fine-tune"}
+    assert content["prediction"] is None
+    assert study.is_complete(cell)
+
+
 def test_the_study_has_the_cells_of_its_plan():
     names = [cell.name for cells in study.GROUPS.values() for cell in cells()]
     assert max(Counter(names).values()) == 1
@@ -182,8 +192,7 @@ def test_effects_of_coefficients_by_hand():
 
 
 def test_pretrained_cells_of_long_examples_ask_fewer_questions_and_train_fewer_students():
-    cells = {cell.name.split("half-")[-1]: cell for cell in study.pretrained_cells() if "half" in cell.name}
-    short, long = cells["csqa-seed-0"], cells["boolq-seed-0"]
+    short, long = (study.cell_of(f"pretrained-{study.PAIR}-{task}-seed-0") for task in ("csqa", "boolq"))
     assert "fine-tune-base-weights" in short.methods
     assert set(short.methods) - set(long.methods) == {"first-logit", "fine-tune-base-weights", "distill-base-weights"}
     assert short.experiment().settings.sizes.test == 1000
