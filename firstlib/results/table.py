@@ -1,5 +1,6 @@
 """The results table: accuracy, ECE and Trust by method and test set, rendered for notebooks, terminals and pages."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -154,7 +155,14 @@ def of_comparison(compared: Iterable[Compared]) -> ResultsTable:
 
 
 def of_intervals(rows: Sequence[Mapping[str, Any]]) -> ResultsTable:
-    """Returns one run's table from kept rows whose `low` and `high` are the ends of the ECE's interval; fractions."""
+    """Returns one run's table from kept rows whose `low` and `high` are the ends of the ECE's interval; fractions.
+
+    Raises:
+        ValueError: A method is there twice on one test set: the rows are those of several runs.
+    """
+    twice = Counter((row["method"], row["setting"], row["dataset"]) for row in rows).most_common(1)
+    if twice and twice[0][1] > 1:
+        raise ValueError(f"{', '.join(twice[0][0])}: is there twice; give one run's rows")
 
     def entry(found: Sequence[Mapping[str, Any]], measure: str) -> Entry:
         ends = f" ({100 * found[0]['low']:.1f} to {100 * found[0]['high']:.1f})" if measure == "ece" else ""

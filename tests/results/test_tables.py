@@ -99,6 +99,13 @@ def test_what_was_not_computed_has_a_dash():
     assert found.frame().loc["distill", ("in-domain", "obqa")].isna().all()
 
 
+def test_rows_of_several_runs_are_not_one_runs_table():
+    row = {"setting": "in-domain", "dataset": "csqa", "method": "first", "n": 9, "accuracy": 0.5, "ece": 0.1,
+           "trust": 0.4, "low": 0.05, "high": 0.2}  # fmt: skip
+    with pytest.raises(ValueError, match="first, in-domain, csqa: is there twice"):
+        table.of_intervals([row, row])
+
+
 def test_our_table_and_the_papers_have_the_same_shape(experiment):
     ours, papers = table.of_rows(experiment.rows()).frame(), table.of_paper().frame()
     assert ours.index.equals(papers.index)
