@@ -320,7 +320,9 @@ def real_block(results: Results) -> str:
 def headline_block(runs: Sequence[Results]) -> str:
     """Returns the table of the first pair of pretrained models, with the methods that the README shows."""
     first = [run for run in runs if run["preset"] == runs[0]["preset"]]
-    return pretrained_block(_only(first, (*SHOWN, *study.TEMPERED[:2])))
+    took = ", ".join(f"{_hours(run):.1f} ({_task_of(run)})" for run in first)
+    told = f"Training and extraction took {took} hours of one core."
+    return f"{_pretrained_table(_only(first, (*SHOWN, *study.TEMPERED[:2])))}\n\n{told}"
 
 
 def pretrained_block(runs: Sequence[Results]) -> str:
@@ -328,15 +330,21 @@ def pretrained_block(runs: Sequence[Results]) -> str:
     parts = []
     for preset in dict.fromkeys(run["preset"] for run in runs):
         of = [run for run in runs if run["preset"] == preset]
-        seeds = sorted({run["seed"] for run in of})
-        one = len(seeds) == 1
-        spread = "95 % bootstrap intervals over questions" if one else "half the width of the 95 % interval over seeds"
-        shown = table.of_intervals([row for run in of for row in run["intervals"]]) if one else table.of_seeds(of)
-        trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in of if run["seed"] == seeds[0])
-        named = f"seed{'' if one else 's'} {', '.join(map(str, seeds))}"
-        told = f"`{preset}`, {named}; in percent, with {spread}; trained on {trained}:"
-        parts += [told, shown.markdown(), "\n".join(f"- {_predicted(run)}" for run in of if run["prediction"])]
+        predicted = "\n".join(f"- {_predicted(run)}" for run in of if run["prediction"])
+        parts += [_pretrained_table(of), predicted]
     return "\n\n".join(filter(None, parts))
+
+
+def _pretrained_table(runs: Sequence[Results]) -> str:
+    """A pair's table, and what its numbers are."""
+    seeds = sorted({run["seed"] for run in runs})
+    one = len(seeds) == 1
+    spread = "95 % bootstrap intervals over questions" if one else "half the width of the 95 % interval over seeds"
+    shown = table.of_intervals([row for run in runs for row in run["intervals"]]) if one else table.of_seeds(runs)
+    trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in runs if run["seed"] == seeds[0])
+    named = f"seed{'' if one else 's'} {', '.join(map(str, seeds))}"
+    told = f"`{runs[0]['preset']}`, {named}; in percent, with {spread}; trained on {trained}:"
+    return f"{told}\n\n{shown.markdown()}"
 
 
 def pretrained_mechanism_block(runs: Sequence[Results]) -> str:
