@@ -337,14 +337,12 @@ def pretrained_block(runs: Sequence[Results]) -> str:
 
 def _pretrained_table(runs: Sequence[Results]) -> str:
     """A pair's table, and what its numbers are."""
-    seeds = sorted({run["seed"] for run in runs})
-    one = len(seeds) == 1
-    spread = "95 % bootstrap intervals over questions" if one else "half the width of the 95 % interval over seeds"
-    shown = table.of_intervals([row for run in runs for row in run["intervals"]]) if one else table.of_seeds(runs)
-    trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in runs if run["seed"] == seeds[0])
-    named = f"seed{'' if one else 's'} {', '.join(map(str, seeds))}"
-    told = f"`{runs[0]['preset']}`, {named}; in percent, with {spread}; trained on {trained}:"
-    return f"{told}\n\n{shown.markdown()}"
+    trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in runs)
+    told = (
+        f"`{runs[0]['preset']}`, seed {runs[0]['seed']}; in percent, with 95 % bootstrap intervals over questions; "
+        f"trained on {trained}:"
+    )
+    return f"{told}\n\n{table.of_intervals([row for run in runs for row in run['intervals']]).markdown()}"
 
 
 def pretrained_mechanism_block(runs: Sequence[Results]) -> str:

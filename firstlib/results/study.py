@@ -149,8 +149,8 @@ def pretrained_cells() -> Iterator[Cell]:
     The half is fine-tuned alone: docs/protocol.md says why. `FIRST_PRETRAINED` names the folder with the GGUF files,
     and `FIRST_REAL_DATA` that with the data sets.
     """
+    beyond = load_preset(PAIR).beyond
     for task in PRETRAINED_TASKS:
-        beyond = load_preset(PAIR).beyond
         further = tuple(one for one in beyond if task not in PRETRAINED_LONG or one in TEMPERED)
         changes = {**_pretrained(PAIR, task), **PRETRAINED_LONG.get(task, {})}
         name = f"pretrained-{PAIR}-{task}-seed-0"

@@ -45,7 +45,7 @@ def stopped(tmp_path_factory):
         time.sleep(0.05)
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=60)
     return runs, process.returncode, stderr
 
 
