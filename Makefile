@@ -71,7 +71,7 @@ map: .venv/installed ## compute the map of when FIRST helps (hours; resumable; J
 
 pretrained: .venv/installed ## the table on real pretrained weights, from FIRST_PRETRAINED and FIRST_REAL_DATA (days; resumable; docs/real-models.md)
 	@$(BIN)/python -m scripts.pretrained
-	@$(BIN)/python -m scripts.study pretrained --jobs $(JOBS)
+	@$(BIN)/python -m scripts.study pretrained pretrained-seeds --jobs $(JOBS)
 	@$(BIN)/python -m scripts.update_readme
 
 real: .venv/installed ## compute the real-data table of docs/findings.md from FIRST_REAL_DATA (after real-base-models; half an hour)

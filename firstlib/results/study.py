@@ -58,6 +58,7 @@ EXACT_METHODS: dict[str, dict[str, Any]] = {
 }
 PAIR, HALF = "qwen2.5-coder-1.5b-0.5b", "qwen2.5-coder-0.5b-half"
 PRETRAINED_TASKS = ("csqa", "obqa", "boolq", "alpaca")
+PRETRAINED_SEEDS = (1, 2, 3)  # of the pair's first column
 SMALLER, LARGER = "$FIRST_PRETRAINED/qwen2.5-coder-0.5b.gguf", "$FIRST_PRETRAINED/qwen2.5-coder-1.5b.gguf"
 PRETRAINED: dict[str, dict[str, Any]] = {  # the hub's models, as local files
     PAIR: {"teacher__base": LARGER, "student__base": SMALLER},
@@ -158,6 +159,15 @@ def pretrained_cells() -> Iterator[Cell]:
     yield Cell(f"pretrained-{HALF}-csqa-seed-0", 0, _pretrained(HALF, "csqa"), ("fine-tune",), (), preset=HALF)
 
 
+def pretrained_seed_cells() -> Iterator[Cell]:
+    """Yields the pair's first column with other seeds, each with questions and weights of its own."""
+    further = tuple(one for one in load_preset(PAIR).beyond if one not in AVERAGED)
+    changes = {**_pretrained(PAIR, PRETRAINED_TASKS[0]), "training__mixed_precision": "bf16"}
+    for seed in PRETRAINED_SEEDS:
+        name = f"pretrained-{PAIR}-{PRETRAINED_TASKS[0]}-seed-{seed}"
+        yield Cell(name, seed, changes, further, preset=PAIR, predicts=True)
+
+
 def _pretrained(preset: str, task: str) -> dict[str, Any]:
     """The changes that train a preset of the hub's models on a task, from local files."""
     return {**PRETRAINED[preset], "data__folder": "$FIRST_REAL_DATA", "columns": [_column(task, preset)]}
@@ -194,6 +204,7 @@ GROUPS = {
     "exact": exact_cells,
     "map": map_cells,
     "pretrained": pretrained_cells,
+    "pretrained-seeds": pretrained_seed_cells,
 }
 
 

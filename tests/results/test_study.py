@@ -197,3 +197,12 @@ def test_pretrained_cells_of_long_examples_ask_fewer_questions_and_train_fewer_s
     assert set(short.methods) - set(long.methods) == {"first-logit", "fine-tune-base-weights", "distill-base-weights"}
     assert short.experiment().settings.sizes.test == 1000
     assert long.experiment().settings.sizes.test == 300
+
+
+def test_the_pairs_other_seeds_differ_in_their_seed_alone_and_are_not_those_of_its_table():
+    cells = list(study.pretrained_seed_cells())
+    changes = [cell.changes for cell in cells]
+    assert changes == [changes[0]] * len(cells)
+    assert len({cell.seed for cell in cells}) == len(cells) >= 3
+    assert not {cell.name for cell in cells} & {cell.name for cell in study.pretrained_cells()}
+    assert {cell.experiment().settings.training.mixed_precision for cell in cells} == {"bf16"}
