@@ -419,6 +419,7 @@ BLOCKS: dict[tuple[Path, str], tuple[str, Callable[[], str]]] = {
     (FINDINGS, "variants out of domain"): ("make beyond", _kept("out-of-domain", variants_block, least=2)),
     (FINDINGS, "exact temperature"): ("make beyond", _kept("exact", variants_block, least=2)),
     (FINDINGS, "pretrained"): ("make pretrained", _kept("pretrained", pretrained_block)),
+    (FINDINGS, "pretrained seeds"): ("make pretrained", _kept("pretrained-seeds", variants_block, least=3, base=True)),
     (FINDINGS, "pretrained mechanism"): ("make pretrained", _kept("pretrained", pretrained_mechanism_block)),
     (FINDINGS, "real data"): ("make real", _real),
     (PROTOCOL, "settings"): ("make choose-settings", settings_block),
