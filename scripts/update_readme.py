@@ -36,7 +36,10 @@ from firstlib.runtime.paths import PROJECT
 from scripts import choose_adapter, choose_settings, mutants, scale
 
 README, FINDINGS, PROTOCOL = PROJECT / "README.md", PROJECT / "docs" / "findings.md", PROJECT / "docs" / "protocol.md"
-SHOWN = (BASE_STUDENT, "teacher", "fine-tune", "distill", "label-smoothing", "first", "distill-base-weights")
+SHOWN = (
+    BASE_STUDENT, "teacher", "fine-tune", "distill", "label-smoothing", "first", *study.TEMPERED[:2],
+    "distill-base-weights",
+)  # fmt: skip
 TRUTH = {"kl": "KL", "excess_nll": "excess NLL", "calibration_error": "|confidence - truth|", "aurc": "AURC"}
 
 Results = dict[str, Any]
@@ -98,15 +101,16 @@ def sentences_block(runs: Sequence[Results]) -> str:
     """Returns the main findings as sentences, each with its number and its command."""
     against = {name: _in_mean(differences(runs, name)) for name in (BASE_STUDENT, "fine-tune", "distill", "first")}
     of_base, of_distill = against[BASE_STUDENT], against["distill"]
+    theirs = {name: f"the paper's Table 1: {_paper_gain(name):+.1f}" for name in ("fine-tune", "distill")}
     lines = [
-        f"- **FIRST against fine-tuning**: {_told(against['fine-tune']['first'])}.",
-        f"- **FIRST against plain distillation**: {_told(of_distill['first'])}.",
+        f"- **FIRST against fine-tuning**: {_told(against['fine-tune']['first'])}; {theirs['fine-tune']}.",
+        f"- **FIRST against plain distillation**: {_told(of_distill['first'])}; {theirs['distill']}.",
         f"- **FIRST against the student before training**: {_told(of_base['first'])}.",
         f"- **A temperature on the fine-tuned student, against FIRST**: {_told(against['first']['fine-tune+T'])}; on "
         f"the distilled student, against plain distillation: {_told(of_distill['distill+T'])}.",
         "- **Weights interpolated between the base model and the distilled student, against plain distillation**: "
         f"{_told(of_distill['distill-base-weights'])}. Against the student before training: "
-        f"{_told(of_base['distill-base-weights'])}.",
+        f"{_told(of_base['distill-base-weights'])}: {_by_place(runs, 'distill-base-weights', BASE_STUDENT)}.",
     ]
     intro = "Differences in Trust, mean over the four test sets, paired by seed (`make seeds`):"
     return "\n".join([intro, *lines])
@@ -116,10 +120,22 @@ def _in_mean(found: Sequence[Difference]) -> dict[str, Difference]:
     return {one.method: one for one in found if one.place == MEAN}
 
 
+def _paper_gain(baseline: str) -> float:
+    """FIRST's Trust less a baseline's in the paper's Table 1, in points, mean over families and test sets."""
+    trust = {name: [row["trust"] for row in paper_rows() if row["method"] == name] for name in ("first", baseline)}
+    return 100 * (mean(trust["first"]) - mean(trust[baseline]))
+
+
+def _by_place(runs: Sequence[Results], method: str, baseline: str) -> str:
+    """A method's difference from a baseline on each test set, in points, without intervals."""
+    found = [one for one in differences(runs, baseline) if one.method == method and one.place != MEAN]
+    return ", ".join(f"{100 * one.mean.estimate:+.1f} {' '.join(one.place)}" for one in found)
+
+
 def _told(one: Difference) -> str:
     mean_, low, high = (f"{100 * value:+.1f}" for value in (one.mean.estimate, one.mean.low, one.mean.high))
     verdict = ("better" if one.mean.estimate > 0 else "worse") if one.found else "no difference was found"
-    detectable = "" if one.found else f"; four of five such studies would find {100 * one.detectable:.1f} points"
+    detectable = "" if one.found else f", which detect {100 * one.detectable:.1f} points with 80 % probability"
     return f"{verdict}, {mean_} points ({low} to {high}; p = {one.p:.3f}, {one.seeds} seeds{detectable})"
 
 
@@ -132,9 +148,12 @@ def differences_block(runs: Sequence[Results]) -> str:
         parts.append(markdown_table(*difference_table(found)))
         smallest = mean(one.detectable for one in found if one.place != MEAN)
         parts.append(
-            f"A true difference of {100 * smallest:.1f} points on one test set (mean over methods and test sets) would "
-            f"be found in four of five such studies of {len(runs)} seeds."
+            f"A study of {len(runs)} seeds detects a true difference of {100 * smallest:.1f} points on one test set "
+            "with 80 % probability (mean over methods and test sets)."
         )
+    for measure, title in (("accuracy", "Accuracy"), ("ece", "ECE")):
+        found = [one for one in differences(runs, "fine-tune", measure) if one.method != "teacher"]
+        parts += [f"{title} minus that of `fine-tune`, in points:", markdown_table(*difference_table(found))]
     return "\n\n".join(parts)
 
 
@@ -164,7 +183,7 @@ def spread_block(runs: Sequence[Results]) -> str:
         [method, *(f"{100 * spread_of(of[kind], method, place):.1f}" for kind in of)]
         for method in dict.fromkeys(row["method"] for row in runs[0]["rows"])
     ]
-    counts = ", ".join(f"{len(found)} seeds of {kind}" for kind, found in of.items())
+    counts = ", ".join(f"{len(of[kind])} seeds of {name}" for kind, name in (("data", "data"), ("weights", "training")))
     head = ["method", "other questions, same training seed", "same questions, other training seed"]
     return f"Standard deviation of Trust on CSQA-like questions, in points ({counts}):\n\n{markdown_table(head, lines)}"
 
@@ -232,23 +251,25 @@ def claims_block(runs: Sequence[Results]) -> str:
 
 
 def _fine_tuning(runs: Sequence[Results], task: str) -> list[list[str]]:
-    """What fine-tuning does to the teacher's ECE, and to both models' accuracy."""
+    """What fine-tuning does to the teacher's calibration, and to both models' accuracy."""
     theirs = ", ".join(f"{100 * row['ece']:.1f}" for row in _paper_teachers(task))
+    before, after = ([made(run, "teacher", task) for run in runs] for made in (_base, _tuned))
     lines = [
-        [f"teacher's ECE before fine-tuning, {task}", "-", _spread([_base(r, "teacher", task, "ece") for r in runs])],
-        [
-            f"teacher's ECE after fine-tuning, {task}",
-            theirs,
-            _spread([_tuned(r, "teacher", task, "ece") for r in runs]),
-        ],
+        [f"teacher's ECE before fine-tuning, {task}", "-", _spread([row["ece"] for row in before])],
+        [f"teacher's ECE after fine-tuning, {task}", theirs, _spread([row["ece"] for row in after])],
+        [f"its confidence minus accuracy before, {task}, points", "-", _spread(_over_confidence(before))],
+        [f"its confidence minus accuracy after, {task}, points", "-", _spread(_over_confidence(after))],
     ]
     for role, method in (("teacher", "teacher"), ("student", "fine-tune")):
-        before = [_base(run, role, task, "accuracy") for run in runs]
-        after = [_tuned(run, method, task, "accuracy") for run in runs]
-        gains = [b - a for a, b in zip(before, after, strict=True)]
-        lines.append([f"{role}'s accuracy before fine-tuning, {task}", "-", _spread(before)])
+        untrained = [_base(run, role, task)["accuracy"] for run in runs]
+        gains = [_tuned(run, method, task)["accuracy"] - a for run, a in zip(runs, untrained, strict=True)]
+        lines.append([f"{role}'s accuracy before fine-tuning, {task}", "-", _spread(untrained)])
         lines.append([f"{role}'s gain by fine-tuning, {task}, points", "-", _spread(gains)])
     return lines
+
+
+def _over_confidence(rows: Sequence[dict[str, Any]]) -> list[float]:
+    return [row["confidence"] - row["accuracy"] for row in rows]
 
 
 def _paper_teachers(task: str) -> list[dict[str, Any]]:
@@ -257,13 +278,13 @@ def _paper_teachers(task: str) -> list[dict[str, Any]]:
     return [r for r in found if (r["setting"], r["dataset"], r["method"]) == ("in-domain", task, "teacher")]
 
 
-def _base(run: Results, role: str, task: str, name: str) -> float:
-    return next(row[name] for row in run["base"] if (row["role"], row["dataset"]) == (role, task))
+def _base(run: Results, role: str, task: str) -> dict[str, Any]:
+    return next(row for row in run["base"] if (row["role"], row["dataset"]) == (role, task))
 
 
-def _tuned(run: Results, method: str, task: str, name: str) -> float:
+def _tuned(run: Results, method: str, task: str) -> dict[str, Any]:
     wanted = (method, "in-domain", task)
-    return next(r[name] for r in run["rows"] if (r["method"], r["setting"], r["dataset"]) == wanted)
+    return next(row for row in run["rows"] if (row["method"], row["setting"], row["dataset"]) == wanted)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -322,7 +343,7 @@ def headline_block(runs: Sequence[Results]) -> str:
     first = [run for run in runs if run["preset"] == runs[0]["preset"]]
     took = ", ".join(f"{_hours(run):.1f} ({_task_of(run)})" for run in first)
     told = f"Training and extraction took {took} hours of one core."
-    return f"{_pretrained_table(_only(first, (*SHOWN, *study.TEMPERED[:2])))}\n\n{told}"
+    return f"{_pretrained_table(_only(first, SHOWN))}\n\n{told}"
 
 
 def pretrained_block(runs: Sequence[Results]) -> str:
