@@ -1,6 +1,6 @@
 """GGUF files, as llama.cpp, Ollama and LM Studio keep models: imported as plain transformers folders, or refused.
 
-What transformers would lose without a word is refused here: tensors that it does not use, a scaling of positions, a
+What transformers would lose without a word is refused here: tensors that it does not use, keys that it does not read, a
 tokenizer that splits text in another way.
 """
 
@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from transformers.integrations.gguf.utils import is_gguf_arch_supported
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
 from firstlib.models.gguf_file import STAGE, Contents, contents, joined
+from firstlib.models.gguf_keys import check_keys
 from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, load_tokenizer
 from firstlib.runtime.artefacts import MANIFEST, write_manifest
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import content_hash
 
 _SHOWN = 8  # names in a message
-# Values of an architecture's keys that change what a model computes, and that transformers does not read.
-_LOST = ("rope.scaling.factor", "rope.scale_linear", "logit_scale", "embedding_scale", "residual_scale")
-_SCALINGS = (None, "", "none")
 _EXPERTS = "_exps."  # tensors of several experts, which transformers unpacks under other names
 
 
@@ -69,7 +67,8 @@ def convert(found: Contents, to: Path) -> None:
         UserError: Part of it would be lost.
     """
     check_architecture(found)
-    check_scaling(found)
+    check_factors(found)
+    check_keys(found, _configuration(found))
     tokenizer = load_tokenizer(found)
     if is_guessed(found):
         warnings.warn(
@@ -99,11 +98,11 @@ def check_architecture(found: Contents) -> None:
         )
 
 
-def check_scaling(found: Contents) -> None:
-    """Checks that no scaling of positions or logits would be lost.
+def check_factors(found: Contents) -> None:
+    """Checks that no tensor scales positions: transformers reads none.
 
     Raises:
-        UserError: The file has one that transformers does not read.
+        UserError: One does.
     """
     for name in found.types:
         if name.startswith(("rope_freqs", "rope_factors")):
@@ -111,17 +110,16 @@ def check_scaling(found: Contents) -> None:
                 f"{found.path}: scales positions by its tensor {name}, as Llama 3.1 does, which transformers would "
                 "lose; use the model's original folder"
             )
-    if found.architecture == "gpt-oss" or is_gguf_arch_supported(found.architecture):
-        return  # these are read with their scaling
-    kind = found.of_model("rope.scaling.type")
-    lost = {key: value for key in _LOST if (value := found.of_model(key)) not in (None, 0, 1)}
-    if kind not in _SCALINGS:
-        lost["rope.scaling.type"] = kind
-    for key, value in lost.items():
+
+
+def _configuration(found: Contents) -> PreTrainedConfig:
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(found.path.parent, gguf_file=found.path.name)
+    except Exception as error:  # as below
         raise UserError(
-            f"{found.path}: has {found.architecture}.{key} = {value}, which transformers would lose; use the model's "
-            "original folder"
-        )
+            f"{found.path}: transformers cannot read it ({first_line(error)[:200]}); get it again"
+        ) from error
+    return config
 
 
 def _load(found: Contents) -> PreTrainedModel:
@@ -133,12 +131,13 @@ def _load(found: Contents) -> PreTrainedModel:
             dtype=torch.float32,  # exact for every type of block
             quantization_config=GgufConfig(dequantize=True),  # otherwise it can be neither trained nor saved
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
         )
     except Exception as error:  # transformers and gguf raise many types
         raise UserError(f"{file}: transformers cannot read it ({first_line(error)[:200]}); get it again") from error
     model, info = loaded
+    _refuse(file, [str(each[0]) for each in info["mismatched_keys"]], "weights have another shape than its keys say")
     _refuse(file, info["missing_keys"], "weights are not in the file")
-    _refuse(file, [str(each) for each in info["mismatched_keys"]], "weights have another shape than its keys say")
     _refuse(file, {*info["unexpected_keys"], *unused_tensors(found, model)}, "tensors would be lost in transformers")
     broken = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
     _refuse(file, broken, "weights are not finite, so the file is damaged or its parts are in another order")

@@ -50,6 +50,11 @@ class Contents:
         """Returns a value from the architecture's own keys; None if there is none."""
         return self.metadata.get(f"{self.architecture}.{key}")
 
+    def of_architecture(self) -> dict[str, Any]:
+        """Returns the architecture's own keys, without its name."""
+        prefix = f"{self.architecture}."
+        return {key.removeprefix(prefix): value for key, value in self.metadata.items() if key.startswith(prefix)}
+
     def provenance(self) -> dict[str, Any]:
         """Returns what a manifest says about where weights come from."""
         return {

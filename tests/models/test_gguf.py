@@ -211,7 +211,10 @@ def test_parts_of_gguf_split_are_found_beside_the_first(tmp_path):
         ({"architecture": "olmo2"}, "reads no GGUF of the architecture 'olmo2'"),
         ({"extra": {"rope_freqs.weight": np.ones(32, np.float32)}}, "scales positions by its tensor rope_freqs.weight"),
         ({"keys": {"rope.scaling.type": "yarn"}}, "llama.rope.scaling.type = yarn"),
-        ({"keys": {"rope.scaling.factor": 4.0}}, "llama.rope.scaling.factor = 4.0"),
+        (
+            {"keys": {"rope.scaling.factor": 4.0}},
+            "llama.rope.scaling.factor = 4, and transformers would compute with 1",
+        ),
         (
             {"extra": {"blk.0.attn_q.bias": np.ones(WIDTH, np.float32)}},
             r"lost in transformers, first blk\.0\.attn_q\.bias",
