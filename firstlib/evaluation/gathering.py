@@ -74,17 +74,16 @@ def gather(questions: Sequence[Question], candidates: Sequence[Candidates], rows
 def _lengths(
     questions: Sequence[Question], candidates: Sequence[Candidates], rows: Sequence[Answer], width: int
 ) -> dict[str, Any]:
-    """Returns what is kept of candidates besides their probability where some are several tokens."""
+    """Returns the characters of candidates and, where some are several tokens, their log-probabilities and tokens."""
+    characters = _table([[len(text.strip()) for text in q.candidates] for q in questions], width, 1).astype(np.int64)
     if all(row.log_candidates is None for row in rows):
-        return {}
+        return {"characters": characters}
     with np.errstate(divide="ignore"):
         logs = [np.log(row.candidates) if row.log_candidates is None else row.log_candidates for row in rows]
     return {
         "log_probabilities": _table(logs, width, -np.inf),
         "tokens": _table([[len(tokens_of(one)) for one in each] for each in candidates], width, 1).astype(np.int64),
-        "characters": _table([[len(text.strip()) for text in q.candidates] for q in questions], width, 1).astype(
-            np.int64
-        ),
+        "characters": characters,
     }
 
 

@@ -25,11 +25,11 @@ class Predictions:
         posterior: `(N, C)`, the exact posterior where the world knows it, else NaN.
         log_normalisers: `(N, G)`, log sum_j exp(z_j / T) over the vocabulary at G stored temperatures, in nats.
         log_probabilities: `(N, C)`, log-probability of all tokens of a candidate together, in nats; None where every
-            candidate is one token. Where it is given, `candidate_ids` are first tokens, and `probabilities` follow from
-            it and `score`.
+            candidate is one token, unless `score` is its mean over characters. Where it is given, `candidate_ids` are
+            first tokens, and `probabilities` follow from it and `score`.
         tokens: `(N, C)`, number of tokens of each candidate; None likewise.
-        characters: `(N, C)`, number of characters of each candidate; None likewise.
-        score: What ranks candidates of several tokens.
+        characters: `(N, C)`, number of characters of each candidate; None where candidates are not texts.
+        score: What ranks candidates.
     """
 
     question_id: np.ndarray
@@ -60,10 +60,16 @@ class Predictions:
         return (self.probabilities if self.log_probabilities is None else self._log_scores()).argmax(axis=1)
 
     def scored(self, score: CandidateScore) -> "Predictions":
-        """Returns these predictions with candidates of several tokens ranked by another score; others unchanged."""
-        if self.log_probabilities is None:
-            return self
-        found = replace(self, score=score)
+        """Returns these predictions with candidates ranked by another score; of single tokens, `mean` is `total`."""
+        logs = self.log_probabilities
+        if self.tokens is None and (score != "mean-by-character" or self.characters is None):
+            return (
+                self if logs is None else replace(self, score=score, probabilities=np.exp(logs), log_probabilities=None)
+            )
+        if logs is None:
+            with np.errstate(divide="ignore"):
+                logs = np.log(self.probabilities)
+        found = replace(self, score=score, log_probabilities=logs)
         return replace(found, probabilities=np.exp(found._log_scores()))
 
     def _log_scores(self) -> np.ndarray:
@@ -147,7 +153,9 @@ class Predictions:
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """Returns several models' answers to the same questions, one after the other."""
-        arrays = {name: np.concatenate([part.as_dict()[name] for part in parts]) for name in parts[0].as_dict()}
+        found = [part.as_dict() for part in parts]
+        names = [name for name in found[0] if all(name in one for one in found)]
+        arrays = {name: np.concatenate([one[name] for one in found]) for name in names}
         return cls(**arrays, score=parts[0].score)
 
 

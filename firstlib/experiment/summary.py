@@ -64,9 +64,8 @@ def measured(run: Run, preset: str) -> dict[str, Any]:
 
 
 def _by_score(run: Run) -> dict[str, Any]:
-    """The table under every score of candidates of several tokens, where there are any."""
-    tests = dict.fromkeys(test for column in run.settings.columns for test in column.test)
-    if run.settings.data.candidates == "letters" or not any(run.data.is_several_tokens(test) for test in tests):
+    """The table under every score of candidates, where they are texts."""
+    if run.settings.data.candidates == "letters":
         return {}
     return {"rows_by_candidate_score": {score: _scored_rows(run, score) for score in get_args(CandidateScore)}}
 

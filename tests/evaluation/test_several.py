@@ -6,7 +6,7 @@ import torch
 
 from firstlib.distillation.recalibration import recalibrate
 from firstlib.evaluation.asking import ask
-from firstlib.evaluation.gathering import Asking, of_store
+from firstlib.evaluation.gathering import Answer, Asking, gather, of_store
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.several import score_candidates
 from firstlib.experiment.coefficients import recalibrated
@@ -109,6 +109,41 @@ def test_each_score_ranks_by_its_length(model, tokenizer):
         np.testing.assert_allclose(found.scored(score).shares(), scored.shares())
         np.testing.assert_allclose(found.scored(score).probabilities[0], np.exp(expected))
         assert scored.predicted()[0] == expected.argmax()
+
+
+def gathered(candidates, probabilities, *more):
+    """Answers with candidates of one token each, as texts of any length; then others, all asked together."""
+    top = np.array([1, 2]), np.array([0.5, 0.1]), np.zeros(0)
+    single = question("words", candidates), tuple(range(5, 5 + len(candidates))), Answer(np.array(probabilities), *top)
+    logs = np.log([0.2, 0.1])
+    several = question("phrases", (" a b", " c d")), ((5, 6), (7, 8)), Answer(np.exp(logs), *top, logs)
+    return gather(*map(list, zip(single, *([several] * len(more)), strict=True)))
+
+
+def test_single_tokens_are_ranked_by_character_too():
+    found = gathered((" tea", " pumpkins"), [0.3, 0.2])
+    assert found.scored("total") is found
+    assert found.scored("mean") is found
+    by_character = found.scored("mean-by-character")
+    expected = np.array([0.3 ** (1 / 3), 0.2 ** (1 / 8)])
+    np.testing.assert_allclose(by_character.probabilities[0], expected)
+    np.testing.assert_allclose(by_character.shares()[0], expected / expected.sum())
+    assert (found.predicted()[0], by_character.predicted()[0]) == (0, 1)
+
+
+@pytest.mark.parametrize("score", ["total", "mean", "mean-by-character"])
+def test_a_question_is_answered_alike_in_any_company(score):
+    alone, together = (gathered((" tea", " pumpkins"), [0.3, 0.2], *more).scored(score) for more in ((), (1,)))
+    np.testing.assert_allclose(together.shares()[0], alone.shares()[0])
+
+
+def test_single_tokens_are_kept_whole_whatever_ranks_them(tmp_path):
+    found = gathered((" tea", " pumpkins"), [0.3, 0.2])
+    found.scored("mean-by-character").save(tmp_path)
+    kept = Predictions.load(tmp_path)
+    assert kept.log_probabilities is None
+    np.testing.assert_allclose(kept.probabilities, found.probabilities)
+    np.testing.assert_allclose(kept.scored("mean-by-character").shares(), found.scored("mean-by-character").shares())
 
 
 def test_probabilities_too_small_for_a_float_still_rank():
