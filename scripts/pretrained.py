@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 
 from firstlib.experiment.healing import Shrinking, shrink
+from firstlib.results import study
 from firstlib.results.study import HALF, LARGER, SMALLER
+from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import PROJECT, project_path
 from firstlib.settings.loading import load_preset
 from firstlib.tasks.files import Search, tables_in
@@ -19,11 +21,12 @@ WANTED = {
 
 
 def main() -> None:
-    """Names what is missing in one line, or makes the student that has no file of its own."""
+    """Names what is missing in one line, or makes the student that has no file of its own, where a cell needs it."""
     if missing := lacking():
         sys.exit(missing)
     student = PROJECT / load_preset(HALF).student.base
-    if not (student / "config.json").is_file():
+    wanted = any(cell.preset == HALF and not study.is_complete(cell) for cell in study.pretrained_cells())
+    if wanted and not (student / "config.json").is_file():
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as text:
             text.write(instructions())
             text.flush()
@@ -49,4 +52,7 @@ def instructions() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -252,6 +252,7 @@ def shrink(
     from firstlib.experiment.healing import shrink as shrunk
     from firstlib.results.layers import layers_table
 
+    base = str(Path(base).resolve()) if Path(base).exists() else base  # as the other paths; not from the project
     found = shrunk(Shrinking(base, layers, text, passage, passages, rate, epochs), to)
     console.print(layers_table(found))
     console.print(f"shrunk     {_short(to)}", soft_wrap=True, highlight=False, markup=False)

@@ -16,13 +16,14 @@ from firstlib.experiment import stages
 from firstlib.experiment.stages import ExtractionInputs, TargetInputs, TrainingInputs
 from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.models.places import SHRUNK, base_identity, base_location, licence, quantisation
-from firstlib.runtime.artefacts import Artefacts
+from firstlib.runtime.artefacts import Artefacts, check_replaceable, write_manifest
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash
 from firstlib.settings.schema import Knowledge, Model, Training
 from firstlib.tasks.encoding import Encoded
 
+STAGE = "shrunk"
 _HELD_OUT = 10  # one part in so many of the text measures, and is not trained on
 _MOST_MEASURED = 16  # passages that measure: each is read once for every layer
 
@@ -95,8 +96,9 @@ def shrink(how: Shrinking, to: str | Path) -> Shrunk:
     if not 0 < how.learning_rate < 1:
         raise UserError(f"--rate: must be a number between 0 and 1, such as 1e-4, not {how.learning_rate}")
     to = Path(to).expanduser().resolve()
-    if to.exists() and any(to.iterdir()) and not (to / SHRUNK).is_file():
-        raise UserError(f"{to}: holds something else than a shrunk model; name a new folder")
+    check_replaceable(to, STAGE)
+    if Path(base_location(how.model)).resolve() == to:
+        raise UserError(f"--to {to}: is the base model itself; name another folder")
     kept = Artefacts(to.parent / f".{to.name}.shrinking")
     measured, texts = _passages(how)
     kind = {"layers": how.layers, "measured": content_hash(measured), "base": base_identity(how.model)}
@@ -113,14 +115,16 @@ def shrink(how: Shrinking, to: str | Path) -> Shrunk:
 
 def _passages(how: Shrinking) -> tuple[list[list[int]], list[Encoded]]:
     """Returns passages that measure, and those that are trained on."""
-    from firstlib.models.loading import load_tokenizer  # here, as below: it needs torch
+    from firstlib.models.loading import context_length, load_tokenizer  # here, as below: it needs torch
 
     try:
         text = how.text.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{how.text}: is not a text in UTF-8 that can be read ({error}); give another") from error
     tokenizer = load_tokenizer(how.model)
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if (limit := context_length(how.model)) and how.passage > limit:
+        raise UserError(f"--passage: {how.base} reads {limit} tokens at most, not {how.passage}")
+    first = [tokenizer.bos_token_id] if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else []
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     step = how.passage - len(first)
     pieces = [[*first, *ids[at : at + step]] for at in range(0, len(ids) - step + 1, step)][: how.passages]
@@ -202,5 +206,6 @@ def _publish(cut: Path, healed: Path, to: Path, report: dict[str, Any]) -> None:
     for path in healed.glob("*.safetensors*"):
         shutil.copy2(path, made)
     write_json(made / SHRUNK, report)
+    write_manifest(made, stage=STAGE, key=content_hash(report), inputs={}, seconds=0)
     shutil.rmtree(to, ignore_errors=True)
     made.rename(to)

@@ -17,10 +17,10 @@ from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from transformers.integrations.gguf.utils import is_gguf_arch_supported
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
-from firstlib.models.gguf_file import STAGE, Contents, contents, joined
+from firstlib.models.gguf_file import STAGE, Contents, contents, joined, naming
 from firstlib.models.gguf_keys import check_keys
-from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, load_tokenizer
-from firstlib.runtime.artefacts import MANIFEST, write_manifest
+from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, save_tokenizer
+from firstlib.runtime.artefacts import check_replaceable, write_manifest
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.runtime.hashing import content_hash
 
@@ -39,25 +39,19 @@ def import_gguf(files: Sequence[str | Path], to: str | Path) -> Path:
         UserError: The files are not a whole model, or transformers cannot read it without loss.
     """
     to = Path(to).expanduser().resolve()
-    _check_free(to)
+    check_replaceable(to, STAGE)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as place:
-        found = contents(joined([Path(file).expanduser() for file in files], Path(place)))
-        inputs, made = found.provenance(), Path(place) / "made"
-        convert(found, made)
+        parts, made = [Path(file).expanduser() for file in files], Path(place) / "made"
+        whole = joined(parts, Path(place))
+        with naming(parts, whole):
+            found = contents(whole)
+            convert(found, made)
+        inputs = found.provenance()
         write_manifest(made, stage=STAGE, key=content_hash(inputs), inputs=inputs, seconds=0)
         shutil.rmtree(to, ignore_errors=True)
         made.rename(to)
     return to
-
-
-def _check_free(to: Path) -> None:
-    if to.exists() and not to.is_dir():
-        raise UserError(f"--to {to}: is a file; give a folder")
-    if to.is_dir() and any(to.iterdir()):
-        manifest = to / MANIFEST
-        if not manifest.is_file() or f'"stage": "{STAGE}"' not in manifest.read_text(encoding="utf-8"):
-            raise UserError(f"--to {to}: is not empty, and not an earlier import; give a new folder")
 
 
 def convert(found: Contents, to: Path) -> None:
@@ -69,14 +63,13 @@ def convert(found: Contents, to: Path) -> None:
     check_architecture(found)
     check_factors(found)
     check_keys(found, _configuration(found))
-    tokenizer = load_tokenizer(found)
     if is_guessed(found):
         warnings.warn(
             f"{found.path.name}: does not say how its model splits text; llama.cpp's default rule is used, "
             "as llama.cpp does, and the model may be worse for it",
             stacklevel=2,
         )
-    tokenizer.save_pretrained(to)
+    save_tokenizer(found, to)
     model = _load(found)
     model.save_pretrained(to)
     check_tokenizer(AutoTokenizer.from_pretrained(to), found)  # as it will be used: loaded beside the configuration
@@ -139,8 +132,11 @@ def _load(found: Contents) -> PreTrainedModel:
     _refuse(file, [str(each[0]) for each in info["mismatched_keys"]], "weights have another shape than its keys say")
     _refuse(file, info["missing_keys"], "weights are not in the file")
     _refuse(file, {*info["unexpected_keys"], *unused_tensors(found, model)}, "tensors would be lost in transformers")
-    broken = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+    weights = dict(model.named_parameters())
+    broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
     _refuse(file, broken, "weights are not finite, so the file is damaged or its parts are in another order")
+    empty = [name for name, weight in weights.items() if weight.ndim > 1 and not bool(weight.any())]
+    _refuse(file, empty, "matrices hold zeros alone, so a download was interrupted")
     return model
 
 

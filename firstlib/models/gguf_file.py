@@ -7,10 +7,12 @@ bytes anywhere, as packages with a size limit do. https://github.com/ggml-org/gg
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from string import ascii_lowercase, digits
 from typing import Any
 
 from firstlib.runtime.errors import UserError, first_line
@@ -150,6 +152,16 @@ def _check_length(path: Path, tensors: Sequence[_Tensor]) -> None:
 _LARGEST_PADDING = 4096  # bytes after the last tensor: files are padded to their alignment
 
 
+@contextmanager
+def naming(files: Sequence[Path], whole: Path) -> Iterator[None]:
+    """Lets an error name the parts that were given, not the file that they were joined into."""
+    try:
+        yield
+    except UserError as error:
+        parts = f"{files[0]}, joined with {len(files) - 1} more"
+        raise UserError(str(error).replace(str(whole), parts)) if whole not in files else error from error
+
+
 # -- parts -------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +180,7 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     _check_order(files)
+    _check_repeats(files)
     whole = folder / "joined.gguf"
     if _begins_with(files[1]) == MAGIC:
         _merge(files, whole)
@@ -196,21 +209,44 @@ def with_siblings(file: Path) -> list[Path]:
     return found
 
 
+def _check_repeats(files: Sequence[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for file in files:
+        if (before := seen.setdefault(file_hash(file), file)) is not file:
+            raise UserError(f"{file}: is the same as {before.name}; give each part once")
+
+
 def _check_order(files: Sequence[Path]) -> None:
-    """Parts whose paths differ in a number must be in its order, with none left out: a shell sorts 10 before 2."""
+    """Parts whose paths differ in a number, or end as `split` names them (aa, ab, ...), must be in order, without gaps.
+
+    A shell sorts 10 before 2.
+    """
     if len(set(files)) < len(files):
         raise UserError(f"{files[0].name}: a part is given twice; give each once")
     numbers = [tuple(map(int, re.findall(r"\d+", str(file)))) for file in files]
     if len({len(each) for each in numbers}) > 1:
         return
     varying = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
-    if not varying:
-        return
-    at = varying[-1]
+    at = varying[-1] if varying else _by_letters(files)
+    shown = ", ".join(map(str, at)) if varying else ", ".join(file.name for file in files)
     if list(at) != sorted(at):
-        raise UserError(f"parts {', '.join(map(str, at))}: are not in order; give the files as their numbers say")
-    if gap := sorted({*range(min(at), max(at) + 1)} - {*at}):
-        raise UserError(f"parts {', '.join(map(str, at))}: part {gap[0]} is missing; give all of them, in order")
+        raise UserError(f"parts {shown}: are not in order; give the files as their names say")
+    if at and (gap := sorted({*range(min(at), max(at) + 1)} - {*at})):
+        missing = f"part {gap[0]}" if varying else f"a part before {files[gap[0] - at[0]].name}"
+        raise UserError(f"parts {shown}: {missing} is missing; give all of them, in order")
+
+
+def _by_letters(files: Sequence[Path]) -> tuple[int, ...]:
+    """The places of parts in the order of `split`: aa, ab, ..., az, ba; empty where names do not end so."""
+    ends = [file.name[-_LETTERS:] for file in files]
+    alike = len({str(file)[:-_LETTERS] for file in files}) == 1
+    if not alike or not all(end.isascii() and end.isalpha() and end.islower() for end in ends):
+        return ()
+    return tuple(int(end.translate(_DIGITS), 26) for end in ends)
+
+
+_LETTERS = 2  # at the end of the names that `split` gives
+_DIGITS = str.maketrans(ascii_lowercase, (digits + ascii_lowercase)[:26])
 
 
 def _merge(files: Sequence[Path], whole: Path) -> None:

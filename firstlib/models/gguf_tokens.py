@@ -6,8 +6,10 @@ little wrong. So the rules that it lacks stand here, as llama.cpp has them (src/
 compared with an independent tokenisation of one text.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import regex
@@ -18,6 +20,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKEN
 
 from firstlib.models.gguf_file import Contents
 from firstlib.runtime.errors import UserError, first_line
+from firstlib.runtime.files import write_json
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _DIGITS = (r"\p{N}", _GPT2)
@@ -74,6 +77,21 @@ def load_tokenizer(found: Contents) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def save_tokenizer(found: Contents, to: Path) -> None:
+    """Writes a file's tokenizer to a folder, without the tokens that transformers adds behind its vocabulary.
+
+    Some of its classes add `<|endoftext|>` where a file has no such token. Its id would be that of no weight.
+
+    Raises:
+        UserError: As `load_tokenizer`.
+    """
+    load_tokenizer(found).save_pretrained(to)
+    file, count = to / "tokenizer.json", len(found.metadata["tokenizer.ggml.tokens"])
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < count]
+    write_json(file, content)
+
+
 def split_rules(found: Contents) -> tuple[str, ...]:
     """Returns the expressions that split text before it is merged.
 
@@ -116,16 +134,27 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, found: Contents) -> None
     Raises:
         UserError: A token differs; names the first.
     """
+    tokens = found.metadata["tokenizer.ggml.tokens"]
+    if (added := len(tokenizer) - len(tokens)) > 0:
+        raise UserError(
+            f"{found.path}: transformers adds {added} tokens behind its vocabulary, which have no weights; use the "
+            "model's original folder"
+        )
     backend: Any = tokenizer.backend_tokenizer
     composes = isinstance(backend.normalizer, normalizers.NFC)
     text = backend.normalizer.normalize_str(PROBE) if composes else PROBE
-    ours, own = list(tokenizer(PROBE)["input_ids"]), own_tokens(found, text)
+    try:
+        ours, own = list(tokenizer(PROBE)["input_ids"]), own_tokens(found, text)
+    except Exception as error:  # a byte without a token, no start token: either side fails in its own way
+        what = f"{type(error).__name__}: {first_line(error)[:100]}"
+        raise UserError(
+            f"{found.path}: its vocabulary lacks what a text needs ({what}); use the model's original folder"
+        ) from error
     if ours == own:
         return
     at = next(
         (i for i, pair in enumerate(zip(ours, own, strict=False)) if len(set(pair)) > 1), min(len(ours), len(own))
     )
-    tokens = found.metadata["tokenizer.ggml.tokens"]
     names = [tokens[ids[at]] if at < len(ids) else None for ids in (ours, own)]
     raise UserError(
         f"{found.path}: transformers would read text otherwise than its own vocabulary and merges say: token {at} of a "

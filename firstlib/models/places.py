@@ -18,7 +18,7 @@ from firstlib.runtime.paths import project_path
 from firstlib.settings.schema import Model
 
 GGUF = ".gguf"
-IMPORT = 1  # bump when the same GGUF file gives another folder
+IMPORT = 2  # bump when the same GGUF file gives another folder
 SHRUNK = "shrink.json"  # beside a model that `first shrink` made
 
 

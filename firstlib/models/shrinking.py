@@ -95,7 +95,7 @@ def drop_layers(model: PreTrainedModel, dropped: Sequence[int]) -> PreTrainedMod
     layers, config = layers_of(model), model.config.get_text_config()
     kept = [at for at in range(len(layers)) if at not in set(dropped)]
     for name, value in list(vars(config).items()):  # one entry a layer: the kinds of attention, for example
-        if isinstance(value, list) and len(value) == len(layers):
+        if isinstance(value, list) and len(value) == len(layers) and not name.endswith("token_id"):
             setattr(config, name, [value[at] for at in kept])
     config.num_hidden_layers = len(kept)
     body: Any = body_and_head(model)[0]
@@ -104,7 +104,19 @@ def drop_layers(model: PreTrainedModel, dropped: Sequence[int]) -> PreTrainedMod
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = at
+    _check_configuration(model)
     return model
+
+
+def _check_configuration(model: PreTrainedModel) -> None:
+    """A configuration that names layers by number, or every second one, no longer describes what is left."""
+    with torch.device("meta"):
+        described = type(model)(model.config).state_dict()
+    if wrong := sorted(described.keys() ^ model.state_dict().keys()):
+        raise UserError(
+            f"{model.config.model_type}: its configuration says by number which layers are of which kind, and would no "
+            f"longer fit ({wrong[0]}); layers of such a model cannot be dropped"
+        )
 
 
 @torch.inference_mode()

@@ -142,6 +142,30 @@ def damage(folder: Path) -> str | None:
     return None
 
 
+def check_replaceable(folder: Path, stage: str) -> None:
+    """Checks that writing a folder anew loses nothing: it is new, empty, or all that a stage of this name wrote.
+
+    Args:
+        folder: What is to be written.
+        stage: How the stage's name begins.
+
+    Raises:
+        UserError: It is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder}: is a file; name a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        made_by = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["stage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        made_by = ""
+    if not str(made_by).startswith(stage):
+        raise UserError(f"--to {folder}: holds something else than an earlier result; name a new folder")
+    if found := damage(folder):
+        raise UserError(f"--to {folder}: {found}, and would be lost; name a new folder")
+
+
 @contextmanager
 def _explain_full_disk(folder: Path) -> Iterator[None]:
     """Reports a full disk in one line, whichever library noticed it.

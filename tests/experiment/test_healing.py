@@ -99,8 +99,9 @@ def test_the_command_shows_every_layer(base, text, tmp_path):
     ("changes", "told"),
     [
         ({"layers": 4}, "has 4 layers, so from 1 to 3 can be left"),
-        ({"passage": 3000}, "passages of 3000 tokens, and 10 are needed"),
+        ({"passage": 1000}, "passages of 1000 tokens, and 10 are needed"),
         ({"learning_rate": float("nan")}, "--rate: must be a number between 0 and 1"),
+        ({"passage": 2049}, "reads 2048 tokens at most, not 2049"),
         ({"learning_rate": -1.0}, "--rate: must be a number between 0 and 1"),
     ],
 )
@@ -108,6 +109,26 @@ def test_what_does_not_fit_is_refused(base, text, tmp_path, changes, told):
     with pytest.raises(UserError, match=told):
         shrink(how(base, text, **changes), tmp_path / "small")
     assert not (tmp_path / "small").exists()
+
+
+def test_an_earlier_result_is_replaced_but_not_the_base_itself_nor_what_lies_beside_it(base, text, tmp_path):
+    small = tmp_path / "small"
+    for _ in range(2):
+        shrink(how(base, text, passages=20), small)
+    with pytest.raises(UserError, match="is the base model itself"):
+        shrink(how(str(small), text, layers=2, passages=20), small)
+    (small / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"notes\.txt does not belong there, and would be lost"):
+        shrink(how(base, text, passages=20), small)
+
+
+def test_passages_begin_as_the_tokenizer_begins_texts(base, text):
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    start = tokenizer("")["input_ids"]
+    measured, trained = healing._passages(how(base, text))
+    expected = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"][: 32 - len(start)]
+    assert measured[0] == [*start, *expected]
+    assert all(len(one.token_ids) == 32 for one in trained)
 
 
 def test_a_text_that_cannot_be_read_and_a_used_folder_are_refused(base, text, tmp_path):

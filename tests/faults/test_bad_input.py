@@ -226,11 +226,11 @@ VERBS = {
     "a stage of a task not trained on": (("stage", "teacher", "obqa", *SMOKE), "the tasks are csqa, boolq, alpaca"),
     "an export over other files": (
         ("export", "first", "csqa", "--to", "PLACE/foreign", *SMOKE),
-        "foreign: it holds other files than an earlier export's; name another folder",
+        "holds something else than an earlier result; name a new folder",
     ),
     "an export onto a file": (
         ("export", "first", "csqa", "--to", "PLACE/file", *SMOKE),
-        "that is a file; name a folder",
+        "is a file; name a folder",
     ),
     "an export of no method": (
         ("export", "teach", "csqa", "--to", "PLACE/new", *SMOKE),

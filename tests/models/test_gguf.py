@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from command_line import first_here
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from write_gguf_model import HEADS, INNER, KEYS, LAYERS, WIDTH, write
 
-from firstlib.models import gguf, gguf_file, loading, places
+from firstlib.models import gguf, gguf_file, gguf_tokens, loading, places
 from firstlib.models.gguf_file import contents
-from firstlib.models.gguf_tokens import PROBE, SPLITS, load_tokenizer, own_tokens
+from firstlib.models.gguf_tokens import PROBE, SPLITS, check_tokenizer, load_tokenizer, own_tokens
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.hashing import content_hash
 from firstlib.settings.schema import Model
@@ -125,7 +126,7 @@ def test_an_unknown_rule_is_refused(tmp_path):
 def test_a_tokenizer_that_reads_otherwise_than_the_file_is_refused(tmp_path, monkeypatch):
     write(tmp_path / "m.gguf", pre="smollm")
     monkeypatch.setattr(
-        gguf, "load_tokenizer", lambda found: AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
+        gguf_tokens, "load_tokenizer", lambda found: AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
     )
     with pytest.raises(UserError, match=r"token \d+ of a probe text is"):
         gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
@@ -240,9 +241,69 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     write(tmp_path / "m.gguf")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="holds something else than an earlier result"):
         gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_an_earlier_import_is_replaced_unless_something_would_be_lost(tmp_path):
+    write(tmp_path / "m.gguf")
+    gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    source = shutil.copy(tmp_path / "m.gguf", tmp_path / "out" / "new.gguf")
+    with pytest.raises(UserError, match=r"new\.gguf does not belong there, and would be lost"):
+        gguf.import_gguf([source], tmp_path / "out")
+    assert Path(source).is_file()
+
+
+def test_a_download_that_was_preallocated_and_interrupted_is_refused(tmp_path):
+    write(tmp_path / "m.gguf", "Q8_0")
+    content = (tmp_path / "m.gguf").read_bytes()
+    (tmp_path / "m.gguf").write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(UserError, match="matrices hold zeros alone, so a download was interrupted"):
+        gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (["aa", "ac", "ab", "ad"], "are not in order"),
+        (["aa", "ab", "ad"], r"a part before m\.gguf\.ad is missing"),
+        (["aa", "ab", "again", "ac", "ad"], r"again: is the same as m\.gguf\.ab"),
+    ],
+)
+def test_parts_that_are_named_as_split_names_them_are_checked(tmp_path, order, told):
+    write(tmp_path / "m.gguf")
+    for part, end in zip(cut(tmp_path / "m.gguf", 4), ("aa", "ab", "ac", "ad"), strict=True):
+        part.rename(tmp_path / f"m.gguf.{end}")
+    shutil.copy(tmp_path / "m.gguf.ab", tmp_path / "m.gguf.again")
+    with pytest.raises(UserError, match=told):
+        gguf.import_gguf([tmp_path / f"m.gguf.{end}" for end in order], tmp_path / "out")
+
+
+def test_an_error_names_the_parts_not_the_file_that_they_were_joined_into(tmp_path):
+    write(tmp_path / "m.gguf", keys={"rope.scaling.factor": 4.0})
+    parts = cut(tmp_path / "m.gguf", 3)
+    with pytest.raises(UserError, match=f"^{parts[0]}, joined with 2 more: has llama.rope.scaling.factor"):
+        gguf.import_gguf(parts, tmp_path / "out")
+
+
+def test_a_token_that_the_file_lacks_gets_no_id_behind_its_vocabulary(tmp_path):
+    write(tmp_path / "m.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out"))
+    count = len(contents(tmp_path / "m.gguf").metadata["tokenizer.ggml.tokens"])
+    assert len(tokenizer) == count
+    assert max(tokenizer("What is <|endoftext|> for?")["input_ids"]) < count
+
+
+def test_a_vocabulary_without_a_start_token_is_refused_in_one_line(tmp_path, monkeypatch):
+    write(tmp_path / "m.gguf", pre="llama-bpe")
+    found = contents(tmp_path / "m.gguf")
+    tokenizer = load_tokenizer(found)
+    lacking = {key: value for key, value in found.metadata.items() if not key.endswith("bos_token_id")}
+    monkeypatch.setattr(type(tokenizer), "__len__", lambda self: 0)
+    with pytest.raises(UserError, match="its vocabulary lacks what a text needs"):
+        check_tokenizer(tokenizer, replace(found, metadata=lacking))
 
 
 # -- as a base model ---------------------------------------------------------------------------------------------

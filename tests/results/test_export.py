@@ -195,10 +195,10 @@ def test_weights_that_answer_differently_are_not_written(experiment, home, monke
 
 def test_other_files_are_not_overwritten(experiment, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds other files than an earlier export's; name another folder") as error:
+    with pytest.raises(UserError, match="holds something else than an earlier result; name a new folder") as error:
         export_student(experiment, "first", "csqa", tmp_path)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"thesis.txt: that is a file; name a folder"):
+    with pytest.raises(UserError, match=r"thesis.txt: is a file; name a folder"):
         export_student(experiment, "first", "csqa", tmp_path / "thesis.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

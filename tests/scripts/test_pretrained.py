@@ -47,3 +47,15 @@ def test_instructions_heal(folders, kind):
     ]
     (folders / "alpaca" / f"alpaca_data.{kind}").write_bytes(as_file(rows, kind))
     assert pretrained.instructions() == "Add.\n1 and 1\n2\n\nHi\n\nHo"
+
+
+@pytest.mark.parametrize(("kept", "made"), [(True, []), (False, ["shrunk"])])
+def test_the_half_is_made_only_where_a_cell_needs_it(folders, monkeypatch, kept, made):
+    calls = []
+    monkeypatch.setattr(pretrained, "lacking", lambda: None)
+    monkeypatch.setattr(pretrained, "instructions", lambda: "text")
+    monkeypatch.setattr(pretrained, "PROJECT", folders)
+    monkeypatch.setattr(pretrained, "shrink", lambda how, to: calls.append("shrunk"))
+    monkeypatch.setattr(pretrained.study, "is_complete", lambda cell: kept)
+    pretrained.main()
+    assert calls == made

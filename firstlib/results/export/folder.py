@@ -21,7 +21,7 @@ from firstlib.results.export.card import model_card
 from firstlib.results.export.making import ADAPTER
 from firstlib.results.export.measured import TOLERANCE, Measured, Repeat
 from firstlib.results.export.student import ExportedStudent, portable
-from firstlib.runtime.artefacts import MANIFEST, write_manifest
+from firstlib.runtime.artefacts import check_replaceable, write_manifest
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash
@@ -48,7 +48,7 @@ def export_student(experiment: Experiment, method: str, task: Task, folder: str 
             answer differently from the trained ones by more than rounding.
     """
     to, started = Path(folder).expanduser().resolve(), time.monotonic()
-    _check_free(to)
+    check_replaceable(to, EXPORT)
     student = ExportedStudent(experiment, method, task)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
@@ -109,21 +109,6 @@ def _check_agreement(student: ExportedStudent, repeats: Sequence[Repeat]) -> Non
             f"export: the exported weights change a probability by {largest:.2g}, more than the {most:g} that rounding "
             f"to {student.model.dtype} explains; nothing was written, so use {student.folder} instead"
         )
-
-
-def _check_free(folder: Path) -> None:
-    if folder.is_file():
-        raise UserError(f"export to {folder}: that is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_export(folder):
-        raise UserError(f"export to {folder}: it holds other files than an earlier export's; name another folder")
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and str(manifest.get("stage")).startswith(EXPORT)
 
 
 def _publish(made: Path, to: Path) -> None:
