@@ -358,10 +358,10 @@ def pretrained_block(runs: Sequence[Results]) -> str:
 
 def _pretrained_table(runs: Sequence[Results]) -> str:
     """A pair's table, and what its numbers are."""
-    trained = ", ".join(f"{run['trained_on']} questions ({_task_of(run)})" for run in runs)
+    trained = ", ".join(f"{run['trained_on']} ({_task_of(run)})" for run in runs)
     told = (
         f"`{runs[0]['preset']}`, seed {runs[0]['seed']}; in percent, with 95 % bootstrap intervals over questions; "
-        f"trained on {trained}:"
+        f"trained on {trained} examples:"
     )
     return f"{told}\n\n{table.of_intervals([row for run in runs for row in run['intervals']]).markdown()}"
 

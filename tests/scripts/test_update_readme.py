@@ -69,7 +69,7 @@ def pretrained(**trusts):
 
 def test_a_pretrained_cell_tells_what_the_map_predicted_and_what_was_measured():
     block = pretrained_block([pretrained(fine_tune=0.2, distill=0.3, first=0.4)])
-    assert "trained on 300 questions (csqa)" in block
+    assert "trained on 300 (csqa)" in block
     assert "| first | 50.0 / 10.0 (5.0 to 15.0) / 40.0 |" in block
     assert "20.0 points above its accuracy" in block
     assert "the order of Trust `distill`, `fine-tune`, `first`; measured: `first`, `distill`" in block
