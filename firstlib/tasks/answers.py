@@ -36,7 +36,7 @@ IN_WORDS: Mapping[str, str] = {
     "one-hot": "a mark for each choice",
     "mixed": "letters and texts",
 }
-_SHARE = 0.95  # of the rows, that a way must fit to be thought of at all
+SHARE = 0.95  # of the rows, that a way must fit to be thought of at all
 
 
 def is_hidden(value: Any) -> bool:
@@ -256,7 +256,7 @@ class Column:
         """Returns the ways that fit every row; if none does, those that fit nearly all."""
         names = [name for name in WAYS if name != "mixed"]
         every = [name for name in names if self.rows and self.fits[name] == self.rows]
-        nearly = [name for name in names if self.rows and self.fits[name] >= _SHARE * self.rows]
+        nearly = [name for name in names if self.rows and self.fits[name] >= SHARE * self.rows]
         found = every or (["mixed"] if self.rows and self.fits["mixed"] == self.rows else nearly)
         numbers = [name for name in found if name.startswith("from-")]
         if self.typed and numbers and "text" in found:

@@ -24,6 +24,7 @@ from firstlib.tasks.answers import IN_WORDS, Column, plain_value
 from firstlib.tasks.files import Search, Table, from_hub, tables_in, without_numbers
 from firstlib.tasks.layouts import Roles, fields_of, flattened, plain, recognise
 from firstlib.tasks.question import Item, characters, from_json
+from firstlib.tasks.rivals import check_rivals
 from firstlib.tasks.rows import (
     NO_ANSWER,
     UNREAD_ANSWER,
@@ -174,6 +175,8 @@ def _source(task: Task, place: Path | None, own: TaskData | None) -> _Source:
     columns, counts = _surveyed(task, tables, roles, split_field)
     whole = sum(columns.values(), Column())
     way = whole.decide(task, told.answers, roles.layout.answers) if columns else "mixed"
+    if task not in PUBLISHED and not told.fields.answer:
+        check_rivals(task, (flattened(row) for table in tables for _, row in table.rows()), roles, way, fields)
     return _Source(
         task, tables, Reading(roles, way, told.answers is not None, upper=task == "obqa"), columns, counts, split_field
     )
