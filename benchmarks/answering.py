@@ -12,15 +12,24 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from benchmarks import extraction
 from benchmarks.measure import Work
 from firstlib.evaluation import asking
 from firstlib.models.loading import load_base, load_tokenizer
-from firstlib.settings.schema import Model
+from firstlib.settings.schema import CandidateScore, Model
 from firstlib.tasks import microworld
 from firstlib.tasks.question import Question
+from firstlib.tasks.words import in_words
 
 Ask = Callable[[], np.ndarray]
 Source = Callable[[], PreTrainedModel]
@@ -57,16 +66,22 @@ def ours(source: Source, asked: list[Question]) -> Ask:
 
 def harness(source: Source, asked: list[Question]) -> Ask:
     """The same with lm-evaluation-harness: one request per candidate."""
+    ask = log_likelihoods(source(), load_tokenizer(BASE), asked)
+    return lambda: ask().argmax(1)
+
+
+def log_likelihoods(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: list[Question]) -> Ask:
+    """Returns a function that gives lm-evaluation-harness's log-likelihoods `(N, C)` of the candidates, in nats."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    model = HFLM(pretrained=source(), tokenizer=load_tokenizer(BASE), batch_size=BATCH)
+    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=BATCH)
     pairs = [(q.prompt + q.lead, text) for q in asked for text in q.candidates]
     requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
 
     def ask() -> np.ndarray:
-        found = [value for value, _ in model.loglikelihood(requests, disable_tqdm=True)]
-        return np.array(found).reshape(len(asked), -1).argmax(1)
+        found = [value for value, _ in wrapped.loglikelihood(requests, disable_tqdm=True)]
+        return np.array(found).reshape(len(asked), -1)
 
     return ask
 
@@ -85,11 +100,32 @@ def timed(maker: Callable[[Source, list[Question]], Ask], source: Source, count:
 
 
 def parity() -> dict[str, float]:
-    """Checks that both predict the same candidates."""
+    """Checks that both predict the same candidates, also where these are several tokens."""
     for source, count, shots in ((microworld_teacher, 300, 0), (small, 50, 0), (small, 50, 5)):
         first, second = (maker(source, questions(count, shots))() for maker in (ours, harness))
         assert (first == second).all(), f"{(first != second).sum()} of {count} differ"
-    return {"questions": 400.0}
+    return {"questions": 400.0, "in words": float(_parity_of_words(500))}
+
+
+def _parity_of_words(count: int) -> int:
+    """Checks `acc` and `acc_norm` of choices' own texts, a byte a token; returns the number of questions."""
+    asked = [in_words(question) for question in questions(count)]
+    model, tokenizer = small(), _bytes()
+    found = asking.ask(model, tokenizer, asked, asking.Asking(batch_size=BATCH))
+    total = log_likelihoods(model, tokenizer, asked)()
+    characters = np.array([[len(text.strip()) for text in q.candidates] for q in asked])
+    scores: dict[CandidateScore, np.ndarray] = {"total": total, "mean-by-character": total / characters}
+    for name, theirs in scores.items():
+        differing = int((found.scored(name).predicted() != theirs.argmax(1)).sum())
+        assert not differing, f"{differing} of {count} differ by {name}"
+    return count
+
+
+def _bytes() -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each byte."""
+    core = Tokenizer(models.BPE({piece: at for at, piece in enumerate(sorted(bytes_to_unicode().values()))}, []))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="!", pad_token="!")
 
 
 MODELS = {
