@@ -104,9 +104,9 @@ class Cell:
         """Where its results are kept."""
         return KEPT / f"{self.name}.json"
 
-    def experiment(self) -> Experiment:
+    def experiment(self, folder: str = RUNS) -> Experiment:
         """Returns the experiment; computes nothing yet. Cells of one seed share a run's folder."""
-        return Experiment(self.preset, self.seed, RUNS).change(threads=THREADS, **self.changes)
+        return Experiment(self.preset, self.seed, folder).change(threads=THREADS, **self.changes)
 
 
 def seed_cells() -> Iterator[Cell]:
