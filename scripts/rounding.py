@@ -1,12 +1,12 @@
 """How far rounding moves the numbers of one seed: base weights are changed by one part in ten million.
 
-    python -m scripts.rounding PRESET DRAW...
+    python -m scripts.rounding PRESET DRAW... [--seed SEED]
 
 For each draw of the noise, the teacher and FIRST's student of the out-of-domain column are trained; their accuracy and
 ECE are printed in percent.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -21,20 +21,25 @@ from firstlib.settings.schema import Model
 NOISE = 1e-7  # of each weight; what one rounding in float32 may change
 
 
-def main(preset: str, draws: list[int]) -> None:
+def main() -> None:
     """Prints one line for each draw, model and test set."""
-    for draw in draws:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("draws", nargs="+", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for draw in options.draws:
         with tempfile.TemporaryDirectory() as scratch:
-            show(draw, changed(preset, draw, Path(scratch)))
+            show(draw, changed(options.preset, draw, options.seed, Path(scratch)))
 
 
-def changed(preset: str, draw: int, folder: Path) -> Experiment:
+def changed(preset: str, draw: int, seed: int, folder: Path) -> Experiment:
     """The preset's experiment on base models with this draw of noise."""
     settings, bases = load_preset(preset), {}
     for role in ("teacher", "student"):
         bases[f"{role}__base"] = str(folder / role)
         with_noise(getattr(settings, role), draw, folder / role)
-    return Experiment(preset, 0, str(folder / "runs")).change(**bases)
+    return Experiment(preset, seed, str(folder / "runs")).change(**bases)
 
 
 @torch.no_grad()
@@ -57,4 +62,4 @@ def show(draw: int, experiment: Experiment) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], [int(draw) for draw in sys.argv[2:]])
+    main()
