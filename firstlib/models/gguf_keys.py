@@ -31,6 +31,7 @@ _WITHOUT_EFFECT = frozenset(
 # What llama.cpp requires of every file, where transformers would take its class's value instead.
 _REQUIRED = ("block_count", "embedding_length")
 _EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")  # one of them
+_ORIGINAL = "rope.scaling.original_context_length"
 _WINDOW, _PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 _IMPLIED = {"rope.freq_base": 10000.0}  # llama.cpp's value of a missing key
 
@@ -165,7 +166,7 @@ _SAYS: dict[str, Callable[[PreTrainedConfig], Any]] = {
     "rope.freq_base_swa": lambda config: _rope(config, "sliding_attention").get("rope_theta"),
     "rope.scaling.type": _scaling,
     "rope.scaling.factor": lambda config: _rope(config).get("factor", 1.0),
-    "rope.scaling.original_context_length": lambda config: _rope(config).get("original_max_position_embeddings"),
+    _ORIGINAL: lambda config: _rope(config).get("original_max_position_embeddings"),
     "use_parallel_residual": lambda config: getattr(config, "use_parallel_residual", None),
 }
 # Values that say nothing, of keys that no configuration here has.
@@ -192,6 +193,8 @@ def _same(key: str, said: Any, here: Any) -> bool:
     """Whether a key's value and a configuration's are one; GGUF keeps numbers in float32, and some as one a layer."""
     if isinstance(said, list):
         return said == here if isinstance(here, list) else all(_same(key, one, here) for one in said)
+    if key == _ORIGINAL and here is None:
+        return True  # without a scaling, which other keys tell, it has no effect; Phi-4 has it so
     if key == "rope.scaling.type":
         return (said or "none") == here
     if here is None or isinstance(here, str) or isinstance(said, str):

@@ -36,6 +36,7 @@ def config(name, **settings):
             {"rope__dimension_count": 4, "use_parallel_residual": False, **NORM},
         ),
         ("phi3", "Phi3", {"attention__sliding_window": 128, "rope__dimension_count": 16, "pad_token_id": 0}),
+        ("phi3", "Phi3", {"attention__sliding_window": 262144, "rope__scaling__original_context_length": 128}),
         ("mamba", "Mamba", {"ssm__dt_b_c_rms": False, "attention__head_count": 4}),
     ],
 )
