@@ -4,7 +4,7 @@ Nothing here needs torch, so a finished run is read without it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +75,7 @@ def _lengths(
     questions: Sequence[Question], candidates: Sequence[Candidates], rows: Sequence[Answer], width: int
 ) -> dict[str, Any]:
     """Returns the characters of candidates and, where some are several tokens, their log-probabilities and tokens."""
-    characters = _table([[len(text.strip()) for text in q.candidates] for q in questions], width, 1).astype(np.int64)
+    characters = _characters(questions, width)
     if all(row.log_candidates is None for row in rows):
         return {"characters": characters}
     with np.errstate(divide="ignore"):
@@ -85,6 +85,17 @@ def _lengths(
         "tokens": _table([[len(tokens_of(one)) for one in each] for each in candidates], width, 1).astype(np.int64),
         "characters": characters,
     }
+
+
+def _characters(questions: Sequence[Question], width: int) -> np.ndarray:
+    return _table([[len(text.strip()) for text in q.candidates] for q in questions], width, 1).astype(np.int64)
+
+
+def with_characters(found: Predictions, questions: Sequence[Question]) -> Predictions:
+    """Returns answers with the characters of their candidates, which earlier versions did not keep of single tokens."""
+    if found.characters is not None or not questions:
+        return found
+    return replace(found, characters=_characters(questions, found.candidate_ids.shape[1]))
 
 
 def _table(rows: Sequence[Sequence[float] | np.ndarray], width: int, fill: float) -> np.ndarray:

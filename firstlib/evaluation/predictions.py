@@ -63,9 +63,8 @@ class Predictions:
         """Returns these predictions with candidates ranked by another score; of single tokens, `mean` is `total`."""
         logs = self.log_probabilities
         if self.tokens is None and (score != "mean-by-character" or self.characters is None):
-            return (
-                self if logs is None else replace(self, score=score, probabilities=np.exp(logs), log_probabilities=None)
-            )
+            found = replace(self, score=score)
+            return found if logs is None else replace(found, probabilities=np.exp(logs), log_probabilities=None)
         if logs is None:
             with np.errstate(divide="ignore"):
                 logs = np.log(self.probabilities)
@@ -114,7 +113,8 @@ class Predictions:
         that matched them exactly would.
 
         Raises:
-            ValueError: Candidates are several tokens, of which the top K tokens tell only the first.
+            ValueError: Candidates are several tokens, of which the top K tokens tell only the first, or ranked by
+                character.
         """
         if self.log_probabilities is not None:
             raise ValueError("targets of one position do not give candidates of several tokens; use with_shares")
@@ -136,12 +136,12 @@ class Predictions:
         )
 
     def as_dict(self) -> dict[str, np.ndarray]:
-        """All arrays by name; those that are only kept of candidates of several tokens where there are any."""
+        """All arrays by name; those that are None are left out."""
         found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "score"}
         return {name: array for name, array in found.items() if array is not None}
 
     def save(self, folder: Path) -> None:
-        """Writes all arrays to `predictions.npz`; candidates of several tokens with their total probability."""
+        """Writes all arrays to `predictions.npz`; candidates with their total probability, whatever ranks them."""
         np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **self.scored("total").as_dict())
 
     @classmethod
@@ -153,9 +153,7 @@ class Predictions:
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """Returns several models' answers to the same questions, one after the other."""
-        found = [part.as_dict() for part in parts]
-        names = [name for name in found[0] if all(name in one for one in found)]
-        arrays = {name: np.concatenate([one[name] for one in found]) for name in names}
+        arrays = {name: np.concatenate([part.as_dict()[name] for part in parts]) for name in parts[0].as_dict()}
         return cls(**arrays, score=parts[0].score)
 
 

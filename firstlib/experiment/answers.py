@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstlib.evaluation.gathering import AT_ONCE, Asking
+from firstlib.evaluation.gathering import AT_ONCE, Asking, with_characters
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import evaluate
 from firstlib.experiment import stages
@@ -62,7 +62,11 @@ def kept_answers(run: Run, name: str, inputs: AnswerInputs) -> Predictions:
     """Returns a model's answers, asking it if the run does not hold them yet."""
     folder = run.stage(f"predictions-{name}", inputs.content(), lambda to: stages.answer(inputs).save(to))
     score = inputs.asking.score
-    return run.data.once(("predictions", folder, score), lambda: Predictions.load(folder).scored(score))
+
+    def load() -> Predictions:
+        return with_characters(Predictions.load(folder), inputs.questions).scored(score)
+
+    return run.data.once(("predictions", folder, score), load)
 
 
 def base_answers(run: Run, role: Role, test: Task, split: str = "test") -> Predictions:

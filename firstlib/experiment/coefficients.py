@@ -88,7 +88,8 @@ def recalibrated(
 ) -> Predictions:
     """Returns answers as a student would give them that matched the recalibrated targets exactly.
 
-    Of candidates of several tokens the map changes the shares: targets are known only along the right one.
+    Of candidates of several tokens, or ranked by character, the map changes the shares: targets are known only along
+    the right one.
     """
     if found.log_probabilities is not None:
         shares = Map.LOGIT_TEMPERATURE if Map(kind) is Map.EXACT_TEMPERATURE else kind

@@ -17,7 +17,7 @@ from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from transformers.integrations.gguf.utils import is_gguf_arch_supported
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
-from firstlib.models.gguf_file import STAGE, Contents, contents, joined, naming
+from firstlib.models.gguf_file import STAGE, Contents, all_of, contents, joined, naming
 from firstlib.models.gguf_keys import check_keys
 from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, save_tokenizer
 from firstlib.runtime.artefacts import check_replaceable, write_manifest
@@ -42,7 +42,7 @@ def import_gguf(files: Sequence[str | Path], to: str | Path) -> Path:
     check_replaceable(to, STAGE)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as place:
-        parts, made = [Path(file).expanduser() for file in files], Path(place) / "made"
+        parts, made = all_of([Path(file).expanduser() for file in files]), Path(place) / "made"
         whole = joined(parts, Path(place))
         with naming(parts, whole):
             found = contents(whole)
@@ -109,9 +109,7 @@ def _configuration(found: Contents) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(found.path.parent, gguf_file=found.path.name)
     except Exception as error:  # as below
-        raise UserError(
-            f"{found.path}: transformers cannot read it ({first_line(error)[:200]}); get it again"
-        ) from error
+        raise _unreadable(found, error) from error
     return config
 
 
@@ -127,7 +125,7 @@ def _load(found: Contents) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # they are named below
         )
     except Exception as error:  # transformers and gguf raise many types
-        raise UserError(f"{file}: transformers cannot read it ({first_line(error)[:200]}); get it again") from error
+        raise _unreadable(found, error) from error
     model, info = loaded
     _refuse(file, [str(each[0]) for each in info["mismatched_keys"]], "weights have another shape than its keys say")
     _refuse(file, info["missing_keys"], "weights are not in the file")
@@ -136,8 +134,15 @@ def _load(found: Contents) -> PreTrainedModel:
     broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
     _refuse(file, broken, "weights are not finite, so the file is damaged or its parts are in another order")
     empty = [name for name, weight in weights.items() if weight.ndim > 1 and not bool(weight.any())]
-    _refuse(file, empty, "matrices hold zeros alone, so a download was interrupted")
+    _refuse(file, empty, "matrices hold zeros alone, as after an interrupted download")
     return model
+
+
+def _unreadable(found: Contents, error: Exception) -> UserError:
+    told = first_line(error)[:200]
+    return UserError(
+        f"{found.path}: transformers cannot read it ({told}); get it again, or use the model's original folder"
+    )
 
 
 def unused_tensors(found: Contents, model: PreTrainedModel) -> list[str]:

@@ -20,7 +20,11 @@ from firstlib.runtime.hashing import file_hash
 
 STAGE = "gguf"  # an import, in manifests and in the names of cached folders
 MAGIC = b"GGUF"
+JOINED = "joined.gguf"  # the whole of parts
 _STRINGS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
+_LARGEST_PADDING = 4096  # bytes after the last tensor: files are padded to their alignment
+_LETTERS = 2  # at the end of the names that `split` gives
+_DIGITS = str.maketrans(ascii_lowercase, (digits + ascii_lowercase)[:26])
 _SPLIT_NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf")
 
 
@@ -149,17 +153,16 @@ def _check_length(path: Path, tensors: Sequence[_Tensor]) -> None:
         )
 
 
-_LARGEST_PADDING = 4096  # bytes after the last tensor: files are padded to their alignment
-
-
 @contextmanager
 def naming(files: Sequence[Path], whole: Path) -> Iterator[None]:
     """Lets an error name the parts that were given, not the file that they were joined into."""
     try:
         yield
     except UserError as error:
+        if str(whole) not in str(error):
+            raise
         parts = f"{files[0]}, joined with {len(files) - 1} more"
-        raise UserError(str(error).replace(str(whole), parts)) if whole not in files else error from error
+        raise UserError(str(error).replace(str(whole), parts)) from error
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
@@ -173,7 +176,7 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
     Raises:
         UserError: A part is missing or given twice, or parts are not in the order of their numbers.
     """
-    files = with_siblings(files[0]) if len(files) == 1 else list(files)
+    files = all_of(files)
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: there is no such file; give the model's GGUF file, or all of its parts in order")
@@ -181,7 +184,7 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
         return files[0]
     _check_order(files)
     _check_repeats(files)
-    whole = folder / "joined.gguf"
+    whole = folder / JOINED
     if _begins_with(files[1]) == MAGIC:
         _merge(files, whole)
     else:
@@ -191,6 +194,11 @@ def joined(files: Sequence[Path], folder: Path) -> Path:
                 with file.open("rb") as part:
                     shutil.copyfileobj(part, to, 1 << 24)
     return whole
+
+
+def all_of(files: Sequence[Path]) -> list[Path]:
+    """Returns the files that hold a model: those given, or all parts of which one is given."""
+    return with_siblings(files[0]) if len(files) == 1 else list(files)
 
 
 def with_siblings(file: Path) -> list[Path]:
@@ -243,10 +251,6 @@ def _by_letters(files: Sequence[Path]) -> tuple[int, ...]:
     if not alike or not all(end.isascii() and end.isalpha() and end.islower() for end in ends):
         return ()
     return tuple(int(end.translate(_DIGITS), 26) for end in ends)
-
-
-_LETTERS = 2  # at the end of the names that `split` gives
-_DIGITS = str.maketrans(ascii_lowercase, (digits + ascii_lowercase)[:26])
 
 
 def _merge(files: Sequence[Path], whole: Path) -> None:

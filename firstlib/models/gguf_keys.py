@@ -26,7 +26,7 @@ _CHECKED_BY_SHAPES = frozenset(
 )  # fmt: skip
 _WITHOUT_EFFECT = frozenset(
     ("context_length", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned", "decoder_start_token_id",
-     "nextn_predict_layers")
+     "nextn_predict_layers", "use_parallel_residual")  # the last: all go by whether there is a second norm
 )  # fmt: skip
 # What llama.cpp requires of every file, where transformers would take its class's value instead.
 _REQUIRED = ("block_count", "embedding_length")
@@ -67,7 +67,8 @@ def _spelled_out(said: dict[str, Any], config: PreTrainedConfig) -> dict[str, An
     """A file's keys, in the words of a configuration: a window of at most all positions, and a layer's kind each."""
     said = {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}
     if _WINDOW in said:
-        said[_WINDOW] = _seen(said[_WINDOW], config)
+        window = said[_WINDOW]
+        said[_WINDOW] = [_seen(one, config) for one in window] if isinstance(window, list) else _seen(window, config)
     if isinstance(every := said.get(_PATTERN), int):  # every so many layers, one has no window
         said[_PATTERN] = [bool((layer + 1) % every) if every else False for layer in range(config.num_hidden_layers)]
     return said
@@ -160,33 +161,24 @@ _SAYS: dict[str, Callable[[PreTrainedConfig], Any]] = {
     "attn_logit_softcapping": lambda config: getattr(config, "attn_logit_softcapping", None),
     "final_logit_softcapping": lambda config: getattr(config, "final_logit_softcapping", None),
     "expert_weights_norm": lambda config: getattr(config, "norm_topk_prob", None),
-    "full_attention_interval": lambda config: getattr(config, "full_attention_interval", None),
     "rope.dimension_count": _rotated,
     "rope.freq_base": lambda config: _rope(config).get("rope_theta"),
     "rope.freq_base_swa": lambda config: _rope(config, "sliding_attention").get("rope_theta"),
     "rope.scaling.type": _scaling,
     "rope.scaling.factor": lambda config: _rope(config).get("factor", 1.0),
     _ORIGINAL: lambda config: _rope(config).get("original_max_position_embeddings"),
-    "use_parallel_residual": lambda config: getattr(config, "use_parallel_residual", None),
 }
 # Values that say nothing, of keys that no configuration here has.
 _NEUTRAL: dict[str, Any] = {
     "attention.causal": True,
-    "attention.clamp_kqv": 0.0,
-    "attention.scale": 0.0,
-    "embedding_scale": 1.0,
     "expert_count": 0,
     "expert_used_count": 0,
     "expert_weights_scale": 1.0,
-    "logit_scale": 1.0,
-    "residual_scale": 1.0,
     "rope.scale_linear": 1.0,
     "rope.scaling.attn_factor": 1.0,
     "ssm.dt_b_c_rms": False,
 }
-_ZERO_IS_ONE = frozenset(
-    ("embedding_scale", "logit_scale", "residual_scale", "rope.scale_linear", "rope.scaling.factor")
-)
+_ZERO_IS_ONE = ("rope.scale_linear", "rope.scaling.factor")
 
 
 def _same(key: str, said: Any, here: Any) -> bool:

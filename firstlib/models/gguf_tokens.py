@@ -88,8 +88,9 @@ def save_tokenizer(found: Contents, to: Path) -> None:
     load_tokenizer(found).save_pretrained(to)
     file, count = to / "tokenizer.json", len(found.metadata["tokenizer.ggml.tokens"])
     content = json.loads(file.read_text(encoding="utf-8"))
-    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < count]
-    write_json(file, content)
+    kept = [token for token in content["added_tokens"] if token["id"] < count]
+    if kept != content["added_tokens"]:  # otherwise the file, and with it the model's identity, stays as it is
+        write_json(file, {**content, "added_tokens": kept})
 
 
 def split_rules(found: Contents) -> tuple[str, ...]:
@@ -150,15 +151,18 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, found: Contents) -> None
         raise UserError(
             f"{found.path}: its vocabulary lacks what a text needs ({what}); use the model's original folder"
         ) from error
-    if ours == own:
-        return
+    if ours != own:
+        raise UserError(f"{found.path}: {_difference(tokens, ours, own)}; use the model's original folder")
+
+
+def _difference(tokens: Sequence[str], ours: Sequence[int], own: Sequence[int]) -> str:
     at = next(
         (i for i, pair in enumerate(zip(ours, own, strict=False)) if len(set(pair)) > 1), min(len(ours), len(own))
     )
     names = [tokens[ids[at]] if at < len(ids) else None for ids in (ours, own)]
-    raise UserError(
-        f"{found.path}: transformers would read text otherwise than its own vocabulary and merges say: token {at} of a "
-        f"probe text is {names[0]!r} and should be {names[1]!r}; use the model's original folder"
+    return (
+        f"transformers would read text otherwise than its own vocabulary and merges say: token {at} of a probe text is "
+        f"{names[0]!r} and should be {names[1]!r}"
     )
 
 

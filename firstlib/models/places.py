@@ -58,8 +58,9 @@ def _imported(parts: tuple[Path, ...], seen: tuple[tuple[int, int], ...]) -> Pat
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         whole = cache(lambda: gguf_file.joined(parts, Path(scratch)))  # copies all parts, so not before it is needed
-        inputs = {"format": IMPORT, **json.loads(_known(parts, whole))}
-        return Artefacts(place).get(gguf_file.STAGE, inputs, lambda to: _convert(whole(), to))
+        with gguf_file.naming(parts, Path(scratch) / gguf_file.JOINED):
+            inputs = {"format": IMPORT, **json.loads(_known(parts, whole))}
+            return Artefacts(place).get(gguf_file.STAGE, inputs, lambda to: _convert(whole(), to))
 
 
 def _known(parts: tuple[Path, ...], whole: Callable[[], Path]) -> str:

@@ -131,14 +131,21 @@ def damage(folder: Path) -> str | None:
     """Describes the first difference between a folder and its manifest; None if they agree."""
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        wrong = {name for name, written in expected.items() if file_hash(folder / name) != written}
+        missing = [name for name in expected if not (folder / name).is_file()]
+        return f"{folder / missing[0]} is missing" if missing else _alien(folder, expected)
     except FileNotFoundError as error:
         return f"{error.filename} is missing"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{folder / MANIFEST} is damaged"
-    foreign = {name for name in _names(folder) if name not in expected and name != MANIFEST}
-    for name in sorted(wrong | foreign):
-        return f"{folder / name} {'was changed after it was made' if name in wrong else 'does not belong there'}"
+
+
+def _alien(folder: Path, expected: dict[str, str]) -> str | None:
+    """Describes the first file that is not as a manifest says; None if all that are there are."""
+    for name in _names(folder):
+        if name != MANIFEST and name not in expected:
+            return f"{folder / name} does not belong there"
+        if name != MANIFEST and file_hash(folder / name) != expected[name]:
+            return f"{folder / name} was changed after it was made"
     return None
 
 
@@ -157,12 +164,13 @@ def check_replaceable(folder: Path, stage: str) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
-        made_by = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["stage"]
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        made_here, found = str(manifest["stage"]).startswith(stage), _alien(folder, manifest["files"])
     except (OSError, ValueError, KeyError, TypeError):
-        made_by = ""
-    if not str(made_by).startswith(stage):
+        made_here, found = False, None
+    if not made_here:
         raise UserError(f"--to {folder}: holds something else than an earlier result; name a new folder")
-    if found := damage(folder):
+    if found:
         raise UserError(f"--to {folder}: {found}, and would be lost; name a new folder")
 
 

@@ -151,7 +151,7 @@ class Measures(Part):
     bins: Count = Field(default=10, description="equal-width bins of the ECE")
     candidate_score: CandidateScore = Field(
         default="total",
-        description="what ranks candidates of several tokens: their log-probability in total, or its mean over tokens "
+        description="what ranks candidates: their log-probability in total, or its mean over tokens "
         "or over characters; all are reported",
     )
 

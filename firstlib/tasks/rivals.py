@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firstlib.runtime.errors import UserError
-from firstlib.tasks.answers import SHARE, WAYS, plain_value, yes_or_no
+from firstlib.tasks.answers import SHARE, WAYS, is_hidden, plain_value, yes_or_no
 from firstlib.tasks.choices import Choices
 from firstlib.tasks.layouts import ANSWER, Roles, Row, plain
 from firstlib.tasks.rows import UnusableRow, choices_in
@@ -35,7 +35,8 @@ def check_rivals(task: str, rows: Iterable[Row], roles: Roles, way: str, fields:
         answer = _places(plain_value(row.get(roles.answer)), choices).get(way if roles.choices else "yes-no")
         if answer is not None:
             for name, rival in rivals.items():
-                rival.add(answer, _places(plain_value(row.get(name)), choices))
+                if not is_hidden(value := plain_value(row.get(name))):
+                    rival.add(answer, _places(value, choices))
     for name, rival in rivals.items():
         if differing := rival.fewest_differences():
             raise UserError(

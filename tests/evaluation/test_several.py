@@ -1,12 +1,14 @@
 """Candidates of several tokens: probabilities, scores, shares, and what recalibration makes of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from firstlib.distillation.recalibration import recalibrate
 from firstlib.evaluation.asking import ask
-from firstlib.evaluation.gathering import Answer, Asking, gather, of_store
+from firstlib.evaluation.gathering import Answer, Asking, gather, of_store, with_characters
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.several import score_candidates
 from firstlib.experiment.coefficients import recalibrated
@@ -122,8 +124,8 @@ def gathered(candidates, probabilities, *more):
 
 def test_single_tokens_are_ranked_by_character_too():
     found = gathered((" tea", " pumpkins"), [0.3, 0.2])
-    assert found.scored("total") is found
-    assert found.scored("mean") is found
+    np.testing.assert_array_equal(found.scored("total").shares(), found.shares())
+    np.testing.assert_array_equal(found.scored("mean").shares(), found.shares())
     by_character = found.scored("mean-by-character")
     expected = np.array([0.3 ** (1 / 3), 0.2 ** (1 / 8)])
     np.testing.assert_allclose(by_character.probabilities[0], expected)
@@ -135,6 +137,14 @@ def test_single_tokens_are_ranked_by_character_too():
 def test_a_question_is_answered_alike_in_any_company(score):
     alone, together = (gathered((" tea", " pumpkins"), [0.3, 0.2], *more).scored(score) for more in ((), (1,)))
     np.testing.assert_allclose(together.shares()[0], alone.shares()[0])
+
+
+def test_answers_that_were_kept_without_characters_get_them_from_their_questions():
+    found = gathered((" tea", " pumpkins"), [0.3, 0.2])
+    earlier = replace(found, characters=None)
+    completed = with_characters(earlier, [question("words", (" tea", " pumpkins"))])
+    np.testing.assert_array_equal(completed.characters, found.characters)
+    assert with_characters(earlier, []) is earlier
 
 
 def test_single_tokens_are_kept_whole_whatever_ranks_them(tmp_path):

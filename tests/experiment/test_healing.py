@@ -1,6 +1,7 @@
 """`first shrink`: the least influential layers are dropped, the rest is healed, and a killed call resumes."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -89,6 +90,7 @@ def test_what_the_whole_models_file_states_is_handed_on(base, text, tmp_path, mo
 
 def test_the_command_shows_every_layer(base, text, tmp_path):
     options = ("--layers", "3", "--passage", "32", "--passages", "20", "--to", str(tmp_path / "small"))
+    base = os.path.relpath(base)  # as the user's folder has it, not the project's
     done = first_here("shrink", base, "--text", str(text), *options)
     assert done.returncode == 0, done.stderr
     assert "dropped" in done.stdout

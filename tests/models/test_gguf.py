@@ -250,6 +250,8 @@ def test_an_earlier_import_is_replaced_unless_something_would_be_lost(tmp_path):
     write(tmp_path / "m.gguf")
     gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
     gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
+    (tmp_path / "out" / "config.json").unlink()
+    gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")  # repairs it
     source = shutil.copy(tmp_path / "m.gguf", tmp_path / "out" / "new.gguf")
     with pytest.raises(UserError, match=r"new\.gguf does not belong there, and would be lost"):
         gguf.import_gguf([source], tmp_path / "out")
@@ -260,7 +262,7 @@ def test_a_download_that_was_preallocated_and_interrupted_is_refused(tmp_path):
     write(tmp_path / "m.gguf", "Q8_0")
     content = (tmp_path / "m.gguf").read_bytes()
     (tmp_path / "m.gguf").write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
-    with pytest.raises(UserError, match="matrices hold zeros alone, so a download was interrupted"):
+    with pytest.raises(UserError, match="matrices hold zeros alone, as after an interrupted download"):
         gguf.import_gguf([tmp_path / "m.gguf"], tmp_path / "out")
 
 
@@ -286,6 +288,22 @@ def test_an_error_names_the_parts_not_the_file_that_they_were_joined_into(tmp_pa
     parts = cut(tmp_path / "m.gguf", 3)
     with pytest.raises(UserError, match=f"^{parts[0]}, joined with 2 more: has llama.rope.scaling.factor"):
         gguf.import_gguf(parts, tmp_path / "out")
+
+
+def test_an_error_names_the_first_of_gguf_splits_parts_also_as_a_base(tmp_path):
+    write(tmp_path / "m.gguf", keys={"rope.scaling.factor": 4.0})
+    first = split(tmp_path / "m.gguf", tmp_path)[0]
+    for make in (lambda: gguf.import_gguf([first], tmp_path / "out"), lambda: places.imported(first)):
+        with pytest.raises(UserError, match=f"^{first}, joined with 1 more: has llama.rope.scaling.factor"):
+            make()
+
+
+def test_a_tokenizer_that_needs_no_change_keeps_its_file(tmp_path):
+    write(tmp_path / "m.gguf", tokenizer="llama", pre=None)
+    found = contents(tmp_path / "m.gguf")
+    gguf_tokens.save_tokenizer(found, tmp_path / "saved")
+    load_tokenizer(found).save_pretrained(tmp_path / "plain")
+    assert (tmp_path / "saved" / "tokenizer.json").read_bytes() == (tmp_path / "plain" / "tokenizer.json").read_bytes()
 
 
 def test_a_token_that_the_file_lacks_gets_no_id_behind_its_vocabulary(tmp_path):

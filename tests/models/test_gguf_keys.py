@@ -33,7 +33,7 @@ def config(name, **settings):
         (
             "stablelm",
             "StableLm",
-            {"rope__dimension_count": 4, "use_parallel_residual": False, **NORM},
+            {"rope__dimension_count": 4, "use_parallel_residual": True, **NORM},
         ),
         ("phi3", "Phi3", {"attention__sliding_window": 128, "rope__dimension_count": 16, "pad_token_id": 0}),
         ("phi3", "Phi3", {"attention__sliding_window": 262144, "rope__scaling__original_context_length": 128}),
@@ -64,6 +64,12 @@ def test_keys_that_transformers_leaves_out_may_say_what_it_computes(architecture
 def test_a_key_that_would_be_lost_is_refused(architecture, name, keys, told):
     with pytest.raises(UserError, match=told):
         check_keys(contents(architecture, **keys), config(name))
+
+
+def test_a_window_for_each_layer_is_compared_with_the_one_there_is():
+    with pytest.raises(UserError, match=r"sliding_window = \[1, 2\].* compute with 128"):
+        check_keys(contents("llama", attention__sliding_window=[1, 2]), config("Llama"))
+    check_keys(contents("llama", attention__sliding_window=[128, 4096]), config("Llama"))
 
 
 def test_a_missing_base_of_positions_means_llama_cpps():

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from firstlib.models.shrinking import drop_layers, influences, nll_without_each, text_nll
 from firstlib.runtime.errors import UserError
@@ -38,6 +47,20 @@ def test_a_layer_that_is_passed_through_costs_what_the_model_without_it_costs(mo
     whole = text_nll(model, TEXTS)
     assert text_nll(drop_layers(model, [2]), TEXTS) == pytest.approx(costs[2], abs=1e-6)
     assert not np.allclose(costs, whole)
+
+
+def test_end_tokens_are_no_layers_however_many_they_are(model):
+    model.config.eos_token_id = [5, 6, 7, 8]
+    assert drop_layers(model, [1]).config.eos_token_id == [5, 6, 7, 8]
+
+
+def test_a_model_whose_configuration_numbers_its_layers_is_refused():
+    config = Qwen3MoeConfig(
+        **SHAPE, num_hidden_layers=4, num_key_value_heads=2, head_dim=8, num_experts=2, num_experts_per_tok=1,
+        moe_intermediate_size=8, mlp_only_layers=[3],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="qwen3_moe: its configuration says by number which layers"):
+        drop_layers(Qwen3MoeForCausalLM(config), [0])
 
 
 def test_a_model_without_layers_is_saved_and_loaded(model, tmp_path):

@@ -204,7 +204,7 @@ def test_other_files_are_not_overwritten(experiment, tmp_path):
 
 
 def test_a_trained_students_folder_is_not_overwritten(experiment):
-    with pytest.raises(UserError, match="other files"):
+    with pytest.raises(UserError, match="holds something else"):
         export_student(experiment, "first", "csqa", experiment.student("first", "csqa"))
 
 
@@ -213,9 +213,11 @@ def test_an_earlier_export_is_replaced_as_a_whole(experiment, tmp_path):
     folder.mkdir(parents=True)
     assert export_student(experiment, "fine-tune", "csqa", str(folder)) == folder
     before = (folder / "model.safetensors").read_bytes()
-    (folder / "stale.json").write_text("{}")
+    (folder / "mine.json").write_text("{}")
+    with pytest.raises(UserError, match=r"mine\.json does not belong there, and would be lost"):
+        export_student(experiment, "distill", "csqa", folder)
+    (folder / "mine.json").unlink()
     export_student(experiment, "distill", "csqa", folder)
-    assert not (folder / "stale.json").exists()
     assert (folder / "model.safetensors").read_bytes() != before
     assert json.loads((folder / "manifest.json").read_text())["stage"] == "export-distill-csqa"
     assert [path.name for path in folder.parent.iterdir()] == ["er"]
