@@ -17,11 +17,17 @@ KILLS = 20
 LONGEST = 9.0  # seconds per try; a notebook's kernel alone takes a few to start
 
 
+def hears_ctrl_c():
+    """A shell lets what it starts in the background ignore SIGINT, and every process below it inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(runs):
     command = [sys.executable, "-m", "firstlib.cli", "run", "--preset", "smoke", "--runs", str(runs)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hears_ctrl_c,
     )  # fmt: skip
 
 
