@@ -18,7 +18,7 @@ from transformers.integrations.gguf.utils import is_gguf_arch_supported
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
 from firstlib.models.gguf_file import STAGE, Contents, all_of, contents, joined, naming
-from firstlib.models.gguf_keys import check_keys
+from firstlib.models.gguf_keys import check_keys, name_in_transformers
 from firstlib.models.gguf_tokens import check_tokenizer, is_guessed, save_tokenizer
 from firstlib.runtime.artefacts import check_replaceable, write_manifest
 from firstlib.runtime.errors import UserError, first_line
@@ -83,8 +83,7 @@ def check_architecture(found: Contents) -> None:
     """
     family = found.architecture
     known = {name.replace("_", "-") for name in GGUF_CONFIG_MAPPING} - {"general", "tokenizer"}
-    alike = {family, family.replace("qwen2moe", "qwen2-moe").replace("qwen3moe", "qwen3-moe").replace("_", "-")}
-    if not alike & known and not is_gguf_arch_supported(family):
+    if name_in_transformers(family).replace("_", "-") not in known and not is_gguf_arch_supported(family):
         raise UserError(
             f"{found.path}: transformers reads no GGUF of the architecture {family[:60]!r}; use the model's original "
             f"folder (it reads {', '.join(sorted(known)[:_SHOWN])} and {max(0, len(known) - _SHOWN)} others)"

@@ -74,6 +74,15 @@ def _spelled_out(said: dict[str, Any], config: PreTrainedConfig) -> dict[str, An
     return said
 
 
+def name_in_transformers(family: str) -> str:
+    """Returns what transformers calls an architecture of llama.cpp.
+
+    >>> name_in_transformers("qwen2moe"), name_in_transformers("minimax-m2")
+    ('qwen2_moe', 'minimax_m2')
+    """
+    return {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}.get(family, family.replace("-", "_"))
+
+
 def _read_by_transformers(found: Contents, said: Mapping[str, Any]) -> set[str]:
     """The architecture's keys that transformers reads."""
     family = found.architecture
@@ -81,8 +90,7 @@ def _read_by_transformers(found: Contents, said: Mapping[str, Any]) -> set[str]:
         asked = _Asked({**found.metadata, "tokenizer.ggml.tokens": len(found.metadata["tokenizer.ggml.tokens"])})
         get_gguf_config(asked, tuple(found.types))
         return {key for key in said if f"{family}.{key}" in asked.keys_read}
-    name = {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}.get(family, family.replace("-", "_"))
-    mapping: Any = GGUF_CONFIG_MAPPING[name]
+    mapping: Any = GGUF_CONFIG_MAPPING[name_in_transformers(family)]
     return {key for key, attribute in mapping.items() if attribute is not None}
 
 
