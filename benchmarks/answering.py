@@ -29,7 +29,7 @@ from firstlib.models.loading import load_base, load_tokenizer
 from firstlib.settings.schema import CandidateScore, Model
 from firstlib.tasks import microworld
 from firstlib.tasks.question import Question
-from firstlib.tasks.words import in_words
+from firstlib.tasks.text_answers import in_words
 
 Ask = Callable[[], np.ndarray]
 Source = Callable[[], PreTrainedModel]

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from firstlib.experiment.healing import Shrinking, shrink
+from firstlib.experiment.shrinking import Shrinking, shrink
 from firstlib.results import study
 from firstlib.results.study import HALF, LARGER, SMALLER
 from firstlib.runtime.errors import UserError

@@ -248,8 +248,8 @@ def shrink(
     rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-4,
 ) -> None:
     """Make a smaller sibling with the same tokens: drop the layers that change least, heal the rest by distillation."""
-    from firstlib.experiment.healing import Shrinking
-    from firstlib.experiment.healing import shrink as shrunk
+    from firstlib.experiment.shrinking import Shrinking
+    from firstlib.experiment.shrinking import shrink as shrunk
     from firstlib.results.layers import layers_table
 
     base = str(Path(base).resolve()) if Path(base).exists() else base  # as the other paths; not from the project

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from firstlib.evaluation.candidates import score_candidates
 from firstlib.evaluation.gathering import PLAIN, Answer, Asking, gather, of_knowledge
 from firstlib.evaluation.predictions import Predictions
-from firstlib.evaluation.several import score_candidates
 from firstlib.knowledge import extract_top_k, top_k_of_logits
 from firstlib.knowledge.batches import batches_by_length
 from firstlib.knowledge.reading import Batch, Reader

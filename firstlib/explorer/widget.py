@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
+import traitlets
 
 from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
@@ -48,6 +49,16 @@ def static(experiment: Experiment, state: State | None = None) -> go.Figure:
     return drawing.draw(compute(ExperimentSource(experiment), state or starting(experiment)))
 
 
+class _Figure(go.FigureWidget):
+    """A figure with our configuration from the start: a slow page would draw it before it hears of a change."""
+
+    _config = traitlets.Dict(CONFIG).tag(sync=True)  # plotly has no public name for it
+
+    @traitlets.validate("_config")
+    def _keep(self, _: Any) -> dict[str, Any]:
+        return CONFIG  # plotly's constructor would set its own
+
+
 class TemperatureExplorer(ipywidgets.VBox):
     """Slider, drop-downs and figure.
 
@@ -72,8 +83,7 @@ class TemperatureExplorer(ipywidgets.VBox):
         self.state = starting(experiment, task)
         self.view = compute(self.source, self.state)
         self._make_controls()
-        self.figure = go.FigureWidget(drawing.draw(self.view))
-        self.figure._config = CONFIG  # plotly has no public name for it
+        self.figure = _Figure(drawing.draw(self.view))
         self.figure.data[_clicked()].on_click(self._clicked)
         self._shown = drawing.numbers(self.view)
         self._write_texts()

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from firstlib.experiment.healing import Shrunk
+from firstlib.experiment.shrinking import Shrunk
 
 
 def layers_table(found: Shrunk) -> Table:

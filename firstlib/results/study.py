@@ -58,7 +58,7 @@ EXACT_METHODS: dict[str, dict[str, Any]] = {
 }
 PAIR, HALF = "qwen2.5-coder-1.5b-0.5b", "qwen2.5-coder-0.5b-half"
 PRETRAINED_TASKS = ("csqa", "obqa", "boolq", "alpaca")
-PRETRAINED_SEEDS = (1, 2, 3)  # of the pair's first column
+PRETRAINED_SEEDS = (1, 2)  # of the pair's first column, beside seed 0
 SMALLER, LARGER = "$FIRST_PRETRAINED/qwen2.5-coder-0.5b.gguf", "$FIRST_PRETRAINED/qwen2.5-coder-1.5b.gguf"
 PRETRAINED: dict[str, dict[str, Any]] = {  # the hub's models, as local files
     PAIR: {"teacher__base": LARGER, "student__base": SMALLER},
@@ -104,9 +104,12 @@ class Cell:
         """Where its results are kept."""
         return KEPT / f"{self.name}.json"
 
-    def experiment(self, folder: str = RUNS) -> Experiment:
-        """Returns the experiment; computes nothing yet. Cells of one seed share a run's folder."""
-        return Experiment(self.preset, self.seed, folder).change(threads=THREADS, **self.changes)
+    def experiment(self, folder: str | None = None) -> Experiment:
+        """Returns the experiment, by default in the study's folder; computes nothing yet.
+
+        Cells of one seed share a run's folder.
+        """
+        return Experiment(self.preset, self.seed, folder or RUNS).change(threads=THREADS, **self.changes)
 
 
 def seed_cells() -> Iterator[Cell]:

@@ -14,7 +14,7 @@ from firstlib.tasks import hub, microworld
 from firstlib.tasks.chat import in_chat
 from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Item, Question
-from firstlib.tasks.words import in_words
+from firstlib.tasks.text_answers import in_words
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and a finished run needs none of it
     from transformers import PreTrainedTokenizerBase

@@ -53,6 +53,7 @@ def run_all(page, address):
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.locator("[data-measure=ece]").wait_for(timeout=PATIENCE)
     page.wait_for_function(ALL_RUN, timeout=PATIENCE)
+    page.locator(".jupyter-widgets .js-plotly-plot .nsewdrag").first.wait_for(timeout=PATIENCE)
 
 
 def click_bin(page, plot, at):

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from firstlib import Experiment, metrics
@@ -26,6 +27,7 @@ from firstlib.explorer import (
 )
 from firstlib.explorer.measures import MEASURES
 from firstlib.explorer.state import MAPS
+from firstlib.figures.output import CONFIG
 from firstlib.runtime.artefacts import check
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import CHOSEN
@@ -363,6 +365,20 @@ def test_the_widget_follows_its_controls(experiment):
             is_.pop("uid", None)
             assert (name_is, json.dumps(is_, default=list)) == (name_be, json.dumps(be, default=list))
         assert [note.text for note in explorer.figure.layout.annotations] == drawing.titles(view)
+
+
+def test_the_figure_opens_with_its_configuration(experiment, monkeypatch):
+    """Configured later, a slow page would draw it with plotly's mode bar first."""
+    opened, really_open = [], go.FigureWidget.open
+
+    def open_(self):
+        opened.append(self.get_state()["_config"])
+        really_open(self)
+
+    monkeypatch.setattr(go.FigureWidget, "open", open_)
+    explorer = TemperatureExplorer(experiment)
+    assert opened == [CONFIG]
+    assert explorer.figure._config == CONFIG
 
 
 def test_a_dragged_slider_is_not_moved_back(experiment):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_families import FAMILIES, built
 
-from firstlib.evaluation.several import score_candidates
+from firstlib.evaluation.candidates import score_candidates
 from firstlib.knowledge import extract_top_k
 from firstlib.knowledge.reading import Batch, Reader
 from firstlib.models.heads import body_and_head

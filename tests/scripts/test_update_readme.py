@@ -5,7 +5,7 @@ import re
 import pytest
 
 from firstlib.runtime.paths import PROJECT
-from scripts.update_readme import BLOCKS, README, pretrained_block, replaced, results_block
+from scripts.update_readme import BLOCKS, README, each_seed_block, pretrained_block, replaced, results_block
 
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
@@ -48,6 +48,14 @@ def test_a_cell_is_the_mean_and_its_interval_over_seeds():
     assert "| first | 62.0 ± 25.4 / 10.0 ± 0.0 / 52.0 ± 25.4 |" in results_block(
         [run(0, first=0.60), run(1, first=0.64)]
     )
+
+
+def test_every_seed_is_shown_with_the_mean_of_the_methods_that_all_have():
+    block = each_seed_block(
+        [{**one, "intervals": one["rows"]} for one in (run(0, first=0.60, distill=0.5), run(1, first=0.64))]
+    )
+    assert "| first | 60.0 / 10.0 / 50.0 | 64.0 / 10.0 / 54.0 | 62.0 ± 25.4 / 10.0 ± 0.0 / 52.0 ± 25.4 |" in block
+    assert "distill" not in block
 
 
 def pretrained(**trusts):

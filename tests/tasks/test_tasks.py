@@ -8,7 +8,7 @@ from firstlib.runtime.errors import UserError
 from firstlib.tasks import microworld, prompts
 from firstlib.tasks.encoding import encode, encode_question
 from firstlib.tasks.microworld import corpus
-from firstlib.tasks.microworld.words import PEOPLE, RELATIONS
+from firstlib.tasks.microworld.people import PEOPLE, RELATIONS
 from firstlib.tasks.question import Example, Question, without_right_choice
 
 

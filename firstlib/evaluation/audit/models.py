@@ -17,7 +17,7 @@ from firstlib.tasks import hub, microworld
 from firstlib.tasks.chat import in_chat
 from firstlib.tasks.encoding import check_taught, reasons_not_to_fit
 from firstlib.tasks.question import Question
-from firstlib.tasks.words import in_words
+from firstlib.tasks.text_answers import in_words
 
 KIND = "a model"
 MICROWORLD = "microworld"  # as --data: the synthetic questions

@@ -1,5 +1,5 @@
 """Audits: how honest a model is that one already has, from its answers, a log, or by asking it."""
 
-from firstlib.results.audit.front import Audit, audit
+from firstlib.results.audit.api import Audit, audit
 
 __all__ = ["Audit", "audit"]

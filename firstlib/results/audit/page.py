@@ -10,7 +10,7 @@ from firstlib.evaluation.audit.answers import UNKNOWN
 from firstlib.evaluation.audit.differences import Difference
 from firstlib.evaluation.audit.measured import Measured
 from firstlib.metrics import reliability
-from firstlib.results.audit import words
+from firstlib.results.audit import findings
 from firstlib.results.markup import html_table, signed_cell
 from firstlib.results.pages.drawn import PageFigure, figure, figures_json, in_both
 from firstlib.results.pages.measures import BRIER, CONVENTIONS, MEASURES, conventions_table, measures_table
@@ -84,31 +84,31 @@ def tables(inputs: Sequence[Measured], differences: Sequence[Difference]) -> str
     """Returns findings and main measures of every input, and their differences, as HTML."""
     head = ("input", "answers", "accuracy", "confidence", "ECE", "by chance", "NLL", "Brier", "area", "T")
     table = html_table(head, [_row(one) for one in inputs])
-    findings = "".join(f"<p>{escape(sentence)}</p>" for one in inputs for sentence in _findings(one, len(inputs) > 1))
-    between = "".join(f"<p>{escape(words.between(one))}</p>" for one in differences)
-    return f"{findings}{table}<p>{_INTERVALS}</p>{_differences(differences)}{between}"
+    told = "".join(f"<p>{escape(sentence)}</p>" for one in inputs for sentence in _findings(one, len(inputs) > 1))
+    between = "".join(f"<p>{escape(findings.between(one))}</p>" for one in differences)
+    return f"{told}{table}<p>{_INTERVALS}</p>{_differences(differences)}{between}"
 
 
 def _told(one: Measured, several: bool) -> str:
-    return (f"{one.name}: " if several else "") + words.verdict(one)
+    return (f"{one.name}: " if several else "") + findings.verdict(one)
 
 
 def _findings(one: Measured, several: bool) -> list[str]:
-    return [_told(one, several), words.sure(one), words.temperature(one), *filter(None, [words.lost(one)])]
+    return [_told(one, several), findings.sure(one), findings.temperature(one), *filter(None, [findings.lost(one)])]
 
 
 def _row(one: Measured) -> list[str]:
     accuracy, ece = (_entry(found.estimate, found.low, found.high) for found in (one.accuracy, one.ece))
     fitted = f"{one.tempered.value:.3g}" if one.tempered else "-"
     return [
-        escape(one.name), f"{one.n:,}", accuracy, words.percent(one.confidence), ece,
-        words.percent(one.floor.percentile_95), escape(words.loss(one.loss)), f"{one.errors.brier.total:.4f}",
+        escape(one.name), f"{one.n:,}", accuracy, findings.percent(one.confidence), ece,
+        findings.percent(one.floor.percentile_95), escape(findings.loss(one.loss)), f"{one.errors.brier.total:.4f}",
         f"{one.selective.area:.3f}", fitted,
     ]  # fmt: skip
 
 
 def _entry(value: float, low: float, high: float) -> str:
-    return f'{words.percent(value)}<span class="ends">{100 * low:.1f} to {100 * high:.1f}</span>'
+    return f'{findings.percent(value)}<span class="ends">{100 * low:.1f} to {100 * high:.1f}</span>'
 
 
 def _differences(found: Sequence[Difference]) -> str:
@@ -130,8 +130,8 @@ def _subjects(one: Measured) -> str:
         return ""
     rows = [
         [escape(subject.name), f"{subject.n:,}",
-         _entry(subject.accuracy.estimate, subject.accuracy.low, subject.accuracy.high), words.percent(subject.ece),
-         words.percent(subject.floor), f"{100 * subject.gap:+.1f}", f"{subject.p_value:.3f}",
+         _entry(subject.accuracy.estimate, subject.accuracy.low, subject.accuracy.high), findings.percent(subject.ece),
+         findings.percent(subject.floor), f"{100 * subject.gap:+.1f}", f"{subject.p_value:.3f}",
          "yes" if subject.miscalibrated else "no"]
         for subject in one.subjects[:_SUBJECTS]
     ]  # fmt: skip
@@ -166,7 +166,7 @@ def _list(one: Measured, rows: Iterable[int]) -> str:
         name = str(found.ids[row]) if found.ids is not None else f"row {row + 1}"
         verdict = "right" if found.correct[row] else "wrong"
         lines.append(
-            [escape(name[:60]), words.percent(float(found.confidence[row])), verdict, _question(one, int(row))]
+            [escape(name[:60]), findings.percent(float(found.confidence[row])), verdict, _question(one, int(row))]
         )
     return html_table(("question", "confidence", "answer", ""), lines, text=(0, 3))
 
@@ -179,7 +179,7 @@ def _question(one: Measured, row: int) -> str:
     right = UNKNOWN if found.answer is None else int(found.answer[row])
     shares = [] if found.probabilities is None else found.probabilities[row].tolist()
     listed = [
-        f"{escape(choice)}: {words.percent(share)}{' (right)' if place == right else ''}"
+        f"{escape(choice)}: {findings.percent(share)}{' (right)' if place == right else ''}"
         for place, (choice, share) in enumerate(zip(choices, shares, strict=False))
     ]
     cut = asked if len(asked) <= _LONGEST else "…" + asked[-_LONGEST:]
@@ -189,7 +189,7 @@ def _question(one: Measured, row: int) -> str:
 def _input(one: Measured) -> str:
     answers = one.answers
     told = [
-        f"{one.name} is {answers.kind}: {one.n:,} answers. Confidence is {words.READINGS[answers.reading]}; the ECE "
-        f"has {one.bins} equal-width bins.", words.lost(one), *answers.notes,
+        f"{one.name} is {answers.kind}: {one.n:,} answers. Confidence is {findings.READINGS[answers.reading]}; the ECE "
+        f"has {one.bins} equal-width bins.", findings.lost(one), *answers.notes,
     ]  # fmt: skip
     return "".join(f"<p>{escape(sentence)}</p>" for sentence in told if sentence)

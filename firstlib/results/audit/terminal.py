@@ -9,7 +9,7 @@ from rich.text import Text
 
 from firstlib.evaluation.audit.differences import Difference
 from firstlib.evaluation.audit.measured import Measured
-from firstlib.results.audit import words
+from firstlib.results.audit import findings
 from firstlib.runtime.errors import on_one_line
 
 _SIDE_BY_SIDE = 3  # inputs whose measures fit into columns
@@ -29,12 +29,18 @@ def rendered(inputs: Sequence[Measured], differences: Sequence[Difference]) -> G
     table = _measures(inputs) if len(inputs) <= _SIDE_BY_SIDE else _lines(inputs)
     parts: list[RenderableType] = [table]
     for one in inputs:
-        told = [words.verdict(one), words.sure(one), words.temperature(one), words.lost(one), *one.answers.notes]
+        told = [
+            findings.verdict(one),
+            findings.sure(one),
+            findings.temperature(one),
+            findings.lost(one),
+            *one.answers.notes,
+        ]
         lead = f"{one.name}: " if len(inputs) > 1 else ""
         parts += [_line(lead + told[0]), *(_line(sentence) for sentence in told[1:] if sentence)]
         if one.subjects:
             parts += [_subjects(one)]
-    return Group(*parts, *(_line(words.between(one)) for one in differences))
+    return Group(*parts, *(_line(findings.between(one)) for one in differences))
 
 
 def _line(sentence: str) -> Text:
@@ -57,12 +63,12 @@ def _measures(inputs: Sequence[Measured]) -> Table:
 
 
 def _rows(one: Measured) -> dict[str, str]:
-    brier, percent = one.errors.brier, words.percent
+    brier, percent = one.errors.brier, findings.percent
     return {
         "answers": f"{one.n:,}",
-        "accuracy": words.with_ends(one.accuracy),
+        "accuracy": findings.with_ends(one.accuracy),
         "mean confidence": percent(one.confidence),
-        "ECE": words.with_ends(one.ece),
+        "ECE": findings.with_ends(one.ece),
         "  of a calibrated model by chance": f"up to {percent(one.floor.percentile_95)}",
         "  equal-mass bins": percent(one.errors.equal_mass_ece),
         "  debiased": percent(one.errors.debiased_ece),
@@ -70,7 +76,7 @@ def _rows(one: Measured) -> dict[str, str]:
         "  largest gap (MCE)": percent(one.errors.mce),
         "Brier score": f"{brier.total:.4f}",
         "  calibration + refinement": f"{brier.calibration:.4f} + {brier.refinement:.4f}",
-        "negative log-likelihood": words.loss(one.loss),
+        "negative log-likelihood": findings.loss(one.loss),
         "area under risk and coverage": f"{one.selective.area:.3f}",
     }
 
@@ -78,9 +84,9 @@ def _rows(one: Measured) -> dict[str, str]:
 def _lines(inputs: Sequence[Measured]) -> Table:
     table = _table("", "answers", "accuracy", "ECE", "by chance", "T")
     for one in inputs:
-        cells = (f"{one.n:,}", words.with_ends(one.accuracy), words.with_ends(one.ece))
+        cells = (f"{one.n:,}", findings.with_ends(one.accuracy), findings.with_ends(one.ece))
         fitted = f"{one.tempered.value:.2f}" if one.tempered else "-"
-        table.add_row(Text(on_one_line(one.name)), *cells, words.percent(one.floor.percentile_95), fitted)
+        table.add_row(Text(on_one_line(one.name)), *cells, findings.percent(one.floor.percentile_95), fitted)
     return table
 
 
@@ -88,8 +94,8 @@ def _subjects(one: Measured) -> Table:
     table = _table("by subject", "answers", "accuracy", "ECE", "by chance", "p (Holm)")
     for subject in one.subjects[:_SUBJECTS]:
         table.add_row(
-            Text(on_one_line(subject.name)), f"{subject.n:,}", words.with_ends(subject.accuracy),
-            words.percent(subject.ece), words.percent(subject.floor), f"{subject.p_value:.3f}",
+            Text(on_one_line(subject.name)), f"{subject.n:,}", findings.with_ends(subject.accuracy),
+            findings.percent(subject.ece), findings.percent(subject.floor), f"{subject.p_value:.3f}",
         )  # fmt: skip
     beyond = sum(subject.miscalibrated for subject in one.subjects)
     table.caption = f"{beyond} of {len(one.subjects)} subjects are miscalibrated beyond chance (Holm, 5 %)."

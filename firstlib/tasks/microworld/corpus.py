@@ -12,7 +12,7 @@ import numpy as np
 
 from firstlib.tasks import prompts
 from firstlib.tasks.microworld import world as mw
-from firstlib.tasks.microworld.words import PEOPLE, RELATIONS
+from firstlib.tasks.microworld.people import PEOPLE, RELATIONS
 from firstlib.tasks.question import Question
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from firstlib.tasks import prompts
-from firstlib.tasks.microworld.words import PEOPLE, RELATIONS, RELIABILITY, WITNESSES, Relation
+from firstlib.tasks.microworld.people import PEOPLE, RELATIONS, RELIABILITY, WITNESSES, Relation
 from firstlib.tasks.question import Question
 
 KINDS = 12

@@ -14,7 +14,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from firstlib.models.shrinking import drop_layers, influences, nll_without_each, text_nll
+from firstlib.models.layers import drop_layers, influences, nll_without_each, text_nll
 from firstlib.runtime.errors import UserError
 
 TEXTS = [[1, 5, 9, 30, 7, 7], [1, 40, 3, 22]]

@@ -6,7 +6,7 @@ import pytest
 from firstlib import audit
 from firstlib.evaluation.audit.differences import Difference
 from firstlib.metrics import Interval
-from firstlib.results.audit.words import DASH, between, difference_json, numbers, sure
+from firstlib.results.audit.findings import DASH, between, difference_json, numbers, sure
 
 
 def test_few_answers_promise_little():

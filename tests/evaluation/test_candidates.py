@@ -8,9 +8,9 @@ import torch
 
 from firstlib.distillation.recalibration import recalibrate
 from firstlib.evaluation.asking import ask
+from firstlib.evaluation.candidates import score_candidates
 from firstlib.evaluation.gathering import Answer, Asking, gather, of_store, with_characters
 from firstlib.evaluation.predictions import Predictions
-from firstlib.evaluation.several import score_candidates
 from firstlib.experiment.coefficients import recalibrated
 from firstlib.knowledge.reading import Reader
 from firstlib.metrics import accuracy
@@ -21,7 +21,7 @@ from firstlib.settings.schema import Model
 from firstlib.tasks import microworld
 from firstlib.tasks.encoding import check_taught, encode, encode_question
 from firstlib.tasks.question import Question
-from firstlib.tasks.words import in_words
+from firstlib.tasks.text_answers import in_words
 
 
 def question(name, candidates, answer=0):

@@ -8,8 +8,8 @@ import torch
 from command_line import first_here
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from firstlib.experiment import healing, stages
-from firstlib.experiment.healing import Shrinking, shrink
+from firstlib.experiment import shrinking, stages
+from firstlib.experiment.shrinking import Shrinking, shrink
 from firstlib.models.places import SHRUNK, licence, quantisation
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
@@ -74,15 +74,15 @@ def test_a_killed_call_resumes_from_its_finished_stages(base, text, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             shrink(how(base, text), tmp_path / "small")
     assert not (tmp_path / "small").exists()
-    monkeypatch.setattr(healing, "_cut", killed)
+    monkeypatch.setattr(shrinking, "_cut", killed)
     assert shrink(how(base, text, learning_rate=2e-4), tmp_path / "small").dropped == [2]  # the layers do not ask how
 
 
 def test_what_the_whole_models_file_states_is_handed_on(base, text, tmp_path, monkeypatch):
     assert licence(Model(base=base)) is None
     assert quantisation(Model(base=base)) == {}
-    monkeypatch.setattr(healing, "licence", lambda model: "apache-2.0")
-    monkeypatch.setattr(healing, "quantisation", lambda model: {"Q4_K": 7})
+    monkeypatch.setattr(shrinking, "licence", lambda model: "apache-2.0")
+    monkeypatch.setattr(shrinking, "quantisation", lambda model: {"Q4_K": 7})
     shrink(how(base, text, passages=20), tmp_path / "small")
     small = Model(base=str(tmp_path / "small"))
     assert (licence(small), quantisation(small)) == ("apache-2.0", {"Q4_K": 7})
@@ -127,7 +127,7 @@ def test_an_earlier_result_is_replaced_but_not_the_base_itself_nor_what_lies_bes
 def test_passages_begin_as_the_tokenizer_begins_texts(base, text):
     tokenizer = AutoTokenizer.from_pretrained(base)
     start = tokenizer("")["input_ids"]
-    measured, trained = healing._passages(how(base, text))
+    measured, trained = shrinking._passages(how(base, text))
     expected = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"][: 32 - len(start)]
     assert measured[0] == [*start, *expected]
     assert all(len(one.token_ids) == 32 for one in trained)

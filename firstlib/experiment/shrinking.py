@@ -140,8 +140,8 @@ def _passages(how: Shrinking) -> tuple[list[list[int]], list[Encoded]]:
 
 def _cut(how: Shrinking, measured: Sequence[Sequence[int]], to: Path) -> None:
     """Writes the model without its least influential layers, not healed yet."""
+    from firstlib.models.layers import drop_layers, influences, layers_of, nll_without_each, text_nll
     from firstlib.models.loading import load_base, load_tokenizer
-    from firstlib.models.shrinking import drop_layers, influences, layers_of, nll_without_each, text_nll
 
     model = load_base(how.model).eval()
     count = len(layers_of(model))
@@ -192,8 +192,8 @@ def _heal(how: Shrinking, cut: Path, store: KnowledgeStore, texts: Sequence[Enco
 
 
 def _cost_of(folder: Path, measured: Sequence[Sequence[int]]) -> float:
+    from firstlib.models.layers import text_nll
     from firstlib.models.loading import load_trained
-    from firstlib.models.shrinking import text_nll
 
     return text_nll(load_trained(Model(base=str(folder)), folder), measured)
 

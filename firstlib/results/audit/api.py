@@ -16,7 +16,7 @@ from firstlib.evaluation.audit.measured import Measured, measure
 from firstlib.evaluation.audit.options import Asked, Columns, Options
 from firstlib.metrics import Interval
 from firstlib.metrics.checks import as_array
-from firstlib.results.audit import page, terminal, words
+from firstlib.results.audit import findings, page, terminal
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json, write_text
 from firstlib.settings.limits import MOST_BINS
@@ -76,14 +76,14 @@ class Audit:
     @property
     def verdict(self) -> str:
         """The main finding about the first input, in one sentence."""
-        return words.verdict(self.first)
+        return findings.verdict(self.first)
 
     def to_frame(self, subjects: bool = False) -> "pd.DataFrame":
         """Returns a line for each input and a column for each measure; fractions, nats for `nll`.
 
         With `subjects`, a line for each subject of each input.
         """
-        return words.subject_frame(self.inputs) if subjects else words.frame(self.inputs)
+        return findings.subject_frame(self.inputs) if subjects else findings.frame(self.inputs)
 
     def reliability(self) -> "go.Figure":
         """Returns the reliability diagrams of all inputs, with each bin's interval and number of answers."""
@@ -93,8 +93,8 @@ class Audit:
         """Returns everything as plain numbers and texts, as `audit.json` holds it."""
         return {
             "bins": self.first.bins,
-            "inputs": [words.as_json(one) for one in self.inputs],
-            "differences": [words.difference_json(one) for one in self.differences],
+            "inputs": [findings.as_json(one) for one in self.inputs],
+            "differences": [findings.difference_json(one) for one in self.differences],
         }
 
     def save(self, folder: str | Path = ".") -> tuple[Path, Path]:
