@@ -5,7 +5,9 @@ import re
 import pytest
 
 from firstlib.runtime.paths import PROJECT
-from scripts.update_readme import BLOCKS, README, each_seed_block, pretrained_block, replaced, results_block
+from scripts.blocks.pretrained import each_seed_block, pretrained_block
+from scripts.blocks.seeds import results_block
+from scripts.update_readme import BLOCKS, README, replaced
 
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
