@@ -16,7 +16,7 @@ from typing import Any
 from firstlib import Experiment
 from firstlib.evaluation.scores import evaluate
 from firstlib.results.markup import markdown_table
-from firstlib.results.paper import paper_rows
+from firstlib.results.paper import family_rows
 from firstlib.results.study import KEPT
 from firstlib.runtime.files import write_json
 from scripts import cells as cells_of
@@ -34,7 +34,6 @@ COLUMNS = {
     "boolq": ("in-domain", ("boolq",)),
     "alpaca": ("out-of-domain", ("csqa", "obqa")),
 }
-FAMILIES = ("Llama-1 33B->7B", "Llama-2 13B->7B", "OpenLlama 13B->7B")
 METHODS, ROLES = ("teacher", "fine-tune"), ("teacher", "student")
 TIE = 0.05  # points
 
@@ -176,8 +175,7 @@ def _mean(choice: Choice, done: Scores, test: str, name: str, measure: str) -> f
 @cache  # the settings are compared by the thousand
 def paper_eces(where: str, test: str, method: str) -> list[float]:
     """Returns the ECE of the paper's three families, in percent."""
-    rows = [row for family in FAMILIES for row in paper_rows(family)]
-    return [100 * r["ece"] for r in rows if (r["setting"], r["dataset"], r["method"]) == (where, test, method)]
+    return [100 * row["ece"] for row in family_rows(where, test, method)]
 
 
 def eces(choice: Choice, done: Scores) -> dict[Place, float]:

@@ -14,6 +14,7 @@ from firstlib.cli import audit as audits
 from firstlib.runtime import distributed
 from firstlib.runtime.errors import UserError, on_one_line
 from firstlib.runtime.files import disk_is_full
+from firstlib.runtime.paths import RESULTS
 from firstlib.settings.limits import LARGEST_SEED
 
 STOPPED = 130  # typer's exit status after Ctrl-C
@@ -62,7 +63,7 @@ def run(
     executed = run_notebooks(plan, console)
     from firstlib.results.table import of_rows  # here: seconds, which a mistake in the settings need not cost
 
-    results = plan.folder / "results.json"
+    results = plan.folder / RESULTS
     content = json.loads(results.read_text(encoding="utf-8"))
     console.print(of_rows(content["rows"]).terminal())
     for line in told_files(content.get("files", {})):
@@ -302,7 +303,3 @@ def main() -> None:
         Console(stderr=True).print(f"first: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
     if status:
         sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,7 @@ from firstlib.experiment.data import RunData
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash, file_hash, files_hash, library_hash
-from firstlib.runtime.paths import CHOSEN, PROJECT, absolute_preset, project_path, run_folder
+from firstlib.runtime.paths import CHOSEN, PROJECT, RESULTS, absolute_preset, project_path, run_folder
 from firstlib.runtime.progress import PROGRESS_FILE
 from firstlib.settings.loading import load_preset
 from firstlib.tasks.files import entries
@@ -178,7 +178,7 @@ def without_machine(book: dict[str, Any]) -> dict[str, Any]:
 def is_current(path: Path, plan: Plan, reads: str) -> bool:
     """Whether the run holds this notebook, executed as it would be now; `reads` is what `what_is_read` returns."""
     executed = plan.folder / "notebooks" / path.name
-    if not executed.is_file() or not (plan.folder / "results.json").is_file():
+    if not executed.is_file() or not (plan.folder / RESULTS).is_file():
         return False
     try:
         metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]

@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 
 from firstlib.knowledge import TopK
-from firstlib.metrics.checks import SUM_TOLERANCE
+from firstlib.metrics.checks import check_rows, check_temperature, check_top_k
 
 DIRECT_FLOOR = 1e-6  # the paper's g
 UNCERTAIN = 0.1  # nats of entropy above which a position counts as uncertain
@@ -34,7 +34,7 @@ def direct(probabilities: np.ndarray) -> np.ndarray:
     >>> direct(np.array([[0.6, 0.2]])).round(4)
     array([[0.75, 0.25]])
     """
-    _require_probabilities(probabilities)
+    check_top_k(probabilities)
     lifted = probabilities + DIRECT_FLOOR
     return lifted / lifted.sum(axis=-1, keepdims=True)
 
@@ -51,8 +51,8 @@ def temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarray:
     Raises:
         ValueError: The coefficient is not positive.
     """
-    _require_positive(coefficient)
-    _require_probabilities(probabilities)
+    check_temperature(coefficient)
+    check_top_k(probabilities)
     with np.errstate(over="ignore"):  # exp(-inf) is 0
         weights = np.exp((probabilities - probabilities.max(axis=-1, keepdims=True)) / coefficient)
     return weights / weights.sum(axis=-1, keepdims=True)
@@ -69,9 +69,9 @@ def logit_temperature(probabilities: np.ndarray, coefficient: float) -> np.ndarr
     Raises:
         ValueError: The coefficient is not positive, or a row has no mass.
     """
-    _require_positive(coefficient)
-    _require_probabilities(probabilities)
-    _require_rows(probabilities.max(axis=-1) > 0, "all probabilities are 0, which no temperature changes")
+    check_temperature(coefficient)
+    check_top_k(probabilities)
+    check_rows(probabilities.max(axis=-1) > 0, "all probabilities are 0, which no temperature changes")
     with np.errstate(divide="ignore", over="ignore"):
         logits = np.log(probabilities)
         weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / coefficient)
@@ -107,7 +107,7 @@ def label_smoothing(probabilities: np.ndarray, moved: float = 0.1) -> Smoothed:
         raise ValueError(f"label smoothing moves a mass between 0 and 1, not {moved}")
     if probabilities.shape[1] < 2:
         raise ValueError("label smoothing needs at least two tokens a position to move mass between")
-    _require_probabilities(probabilities)
+    check_top_k(probabilities)
     first = probabilities[:, 0]
     taken = np.minimum(first, moved)
     targets = probabilities + (taken / (probabilities.shape[1] - 1))[:, None]
@@ -122,7 +122,7 @@ def recalibrate(probabilities: np.ndarray, kind: Map | str, coefficient: float) 
     Args:
         probabilities: `(N, K)`, most probable first.
         kind: A map that needs nothing but the top-k; `targets_of` knows the others.
-        coefficient: c, d or T; unused by `none`.
+        coefficient: c, d or T; unused by `none` and `stored`.
 
     Raises:
         ValueError: The map needs normalisers of the whole vocabulary; or as the map itself.
@@ -131,7 +131,7 @@ def recalibrate(probabilities: np.ndarray, kind: Map | str, coefficient: float) 
         case Map.NONE:
             return direct(probabilities)
         case Map.STORED:
-            _require_probabilities(probabilities)
+            check_top_k(probabilities)
             return probabilities
         case Map.LABEL_SMOOTHING:
             return label_smoothing(probabilities, coefficient).targets
@@ -149,7 +149,7 @@ def targets_of(item: TopK, kind: Map | str, coefficient: float, temperatures: tu
     Args:
         item: The store's entry.
         kind: Any map.
-        coefficient: c, d or T; unused by `none`.
+        coefficient: c, d or T; unused by `none` and `stored`.
         temperatures: Those whose log normalisers the store holds (`Origin.temperatures`).
 
     Raises:
@@ -164,18 +164,3 @@ def targets_of(item: TopK, kind: Map | str, coefficient: float, temperatures: tu
 def at_positions(item: TopK, targets: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Returns recalibrated targets `(P, K)` at the chosen positions `(P,)`, and the stored top k as it is elsewhere."""
     return np.where(chosen[:, None], targets, direct(item.probabilities))
-
-
-def _require_positive(coefficient: float) -> None:
-    if not 0 < coefficient < np.inf:
-        raise ValueError(f"a temperature must be above 0 and finite, not {coefficient}")
-
-
-def _require_probabilities(rows: np.ndarray) -> None:
-    _require_rows((rows >= 0).all(axis=-1), "a probability is negative or NaN; repair it, or leave the position out")
-    _require_rows(rows.sum(axis=-1) <= 1 + SUM_TOLERANCE, "probabilities sum to more than 1; divide by their sum")
-
-
-def _require_rows(good: np.ndarray | np.bool, complaint: str) -> None:
-    if not good.all():
-        raise ValueError(f"row {int(np.argmin(good))}: {complaint}")

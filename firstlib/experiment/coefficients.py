@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -129,12 +130,15 @@ def choose(run: Run, name: str, task: Task, coefficient: float | None) -> None:
     """Keeps a coefficient in the run, or with None returns to the search's.
 
     Raises:
-        UserError: The coefficient is not positive or not stored, or no model is trained on the task.
+        UserError: The coefficient is not positive or not stored, the method has none to choose, or no model is trained
+            on the task.
     """
-    if task not in run.settings.training_tasks or (coefficient is not None and not coefficient > 0):
+    if task not in run.settings.training_tasks or (coefficient is not None and not 0 < coefficient < inf):
         raise UserError(f"coefficient of {task}: must be above 0, for a task trained on, not {coefficient!r}")
-    stored = run.settings.knowledge.temperatures
-    if run.settings.all_methods[name].map == "exact-temperature" and coefficient not in (None, *stored):
+    method, stored = run.settings.all_methods[name], run.settings.knowledge.temperatures
+    if coefficient is not None and method.fixed_coefficient is not None:
+        raise UserError(f"coefficient of {task}: the preset gives {name} {method.fixed_coefficient:g}; change it there")
+    if method.map == "exact-temperature" and coefficient not in (None, *stored):
         raise UserError(f"coefficient of {task}: must be a stored temperature, {list(stored)}, not {coefficient!r}")
     kept = all_chosen(run)
     others = {other: choice for other, choice in kept.get(task, {}).items() if other != name}

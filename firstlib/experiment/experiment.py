@@ -26,10 +26,10 @@ from firstlib.runtime.artefacts import Artefacts
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash
-from firstlib.runtime.paths import preset_name, run_folder
+from firstlib.runtime.paths import RESULTS, preset_name, run_folder
 from firstlib.settings.limits import LARGEST_SEED
 from firstlib.settings.loading import change_settings, load_preset
-from firstlib.settings.schema import Reading, Role, Settings, Task
+from firstlib.settings.schema import Knowledge, Reading, Role, Settings, Task
 from firstlib.tasks.encoding import encode_questions
 from firstlib.tasks.question import Question
 
@@ -72,7 +72,8 @@ class Experiment:
 
         It shares the run's folder: stages that the change does not touch are reused.
         """
-        settings = change_settings(self.settings, **changes)
+        settings = _without_place_for_served(self.settings, self.folder)
+        settings = _with_place_for_served(change_settings(settings, **changes), self.folder)
         check_loggers(settings.training.report_to)
         return self._on(self.run.under(settings))
 
@@ -166,7 +167,8 @@ class Experiment:
         """Keeps a coefficient in the run, from which students are then distilled; None: the search's again.
 
         Raises:
-            UserError: The coefficient is not positive, or no model is trained on the task.
+            UserError: The coefficient is not positive, the method has none to choose, or no model is trained on the
+                task.
         """
         coefficients.choose(self.run, self._tuned(method), task, coefficient)
 
@@ -220,7 +222,7 @@ class Experiment:
         """
         content = summary.measured(self.run, preset_name(self.preset))
         if not self.run.changed and not self.run.artefacts.sealed:
-            write_json(self.folder / "results.json", content)
+            write_json(self.folder / RESULTS, content)
         return content
 
     @property
@@ -232,6 +234,7 @@ class Experiment:
         name = method or self.settings.recalibrated
         if name is None:
             raise UserError("methods: none of them recalibrates with a temperature, so there is no coefficient")
+        students.method_of(self.run, name)  # refuses an unknown one
         return name
 
 
@@ -255,11 +258,23 @@ def _whole_number(name: str, value: Any) -> int:
 def _with_place_for_served(settings: Settings, folder: Path) -> Settings:
     """Returns settings in which a live server's answers are imported from the run's own folder."""
     kept = settings.knowledge
-    if not kept.server or kept.imported:
-        return settings
+    return settings if not kept.server or kept.imported else _importing(settings, _place_for_served(kept, folder))
+
+
+def _without_place_for_served(settings: Settings, folder: Path) -> Settings:
+    """Returns settings as a user gave them, so that a changed server gets a place of its own."""
+    kept = settings.knowledge
+    derived = kept.server and kept.imported == _place_for_served(kept, folder)
+    return _importing(settings, None) if derived else settings
+
+
+def _place_for_served(kept: Knowledge, folder: Path) -> str:
     asked = [kept.server, kept.server_model, kept.server_form, kept.k]
-    place = str((folder / f"served-{content_hash(asked)}").absolute())
-    return settings.model_copy(update={"knowledge": kept.model_copy(update={"imported": place})})
+    return str((folder / f"served-{content_hash(asked)}").absolute())
+
+
+def _importing(settings: Settings, place: str | None) -> Settings:
+    return settings.model_copy(update={"knowledge": settings.knowledge.model_copy(update={"imported": place})})
 
 
 def _texts(overrides: Any) -> tuple[str, ...]:

@@ -127,13 +127,13 @@ def _store(run: Run, name: str, inputs: ExtractionInputs) -> KnowledgeStore:
     return run.data.once(("store", folder), lambda: KnowledgeStore(folder, origin))
 
 
-def knowledge_of(run: Run, method: Method, task: Task, split: str = "train") -> KnowledgeStore:
-    """Returns the knowledge that a method's student learns from; off the training split, cross-fitted has none."""
+def knowledge_of(run: Run, method: Method, task: Task) -> KnowledgeStore:
+    """Returns the knowledge that a method's student learns from."""
     if method.knowledge == "cross-fitted":
         return cross_fitted_knowledge(run, task, method.folds)
     if method.knowledge == "ensemble":
-        return ensemble_knowledge(run, task, method.members, split)
-    return sampled_knowledge(run, task) if method.knowledge == "sampled" else knowledge(run, task, split=split)
+        return ensemble_knowledge(run, task, method.members)
+    return sampled_knowledge(run, task) if method.knowledge == "sampled" else knowledge(run, task)
 
 
 def sampled_knowledge(run: Run, task: Task) -> KnowledgeStore:

@@ -56,9 +56,14 @@ def questions(view: View) -> str:
     return head + "".join(question(one, view) for one in view.listed)
 
 
+def shortened(text: str) -> str:
+    """Returns the end of a long text, where the question stands; others as they are."""
+    return text if len(text) <= LONGEST else "… " + text[-LONGEST:]
+
+
 def question(one: ExampleView, view: View) -> str:
     """Returns one question with the answers of teacher, target and student."""
-    text = one.text if len(one.text) <= LONGEST else "… " + one.text[-LONGEST:]
+    text = shortened(one.text)
     verdict = "right" if one.correct else "wrong"
     rows = "".join(_row(one, place) for place in range(len(one.choices)))
     head = "".join(f"<th>{name}</th>" for name in ("choice", "teacher", "recalibrated", "student"))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firstlib.metrics.checks import SUM_TOLERANCE
+from firstlib.metrics.checks import check_temperature, check_top_k
 from firstlib.runtime.errors import StoreError
 
 
@@ -85,16 +85,8 @@ def tempered(
         ValueError: The temperature is not positive and finite; a probability is negative or NaN; a row sums to more
             than 1.
     """
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"a temperature must be above 0 and finite, not {temperature}")
-    _check_rows((probabilities >= 0).all(axis=-1), "a probability is negative or NaN; repair it, or omit the position")
-    total = probabilities.sum(axis=-1)
-    _check_rows(total <= 1 + SUM_TOLERANCE, "probabilities sum to more than 1; divide by their sum")
+    check_temperature(temperature)
+    check_top_k(probabilities)
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities.astype(np.float64)) + log_normaliser[:, None]
     return np.exp(logits / temperature - tempered_log_normaliser[:, None])
-
-
-def _check_rows(valid: np.ndarray | np.bool, problem: str) -> None:
-    if not valid.all():
-        raise ValueError(f"row {int(np.argmin(valid))}: {problem}")

@@ -174,3 +174,23 @@ def _check_unit_interval(name: str, values: np.ndarray) -> np.ndarray:
     elif 1 < value <= 1 + _ROUND_OFF:
         remedy = "this is round-off; clip to 1"
     raise ValueError(f"{name}[{place}] is {value}: {remedy}")
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError unless a temperature is above 0 and finite."""
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"a temperature must be above 0 and finite, not {temperature}")
+
+
+def check_top_k(probabilities: np.ndarray) -> None:
+    """Raises ValueError unless each row `(K,)` of probabilities is part of a distribution."""
+    check_rows(
+        (probabilities >= 0).all(axis=-1), "a probability is negative or NaN; repair it, or leave the position out"
+    )
+    check_rows(probabilities.sum(axis=-1) <= 1 + SUM_TOLERANCE, "probabilities sum to more than 1; divide by their sum")
+
+
+def check_rows(good: np.ndarray | np.bool, complaint: str) -> None:
+    """Raises ValueError with the first row that is not good."""
+    if not good.all():
+        raise ValueError(f"row {int(np.argmin(good))}: {complaint}")

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from firstlib.models.heads import LanguageModel, check_own_logits
-from firstlib.models.places import base_location
+from firstlib.models.places import base_location, trusts_remote_code
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.settings.schema import Model
 
@@ -44,7 +44,7 @@ def _is_sharded() -> bool:
 
 def _from_pretrained(loader: Any, model: Model, **options: Any) -> Any:
     """Loads part of the base model with a class of transformers; reports failures in one line."""
-    location, trusted = base_location(model), _trust_remote_code(model)
+    location, trusted = base_location(model), trusts_remote_code(model)
     try:
         return loader.from_pretrained(location, revision=model.revision, trust_remote_code=trusted, **options)
     except Exception as error:  # transformers, safetensors and the hub raise many types
@@ -76,13 +76,6 @@ def _only_pickled(location: str, reason: str) -> bool:
         names = {path.suffix for path in Path(location).iterdir()}
         return ".bin" in names and ".safetensors" not in names
     return "safetensors" in reason and "does not appear to have a file" in reason
-
-
-def _trust_remote_code(model: Model) -> bool:
-    if model.trust_remote_code:
-        message = f"base model {model.base!r}: trust_remote_code is set, so code from the model is run on this machine"
-        warnings.warn(message, stacklevel=2)
-    return model.trust_remote_code
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -217,7 +210,7 @@ def load_trained(model: Model, folder: Path) -> LanguageModel:
     """Loads a tuned model, or the base model with its tuned adapter, for inference."""
     if not (folder / "adapter_config.json").is_file():
         dtype = getattr(torch, model.dtype)
-        trusted = _trust_remote_code(model)
+        trusted = trusts_remote_code(model)
         tuned = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, device_map={"": device()}, trust_remote_code=trusted
         )

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -20,6 +21,14 @@ from firstlib.settings.schema import Model
 GGUF = ".gguf"
 IMPORT = 2  # bump when the same GGUF file gives another folder
 SHRUNK = "shrink.json"  # beside a model that `first shrink` made
+
+
+def trusts_remote_code(model: Model) -> bool:
+    """Returns whether the model's own code runs on this machine, and warns where it does."""
+    if model.trust_remote_code:
+        message = f"base model {model.base!r}: trust_remote_code is set, so code from the model is run on this machine"
+        warnings.warn(message, stacklevel=3)
+    return model.trust_remote_code
 
 
 def base_location(model: Model) -> str:

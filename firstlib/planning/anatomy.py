@@ -1,6 +1,5 @@
 """A model's shape and size, from its configuration alone: no weights are downloaded or allocated."""
 
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from firstlib.models.places import base_location
+from firstlib.models.places import base_location, trusts_remote_code
 from firstlib.runtime.errors import UserError
 from firstlib.settings.schema import Model
 
@@ -90,10 +89,7 @@ def anatomy_of(model: Model) -> Anatomy:
     Raises:
         UserError: The configuration is not available from a local folder, the cache, the built-in table or the hub.
     """
-    if model.trust_remote_code:
-        message = f"base model {model.base!r}: trust_remote_code is set, so code from the model is run on this machine"
-        warnings.warn(message, stacklevel=2)
-    return _anatomy(base_location(model), model.revision, model.trust_remote_code)
+    return _anatomy(base_location(model), model.revision, trusts_remote_code(model))
 
 
 @cache

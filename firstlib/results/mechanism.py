@@ -58,8 +58,9 @@ def mechanism(run: Run, name: str, task: Task) -> Mechanism:
     recalibrate = lambda found: coefficients.recalibrated(found, method.map, chosen, stored)  # noqa: E731
     answers = [students.student_answers(run, name, task, task, split) for split in ("train", "test")]
     found = [teacher, asked, recalibrate(teacher), recalibrate(asked), *answers]
-    return Mechanism(name, chosen, *map(_confidence, found))
+    return Mechanism(name, chosen, *map(confidence_of, found))
 
 
-def _confidence(found: Predictions) -> Confidence:
+def confidence_of(found: Predictions) -> Confidence:
+    """Returns the mean confidence and the accuracy of a model's answers."""
     return Confidence(float(found.confidence().mean()), float(found.correct().mean()))

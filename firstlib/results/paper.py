@@ -7,6 +7,7 @@ from typing import Any
 
 from firstlib.runtime.paths import PAPER_TABLE
 
+FAMILIES = ("Llama-1 33B->7B", "Llama-2 13B->7B", "OpenLlama 13B->7B")
 # The paper's names of its five methods.
 METHODS = {
     "Teacher": "teacher",
@@ -29,6 +30,13 @@ def paper_rows(family: str | None = None) -> list[dict[str, Any]]:
         {"setting": setting, "dataset": dataset, "method": method, **_means(group)}
         for (setting, dataset, method), group in found.items()
     ]
+
+
+def family_rows(setting: str, dataset: str, method: str) -> list[dict[str, Any]]:
+    """Returns one line of the table for each family, in fractions."""
+    wanted = (setting, dataset, method)
+    rows = [row for family in FAMILIES for row in paper_rows(family)]
+    return [row for row in rows if (row["setting"], row["dataset"], row["method"]) == wanted]
 
 
 def _means(group: list[dict[str, Any]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 from firstlib.experiment import Experiment, teachers
 from firstlib.experiment.run import Run
 from firstlib.results.beyond import benefit
+from firstlib.results.mechanism import confidence_of
 from firstlib.settings.schema import Task
 
 
@@ -47,4 +48,4 @@ def predicted(experiment: Experiment, grid: Sequence[Mapping[str, Any]]) -> Pred
 def _overconfidence(run: Run, task: Task) -> float:
     """A teacher's mean confidence minus its accuracy on validation questions; a fraction."""
     found = teachers.teacher_answers(run, task, task, "validation")
-    return float(found.confidence().mean() - found.correct().mean())
+    return confidence_of(found).gap

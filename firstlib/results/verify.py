@@ -9,6 +9,7 @@ from typing import Any
 from firstlib.experiment import Experiment
 from firstlib.runtime.artefacts import MANIFEST, check
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.paths import RESULTS
 
 Leaf = str | float | bool | None
 
@@ -38,7 +39,7 @@ def check_ran(experiment: Experiment) -> Path:
     Raises:
         UserError: There is no run.
     """
-    file = experiment.folder / "results.json"
+    file = experiment.folder / RESULTS
     if not file.is_file():
         raise UserError(f"run folder {experiment.folder}: there is no results.json; run it first, with `first run`")
     return file

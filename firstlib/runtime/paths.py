@@ -10,6 +10,7 @@ from firstlib.runtime.hashing import content_hash
 PROJECT = Path(__file__).resolve().parents[2]
 PAPER_TABLE = PROJECT / "data" / "paper_table1.csv"
 YAML = (".yaml", ".yml")  # a preset with such an ending is a file, any other a name
+RESULTS = "results.json"  # in a run folder: everything that the run reports
 CHOSEN = "chosen.json"  # in a run folder: coefficients chosen by hand
 
 

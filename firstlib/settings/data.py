@@ -77,7 +77,7 @@ class Splits(Part):
 
     def patterns(self) -> dict[str, tuple[str, ...]]:
         """Returns the patterns of every split that has some."""
-        given = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        given = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: (each,) if isinstance(each, str) else each for name, each in given.items() if each}
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import YAML
+from firstlib.settings.data import OWN
 from firstlib.settings.methods import PAPER_METHODS, Method
 from firstlib.settings.schema import Settings
 
@@ -71,7 +72,10 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     Raises:
         UserError: A key does not exist or its value does not fit.
     """
-    return _validated(_overlay(settings.model_dump(mode="json"), _dotted(changes).items()), "changes")
+    content = settings.model_dump(mode="json")
+    if content["data"]["own"]:
+        del content["tasks"][OWN]["file"]  # written there by `data.own`, which may change
+    return _validated(_overlay(content, _dotted(changes).items()), "changes")
 
 
 def _preset_path(preset: str) -> Path:

@@ -197,7 +197,7 @@ class Column:
     """What is known of the answers of a data set: in how many rows each way gives a choice, and where two differ.
 
     Attributes:
-        rows: Split -> rows with an answer that at least one way reads.
+        rows: Rows with an answer that at least one way reads.
         fits: Way -> such rows that it reads.
         differ: Two ways -> rows that both read, each in its own way.
         typed: Whether all answers are numbers and all choices texts, so that none can be meant as a choice's text.

@@ -294,8 +294,3 @@ def fields_of(rows: Iterable[Row]) -> list[str]:
             if name not in found and value is not None and value != "":
                 found[name] = None
     return list(found)
-
-
-def values_of(row: Row, names: Sequence[str]) -> list[Any]:
-    """Returns the values of some fields; None for those that a row lacks."""
-    return [row.get(name) for name in names]

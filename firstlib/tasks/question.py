@@ -54,7 +54,7 @@ class Question:
 
     @property
     def in_words(self) -> bool:
-        """Whether the response is a choice's own text, as `words.in_words` has it: that may be several tokens."""
+        """Whether the response is a choice's own text, as from `text_answers.in_words`: possibly several tokens."""
         alike = all(text.strip() == choice for text, choice in zip(self.candidates, self.choices, strict=True))
         return alike and not self.lead and not self.closing
 

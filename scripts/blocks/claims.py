@@ -5,7 +5,7 @@ from typing import Any
 
 from firstlib.results import table
 from firstlib.results.markup import markdown_table
-from firstlib.results.paper import paper_rows
+from firstlib.results.paper import family_rows
 from firstlib.results.table import Entry
 from scripts.blocks.common import Results
 
@@ -26,7 +26,7 @@ def claims_block(runs: Sequence[Results]) -> str:
 
 def _fine_tuning(runs: Sequence[Results], task: str) -> list[list[str]]:
     """What fine-tuning does to the teacher's calibration, and to both models' accuracy."""
-    theirs = ", ".join(f"{100 * row['ece']:.1f}" for row in _paper_teachers(task))
+    theirs = ", ".join(f"{100 * row['ece']:.1f}" for row in family_rows("in-domain", task, "teacher"))
     before, after = ([made(run, "teacher", task) for run in runs] for made in (_base, _tuned))
     lines = [
         [f"teacher's ECE before fine-tuning, {task}", "-", _spread([row["ece"] for row in before])],
@@ -44,12 +44,6 @@ def _fine_tuning(runs: Sequence[Results], task: str) -> list[list[str]]:
 
 def _over_confidence(rows: Sequence[dict[str, Any]]) -> list[float]:
     return [row["confidence"] - row["accuracy"] for row in rows]
-
-
-def _paper_teachers(task: str) -> list[dict[str, Any]]:
-    families = ("Llama-1 33B->7B", "Llama-2 13B->7B", "OpenLlama 13B->7B")
-    found = [row for family in families for row in paper_rows(family)]
-    return [r for r in found if (r["setting"], r["dataset"], r["method"]) == ("in-domain", task, "teacher")]
 
 
 def _base(run: Results, role: str, task: str) -> dict[str, Any]:

@@ -86,9 +86,10 @@ def _predicted(run: Results) -> str:
 
 
 def _hours(run: Results) -> float:
-    """Hours of a cell's trainings and extraction; methods that share a student are counted once."""
-    costs = [of for tasks in run["cost"].values() for of in tasks.values()]
-    longest = max(costs, key=lambda one: one["total_seconds"])
-    others = {one["seconds"] for one in costs} - {longest["seconds"]}
-    teacher = {one["seconds"] for one in run["cost"]["teacher"].values()}
-    return float(longest["total_seconds"] + sum(others - teacher)) / 3600
+    """Hours of a cell's trainings and of one extraction; methods that share a student are counted once."""
+    costs = {name: next(iter(of.values())) for name, of in run["cost"].items()}
+    teacher = costs.pop("teacher", {"seconds": 0.0})["seconds"]
+    trained = {one["seconds"] for name, one in costs.items() if "shares" not in run["methods"][name]}
+    before = [one["total_seconds"] - one["seconds"] for one in costs.values() if one["knowledge_bytes"]]
+    extraction = min(before) - teacher if before else 0.0
+    return float(teacher + extraction + sum(trained)) / 3600

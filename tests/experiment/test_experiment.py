@@ -377,7 +377,18 @@ def test_a_coefficient_chosen_for_another_teacher_is_refused_naming_both(tiny_pr
         opened().coefficient("csqa")
 
 
-@pytest.mark.parametrize(("task", "coefficient"), [("csqa", 0), ("csqa", -1.0), ("csqa", float("nan")), ("obqa", 0.3)])
+@pytest.mark.parametrize(
+    ("method", "complaint"), [("nope", "must be one of"), ("label-smoothing", "the preset gives label-smoothing 0.1")]
+)
+def test_a_method_without_a_coefficient_to_choose_is_refused(open_run, method, complaint):
+    with pytest.raises(UserError, match=complaint):
+        open_run().choose("csqa", 0.3, method)
+
+
+@pytest.mark.parametrize(
+    ("task", "coefficient"),
+    [("csqa", 0), ("csqa", -1.0), ("csqa", float("nan")), ("csqa", float("inf")), ("obqa", 0.3)],
+)
 def test_an_invalid_coefficient_is_refused(open_run, task, coefficient):
     with pytest.raises(UserError, match="must be above 0"):
         open_run("by hand").choose(task, coefficient)

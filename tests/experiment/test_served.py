@@ -114,3 +114,15 @@ def test_the_command_writes_requests(tiny_preset, tmp_path):
     wrong = first_here("requests", "--task", "csqa", "--to", tmp_path, "--for", "tgi", "--preset", tiny_preset)
     assert wrong.returncode == 2
     assert "the forms are completions, chat, vllm" in " ".join(wrong.stderr.split())
+
+
+def test_a_changed_server_gets_a_place_of_its_own(tmp_path):
+    served = {"server": "http://127.0.0.1:9/v1", "server_model": "a"}
+    texts = [f"knowledge.{name}={value}" for name, value in served.items()]
+    one = Experiment("smoke", run_folder=str(tmp_path), overrides=texts)
+    other, local = one.change(knowledge__server_model="b"), one.change(knowledge__server=None)
+    places = [each.settings.knowledge.imported for each in (one, one.change(training__epochs=2), other)]
+    assert places[0] == places[1] != places[2]
+    assert local.settings.knowledge.imported is None
+    again = local.change(**{f"knowledge__{name}": value for name, value in served.items()})
+    assert again.settings.knowledge.imported == places[0]

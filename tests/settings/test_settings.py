@@ -1,9 +1,14 @@
 """Presets that load, and mistakes that are reported."""
 
+from typing import get_args
+
 import pytest
 
+from firstlib.distillation.options import Student, Tail
+from firstlib.distillation.recalibration import Map
 from firstlib.runtime.errors import UserError
 from firstlib.settings.loading import PRESETS, change_settings, load_preset, preset_names
+from firstlib.settings.methods import MapName, Softmax, TailName
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -194,6 +199,12 @@ def test_data_own_is_short_for_a_task():
     short = load_preset("smoke", ["data.own=mine.csv", "tasks.own.answers=from-1", columns])
     assert (short.tasks["own"].file, short.tasks["own"].answers) == ("mine.csv", "from-1")
     assert change_settings(short, training__epochs=2).tasks == short.tasks
+    assert change_settings(short, data__own="other.csv").tasks["own"].file == "other.csv"
+
+
+@pytest.mark.parametrize(("written", "computed"), [(MapName, Map), (TailName, Tail), (Softmax, Student)])
+def test_settings_write_what_the_library_computes(written, computed):
+    assert list(get_args(written)) == list(computed)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from firstlib.runtime.errors import UserError
 
 Reading = Literal["candidates", "acc_norm", "vocabulary"]
 READINGS: tuple[str, ...] = get_args(Reading)
+SHOWN = 3  # rows named in a message
 UNKNOWN = -1  # the index of a right answer that the input does not tell
-SUM_TOLERANCE = 1e-3  # of probabilities that were rounded to a few decimals
 
 
 class Shown(NamedTuple):
@@ -94,6 +94,19 @@ def of_probabilities(probabilities: np.ndarray, answer: np.ndarray) -> tuple[np.
     return np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0], chosen == answer
 
 
+def refuse_acc_norm(reading: str | None) -> None:
+    """Checks that a reading needs no lengths of choices, for answers that have none.
+
+    Raises:
+        UserError: It is `acc_norm`.
+    """
+    if reading == "acc_norm":
+        raise UserError(
+            "reading acc_norm: only logs of lm-evaluation-harness and models with --candidates text have it; use "
+            "candidates or vocabulary"
+        )
+
+
 def check_reading(reading: str) -> Reading:
     """Returns the reading; lm-evaluation-harness's `acc` is another name of `candidates`.
 
@@ -115,7 +128,7 @@ def joined(name: str, parts: Sequence[Answers]) -> Answers:
     lost = Lost(
         sum(part.lost.count for part in parts),
         sum(part.lost.total for part in parts),
-        tuple(text for part in parts for text in part.lost.examples)[:3],
+        tuple(text for part in parts for text in part.lost.examples)[:SHOWN],
     )
     texts = [text for part in parts for text in part.texts] if all(len(p.texts) == len(p) for p in parts) else ()
     return Answers(

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firstlib.evaluation.audit.answers import SUM_TOLERANCE
 from firstlib.evaluation.audit.columns import Table, is_number
+from firstlib.metrics.checks import SUM_TOLERANCE
 from firstlib.runtime.errors import UserError
 
 _ONE_CHOICE = re.compile(r"(?:p|prob|probability)_(?P<choice>.+)")

@@ -10,6 +10,7 @@ from firstlib.evaluation.audit import inspect_logs, lm_eval, tables
 from firstlib.evaluation.audit.answers import Answers
 from firstlib.evaluation.audit.options import Options
 from firstlib.runtime.errors import UserError
+from firstlib.runtime.paths import RESULTS
 
 Reader = Callable[[Path, Options], list[Answers]]
 _TABLES = (".csv", ".tsv", ".parquet", ".ndjson")
@@ -35,7 +36,7 @@ def read_all(whats: Sequence[str], options: Options, read_run: Reader) -> list[A
     """
     if whats.count(tables.STDIN) > 1:
         raise UserError("standard input: can be read once only; give the other inputs as files")
-    logs = [Path(what) for what in whats if Path(what).suffix == ".jsonl"]
+    logs = [Path(what).expanduser() for what in whats if Path(what).suffix == ".jsonl"]
     if len(logs) > 1 and len(logs) == len(whats) and lm_eval.belong_together(logs):
         return [lm_eval.read_files(logs[0].resolve().parent.name, logs, options)]
     return [answers for what in whats for answers in read(what, options, read_run)]
@@ -136,6 +137,8 @@ def _file(file: Path, options: Options, read_run: Reader) -> list[Answers]:
 def _json(file: Path, options: Options, read_run: Reader) -> list[Answers]:
     content = _content(file)
     if isinstance(content, dict) and "rows" in content and "preset" in content:
+        if file.name != RESULTS:
+            raise UserError(f"{file}: the results of a run, without its answers; give the run's folder")
         return read_run(file.parent, options)
     if inspect_logs.is_log(content):
         return [inspect_logs.read(file, options)]

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from firstlib.evaluation.audit.answers import Answers, Reading, Shown, of_probabilities
+from firstlib.evaluation.audit.answers import Answers, Reading, Shown, of_probabilities, refuse_acc_norm
 from firstlib.evaluation.audit.options import Options
 from firstlib.evaluation.audit.unusable import Unusable, UnusableRow
+from firstlib.metrics.checks import SUM_TOLERANCE
 from firstlib.runtime.errors import UserError
 
 KIND = "a log of inspect-ai"
@@ -32,7 +33,6 @@ _LOCAL_HEADER = struct.Struct("<26xHH")
 _LETTER = re.compile(r"[\s(\[*_\"'`]*([A-Za-z])[\s)\].:*_\"'`]*")
 _ANNOUNCED = re.compile(r"answer\s*:", re.IGNORECASE)
 _MARKS = re.compile(r"[\s(\[*_\"'`:]*")  # before the letter
-_SUM = 1 + 1e-3  # of probabilities that are one token's alternatives
 
 
 class Sample(NamedTuple):
@@ -56,8 +56,7 @@ def read(file: Path, options: Options) -> Answers:
     Raises:
         UserError: The log is not readable, or has no log-probabilities.
     """
-    if options.reading == "acc_norm":
-        raise UserError("reading acc_norm: only logs of lm-evaluation-harness have it; use candidates or vocabulary")
+    refuse_acc_norm(options.reading)
     unusable, samples, total, silent = Unusable(str(file), options.allowed, "sample"), [], 0, 0
     for row in _rows(file):
         total += 1
@@ -219,7 +218,7 @@ def _alternatives(at: Mapping[str, Any]) -> dict[str, float]:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnusableRow("a log-probability is missing, or no number") from error
     total = sum(listed.values())
-    if not 0 < total <= _SUM:  # NaN too
+    if not 0 < total <= 1 + SUM_TOLERANCE:  # NaN too
         raise UnusableRow(f"its alternatives' probabilities sum to {total:.3g}; are these natural logarithms?")
     return listed
 

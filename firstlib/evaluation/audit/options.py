@@ -29,7 +29,7 @@ class Asked:
 
     Attributes:
         task: A task of the lab.
-        data: The file or folder of its questions; None: the hub's, or the microworld's where there is none.
+        data: The file or folder of its questions; `microworld`: the synthetic ones; None: the hub's.
         split: The split that is asked.
         limit: Questions at most; None: all.
         batch_size: Questions in one forward pass.

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from firstlib.evaluation.audit import choices
-from firstlib.evaluation.audit.answers import SUM_TOLERANCE, UNKNOWN, Answers, Reading, of_probabilities
+from firstlib.evaluation.audit.answers import SHOWN, UNKNOWN, Answers, Reading, of_probabilities, refuse_acc_norm
 from firstlib.evaluation.audit.columns import Table, is_number, texts_among
 from firstlib.evaluation.audit.options import Options
 from firstlib.evaluation.audit.right_answers import right_choices
 from firstlib.evaluation.audit.table_files import loaded
 from firstlib.evaluation.audit.unusable import Unusable
+from firstlib.metrics.checks import SUM_TOLERANCE
 from firstlib.runtime.errors import UserError
 
 KIND = "a table of answers"
@@ -82,8 +83,7 @@ def _verdicts(found: Table, name: str) -> np.ndarray:
 
 
 def _of_probabilities(found: Table, options: Options) -> Answers:
-    if options.reading == "acc_norm":
-        raise UserError("reading acc_norm: only logs of lm-evaluation-harness have it; use candidates or vocabulary")
+    refuse_acc_norm(options.reading)
     names, right = choices.named(found), found.column("answer")
     rows, count = choices.probabilities(found, names)
     answer = right_choices(found, names, count, options.allowed)
@@ -126,7 +126,7 @@ def _kept(unusable: Unusable, *checks: tuple[np.ndarray, Callable[[int], str]]) 
     left = np.ones(len(checks[0][0]), bool)
     for passed, reason in checks:
         failed = np.flatnonzero(left & ~passed)
-        for row in failed[:3]:
+        for row in failed[:SHOWN]:
             unusable.add(int(row) + 1, reason(int(row)), 0)
         unusable.count += len(failed)
         left &= passed

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from firstlib.evaluation.audit.answers import Lost
+from firstlib.evaluation.audit.answers import SHOWN, Lost
 from firstlib.runtime.errors import UserError
 
 MOST_UNUSABLE = 0.01  # share of a file's rows
-SHOWN = 3  # rows named in a message
 _LONGEST = 110  # characters of a reason in a message
 
 

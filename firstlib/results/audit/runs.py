@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from firstlib.evaluation.audit.answers import Answers, Reading, joined, of_probabilities
+from firstlib.evaluation.audit.answers import Answers, Reading, joined, of_probabilities, refuse_acc_norm
 from firstlib.evaluation.audit.options import Options
 from firstlib.experiment import Experiment
 from firstlib.runtime.errors import UserError, first_line
-from firstlib.runtime.paths import preset_name
+from firstlib.runtime.paths import RESULTS, preset_name
 from firstlib.settings.loading import preset_names
 
 KIND = "a run of this library"
@@ -23,9 +23,9 @@ def read_run(folder: Path, options: Options) -> list[Answers]:
         UserError: The folder is not that of a run, or a stage is missing.
     """
     try:
-        known = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        known = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         preset, seed = str(known["preset"]), int(known["seed"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: results.json is not that of a run ({first_line(error)}); run again") from error
     experiment = _opened(preset, seed, folder.resolve())
     if experiment is None:
@@ -46,8 +46,7 @@ def _opened(preset: str, seed: int, folder: Path) -> Experiment | None:
 
 def of_experiment(experiment: Experiment, options: Options) -> list[Answers]:
     """Returns one input for each method of an experiment that has run."""
-    if options.reading == "acc_norm":
-        raise UserError("reading acc_norm: only logs of lm-evaluation-harness have it; use candidates or vocabulary")
+    refuse_acc_norm(options.reading)
     return [_of_method(experiment.sealed(), name, options) for name in experiment.methods]
 
 

@@ -11,6 +11,7 @@ from firstlib.distillation.recalibration import Map
 from firstlib.evaluation.predictions import Predictions
 from firstlib.evaluation.scores import nll_of_possible
 from firstlib.explorer import ExampleView, ExplorerSource, State, compute, drawing, positions
+from firstlib.explorer.listing import shortened
 from firstlib.explorer.measures import DRAWS, gap_between, targets
 from firstlib.explorer.state import LABELS, MAPS, READINGS, SPLITS, STARTS
 from firstlib.explorer.view import example, intervals
@@ -23,7 +24,6 @@ from firstlib.settings.schema import Reading, Task
 DIGITS = 6  # decimals in the file; the page shows four
 FINE_DIGITS = 9  # of the measures, so that the page finds the same optimum
 KEPT = 100  # questions of each task and split that the page can list
-LONGEST = 700  # characters of a question
 FINER = 20  # bins that the page offers beside the settings' own
 # Only label smoothing leaves any mass to a tail. A ghost's bucket belongs to no candidate.
 TAILS = dict.fromkeys(Map, (Tail.DROP,)) | {Map.LABEL_SMOOTHING: (Tail.DROP, Tail.RENORMALISE, Tail.SMOOTH, Tail.GOLD)}
@@ -200,7 +200,7 @@ def _example(one: ExampleView, answers: Predictions) -> dict[str, Any]:
     same = candidates[candidates >= 0][:, None] == answers.top_ids[one.row]
     return {
         "name": one.name,
-        "text": one.text if len(one.text) <= LONGEST else "… " + one.text[-LONGEST:],
+        "text": shortened(one.text),
         "choices": one.choices,
         "answer": one.answer,
         "tokens": one.tokens,

@@ -23,8 +23,6 @@ WORLD_SEED = 2408
 LISTED = 4  # choices of an instruction that has a list
 LETTERED = 0.11  # share of the lists that have letters, as `scripts/lettered_lists.py` counts it in the real Alpaca
 
-TASKS = ("csqa", "boolq", "obqa", "alpaca")
-
 
 @dataclass(frozen=True)
 class World:
@@ -223,6 +221,7 @@ MAKERS: dict[str, Callable[[World, np.random.Generator, str], Question]] = {
     "obqa": _obqa,
     "alpaca": _alpaca,
 }
+TASKS = tuple(MAKERS)
 
 
 def foreign_values(question: Question) -> list[str]:

@@ -29,6 +29,12 @@ def test_a_folder_that_does_not_tell_its_settings_is_refused(experiment):
         audit(experiment.folder)
 
 
+def test_results_without_a_run_around_them_are_refused(tmp_path):
+    (tmp_path / "kept.json").write_text(json.dumps({"rows": [], "preset": "smoke", "seed": 0}))
+    with pytest.raises(UserError, match="without its answers; give the run's folder"):
+        audit(tmp_path / "kept.json")
+
+
 def test_a_folder_of_another_programs_results_is_refused(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"hello": 1}))
     with pytest.raises(UserError, match="not that of a run"):
