@@ -34,9 +34,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Scene:
-    """The parts of a plan that do not depend on the settings it varies: both models and every task's tokens."""
+    """The parts of a plan that do not depend on the settings it varies: the models and every task's tokens.
 
-    teacher: Anatomy
+    Attributes:
+        teacher: None where its answers come from a server or from files, so that it never runs here.
+    """
+
+    teacher: Anatomy | None
     student: Anatomy
     train: tuple[TaskPlan, ...]
     validation: tuple[TaskPlan, ...]
@@ -54,9 +58,9 @@ def make_scene(settings: Settings) -> Scene:
     Raises:
         UserError: A model's configuration or a data set is not available.
     """
-    tasks = settings.training_tasks
+    tasks, elsewhere = settings.training_tasks, settings.knowledge.server or settings.knowledge.imported
     return Scene(
-        teacher=anatomy_of(settings.teacher),
+        teacher=None if elsewhere else anatomy_of(settings.teacher),
         student=anatomy_of(settings.student),
         train=tuple(plan_task(settings, task) for task in tasks),
         validation=tuple(plan_task(settings, task, "validation") for task in tasks),
@@ -65,30 +69,31 @@ def make_scene(settings: Settings) -> Scene:
 
 
 def stages(settings: Settings, scene: Scene, devices: int = 1) -> list[Stage]:
-    """Returns the four stages: train the teacher, extract, train the students, answer.
+    """Returns the stages: train the teacher and extract, where it runs here; train the students; answer.
 
     Raises:
         UserError: The batch is not divisible among the devices.
     """
-    teacher, training = settings.teacher, settings.training
-    taught = _batch(training.batch_sizes(devices)[0], scene.train)
-    read = _batch(settings.knowledge.batch_size, scene.train)
+    taught = _batch(settings.training.batch_sizes(devices)[0], scene.train)
     return [
-        Stage(
-            "train teacher",
-            training_memory(scene.teacher, teacher, training, taught, devices),
-            teachers_work(settings, scene),
-            _computes_in_half(settings, teacher),
-        ),
-        Stage(
-            "extract",
-            asking_memory(scene.teacher, settings.asked(teacher), read),
-            float(FLOPS_TO_ASK) * scene.teacher.parameters * _tokens(scene.train),
-            _computes_in_half(settings, teacher),
-        ),
+        *(_teachers_stages(settings, scene, scene.teacher, taught, devices) if scene.teacher else ()),
         _students_stage(settings, scene, taught, devices),
         _answers_stage(settings, scene),
     ]
+
+
+def _teachers_stages(
+    settings: Settings, scene: Scene, part: Anatomy, taught: Batch, devices: int
+) -> tuple[Stage, Stage]:
+    """Training, and extraction from the training examples."""
+    model, half = settings.teacher, _computes_in_half(settings, settings.teacher)
+    read = _batch(settings.knowledge.batch_size, scene.train)
+    memory = training_memory(part, model, settings.training, taught, devices)
+    extraction = float(FLOPS_TO_ASK) * part.parameters * _tokens(scene.train)
+    return (
+        Stage("train teacher", memory, teachers_work(settings, scene, part), half),
+        Stage("extract", asking_memory(part, settings.asked(model), read), extraction, half),
+    )
 
 
 def _students_stage(settings: Settings, scene: Scene, taught: Batch, devices: int) -> Stage:
@@ -104,12 +109,12 @@ def _students_stage(settings: Settings, scene: Scene, taught: Batch, devices: in
 
 
 def _answers_stage(settings: Settings, scene: Scene) -> Stage:
-    """Answers of both models: the larger decides on memory."""
+    """Answers of the models that run here: the largest decides on memory."""
     asked = _batch(AT_ONCE * settings.knowledge.batch_size, scene.distinct_tests)
     models = ((scene.teacher, settings.teacher), (scene.student, settings.student))
-    memory = [asking_memory(part, settings.asked(model), asked) for part, model in models]
-    work = answering_work(settings, scene)
-    return Stage("answer", max(memory, key=lambda one: one.total), work, _computes_in_half(settings, settings.teacher))
+    memory = [asking_memory(part, settings.asked(model), asked) for part, model in models if part]
+    half = _computes_in_half(settings, settings.teacher if scene.teacher else settings.student)
+    return Stage("answer", max(memory, key=lambda one: one.total), answering_work(settings, scene), half)
 
 
 def training_work(settings: Settings, model: Model, part: Anatomy, scene: Scene) -> float:
@@ -119,7 +124,7 @@ def training_work(settings: Settings, model: Model, part: Anatomy, scene: Scene)
     return sum(training_flops(part.parameters, one.tokens, epochs[one.task], each) for one in scene.train)
 
 
-def teachers_work(settings: Settings, scene: Scene) -> float:
+def teachers_work(settings: Settings, scene: Scene, part: Anatomy) -> float:
     """Returns the operations of training all teachers of every task.
 
     Each of n fold teachers of cross-fitted knowledge is trained on (n - 1) / n of the examples. The members of an
@@ -128,14 +133,14 @@ def teachers_work(settings: Settings, scene: Scene) -> float:
     methods = settings.methods.values()
     folds = {method.folds for method in methods if method.knowledge == "cross-fitted"}
     members = max((method.members for method in methods if method.knowledge == "ensemble"), default=0)
-    whole = (1 + sum(number - 1 for number in folds)) * training_work(settings, settings.teacher, scene.teacher, scene)
+    whole = (1 + sum(number - 1 for number in folds)) * training_work(settings, settings.teacher, part, scene)
     adapter = settings.teacher.model_copy(update={"tuning": "lora"})
-    return whole + members * training_work(settings, adapter, scene.teacher, scene)
+    return whole + members * training_work(settings, adapter, part, scene)
 
 
 def answering_work(settings: Settings, scene: Scene) -> float:
-    """Returns the operations of all answers: all methods, both base models, and the teacher on validation."""
-    teacher, student = scene.teacher.parameters, scene.student.parameters
+    """Returns the operations of all answers: all methods, the base models, and the teacher on validation."""
+    teacher, student = scene.teacher.parameters if scene.teacher else 0, scene.student.parameters
     methods = _tokens([t for tests in scene.tests for t in tests]) * (teacher + len(settings.methods) * student)
     bases = _tokens(scene.distinct_tests) * (teacher + student)
     return float(FLOPS_TO_ASK) * (methods + bases + _tokens(scene.validation) * teacher)

@@ -66,13 +66,17 @@ def plan_table(preset: str, overrides: tuple[str, ...] = (), gpu: str | None = N
 
 
 def _roles(settings: Settings, scene: Scene) -> tuple[tuple[str, Anatomy, Model], ...]:
-    return ("teacher", scene.teacher, settings.teacher), ("student", scene.student, settings.student)
+    student = ("student", scene.student, settings.student)
+    return (("teacher", scene.teacher, settings.teacher), student) if scene.teacher else (student,)
 
 
 def _bases(settings: Settings, scene: Scene) -> list[RenderableType]:
-    return [
+    found: list[RenderableType] = [
         Text(f" {role} {model.base}, configuration from {part.source}") for role, part, model in _roles(settings, scene)
     ]
+    kept = settings.knowledge
+    elsewhere = [Text(f" teacher at {kept.server or kept.imported}, which the plan does not count")]
+    return found if scene.teacher else [*elsewhere, *found]
 
 
 def _models(settings: Settings, scene: Scene) -> Table:
@@ -117,7 +121,7 @@ def _memory(found: list[Stage]) -> Table:
 
 
 def _stores(scene: Scene) -> Table:
-    ks = (1, 5, 100, scene.teacher.vocabulary)
+    ks = (1, 5, 100, _stored_in(scene).vocabulary)
     table = _table("Knowledge store of a training set", "", *(f"k = {k:,}" for k in ks))
     for task in scene.train:
         table.add_row(f"{task.task}, the paper's count", *(size(store_bytes(task.positions, k)) for k in ks))
@@ -126,7 +130,12 @@ def _stores(scene: Scene) -> Table:
 
 
 def _ours(task: TaskPlan, k: int, scene: Scene) -> float:
-    return our_store_bytes(task.positions, k, scene.teacher.vocabulary)
+    return our_store_bytes(task.positions, k, _stored_in(scene).vocabulary)
+
+
+def _stored_in(scene: Scene) -> Anatomy:
+    """The model in whose tokens the store is written."""
+    return scene.teacher or scene.student
 
 
 def _time(found: list[Stage], machines: tuple[Machine, ...], devices: int) -> Table:

@@ -252,6 +252,22 @@ def test_every_stages_operations_by_hand(tiny_preset, base):
     assert found == [6 * p * trained, 2 * p * trained, 4 * 6 * p * trained, 2 * p * (5 * asked + 2 * bases + validated)]
 
 
+@pytest.mark.parametrize("place", ["server=http://127.0.0.1:9/v1", "imported=answers"])
+def test_a_teacher_elsewhere_is_not_counted(tiny_preset, place):
+    preset, changes = str(tiny_preset), (f"knowledge.{place}", "teacher.base=/no/such/folder")
+    settings = load_preset(preset, changes)
+    scene, whole = make_scene(settings), load_preset(preset)
+    assert [stage.name for stage in stages(settings, scene)] == ["train students", "answer"]
+    here = stages(whole, make_scene(whole))
+    assert stages(settings, scene)[0] == here[2]
+    assert stages(settings, scene)[1].flops < here[3].flops
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(plan_table(preset, changes))
+    text = console.export_text()
+    assert f"teacher at {place.partition('=')[2]}, which the plan does not count" in text
+    assert "no/such" not in text
+
+
 # -- stores ------------------------------------------------------------------------------------------------------------
 
 
