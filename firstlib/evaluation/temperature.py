@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_LOWEST, _HIGHEST = 0.02, 50.0  # of 1/T
+LOWEST, HIGHEST = 0.02, 50.0  # temperatures tried
 _STEPS = 80  # golden-section steps: the interval shrinks by 0.618 each
 
 
@@ -51,7 +51,7 @@ def _fit(shares: np.ndarray, targets: np.ndarray) -> float:
         logits = np.ascontiguousarray(np.log(shares).T)  # so that sums over few choices add long rows
     targets = np.ascontiguousarray(targets.T)
     ratio = (np.sqrt(5) - 1) / 2
-    low, high = np.log(_LOWEST), np.log(_HIGHEST)
+    low, high = -np.log(HIGHEST), -np.log(LOWEST)
     for _ in range(_STEPS):
         first, second = high - ratio * (high - low), low + ratio * (high - low)
         if _cross_entropy(logits, targets, np.exp(first)) <= _cross_entropy(logits, targets, np.exp(second)):

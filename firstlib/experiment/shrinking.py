@@ -16,7 +16,7 @@ from firstlib.experiment import stages
 from firstlib.experiment.stages import ExtractionInputs, TargetInputs, TrainingInputs
 from firstlib.knowledge import KnowledgeStore, Origin
 from firstlib.models.places import SHRUNK, base_identity, base_location, licence, quantisation
-from firstlib.runtime.artefacts import Artefacts, check_replaceable, write_manifest
+from firstlib.runtime.artefacts import MANIFEST, Artefacts, check_replaceable, write_manifest
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.files import write_json
 from firstlib.runtime.hashing import content_hash
@@ -202,7 +202,7 @@ def _publish(cut: Path, healed: Path, to: Path, report: dict[str, Any]) -> None:
     """Writes weights, tokenizer and report to the folder, which is complete or absent."""
     made = to.parent / f".{to.name}.making"
     shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(cut, made, ignore=shutil.ignore_patterns("manifest.json", "*.safetensors*", SHRUNK))
+    shutil.copytree(cut, made, ignore=shutil.ignore_patterns(MANIFEST, "*.safetensors*", SHRUNK))
     for path in healed.glob("*.safetensors*"):
         shutil.copy2(path, made)
     write_json(made / SHRUNK, report)

@@ -7,7 +7,7 @@ from typing import Any
 from firstlib.experiment import Experiment
 from firstlib.experiment.run import Run
 from firstlib.planning.work import FLOPS_TO_ASK, flops_to_train, training_flops
-from firstlib.results.provenance import Recorder
+from firstlib.results.provenance import Recorder, folder_name
 from firstlib.settings.schema import Model, Task, Training
 
 Manifest = Mapping[str, Any]
@@ -41,7 +41,7 @@ def cost(experiment: Experiment, name: str, task: Task) -> Cost:
     manifests = recorder.manifests()
     run = _run_of(experiment, name)
     _, positions = _counts(run, task)
-    own = next(one for one in manifests if f"{one['stage']}-{one['key']}" == folder.name)
+    own = next(one for one in manifests if folder_name(one) == folder.name)
     return Cost(
         seconds=own["seconds"],
         total_seconds=round(sum(one["seconds"] for one in manifests), 2),

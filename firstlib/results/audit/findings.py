@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from firstlib.evaluation.audit.differences import Difference
 from firstlib.evaluation.audit.measured import WANTED, Loss, Measured
+from firstlib.evaluation.temperature import HIGHEST
 from firstlib.metrics import Interval
 
 if TYPE_CHECKING:  # it takes a second to import, and only frames need it
     import pandas as pd
 
 DASH = "\u2013"  # between the ends of an interval
-HIGHEST = 49.9  # a fitted temperature near 50 is at the end of what is tried
 READINGS = {
     "candidates": "the chosen answer's share among the question's choices",
     "acc_norm": "the chosen answer's share among the choices, by log-probability per character",
@@ -71,10 +71,10 @@ def temperature(found: Measured) -> str:
     told = (
         f"Dividing {kind} by T = {one.value:.3g} changes the ECE from {percent(found.ece.estimate)} to "
         f"{with_ends(one.ece)} and the negative log-likelihood from {one.nll_before:.3f} to {one.nll:.3f} nats, "
-        "each answer measured with a temperature fitted on others (5-fold cross-fitting)."
+        "each answer measured with a temperature fitted on others ({FOLDS}-fold cross-fitting)."
     )
     edge = " That is the largest temperature tried: the probabilities say little about what is right."
-    return told + edge * (one.value > HIGHEST)
+    return told + edge * (one.value > 0.998 * HIGHEST)
 
 
 def loss(found: Loss) -> str:
