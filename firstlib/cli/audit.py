@@ -1,13 +1,19 @@
 """`first audit`: how honest a model is that one already has."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from firstlib.runtime.errors import UserError, on_one_line
 from firstlib.settings.limits import MOST_BINS
+
+if TYPE_CHECKING:
+    from firstlib.evaluation.audit.differences import Difference
+
+_FEWEST_SHARED = 0.5  # share of the questions by which `--fail-over` judges
 
 HELP = """Measure how honest a model is: from a log, a table of answers, or by asking it.
 
@@ -83,6 +89,8 @@ def audit(
     console.print(rendered(found.inputs, found.differences), highlight=False)
     for name, path in zip(("numbers", "page"), found.save(to), strict=True):
         console.print(f"{name:10} {path}", soft_wrap=True, highlight=False, markup=False)
+    if fail_over is not None:
+        _check_shared(found.differences)
     risen = [one for one in found.differences if fail_over is not None and one.ece.estimate > fail_over]
     for one in risen:
         told = f"{one.name}: its ECE rose by {one.ece.estimate:.4f} from {one.baseline}'s, more than {fail_over:g}"
@@ -91,3 +99,13 @@ def audit(
         )
     if risen:
         raise typer.Exit(1)
+
+
+def _check_shared(differences: Sequence["Difference"]) -> None:
+    """Refuses to judge a build by a few questions of many, as where ids have changed."""
+    for one in differences:
+        if one.paired and one.n < _FEWEST_SHARED * max(one.of):
+            raise UserError(
+                f"--fail-over: {one.name} and {one.baseline} share {one.n:,} questions of {one.of[0]:,} and "
+                f"{one.of[1]:,}, too few to judge by; ask both the same questions under the same ids"
+            )

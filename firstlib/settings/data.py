@@ -21,7 +21,7 @@ OWN = "own"  # the task whose place `data.own` gives in one word
 TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 Kind = Literal["multiple-choice", "yes-no", "free-text"]
-Answers = Literal["label", "letter", "text", "from-0", "from-1"]
+Answers = Literal["label", "letter", "text", "from-0", "from-1", "truth"]
 Names = str | tuple[str, ...]
 
 

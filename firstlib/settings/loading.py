@@ -63,7 +63,18 @@ def load_preset(preset: str, overrides: Iterable[str] = ()) -> Settings:
         raise UserError(f"preset {path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"preset {path}: must hold settings by name, not {type(content).__name__}")
-    return _validated(_overlay(content, map(_parse_override, overrides)), str(preset))
+    changes = [_parse_override(override) for override in overrides]
+    settings = _validated(_overlay(content, changes), str(preset))
+    if not any(key == "columns" for key, _ in changes):  # who chooses columns leaves tasks out on purpose
+        _check_used(settings, str(preset))
+    return settings
+
+
+def _check_used(settings: Settings, preset: str) -> None:
+    used = {task for column in settings.columns for task in (column.train, *column.test)}
+    for name in settings.tasks.keys() - used:
+        column = f"{{setting: in-domain, train: {name}, test: [{name}]}}"
+        raise UserError(f"preset {preset}: no column trains or tests on tasks.{name}; add columns: [{column}]")
 
 
 def change_settings(settings: Settings, **changes: Any) -> Settings:

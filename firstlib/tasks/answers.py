@@ -33,6 +33,7 @@ IN_WORDS: Mapping[str, str] = {
     "text": "the choices' own texts",
     "from-0": "numbers from 0",
     "from-1": "numbers from 1",
+    "truth": "true or false",
     "one-hot": "a mark for each choice",
     "mixed": "letters and texts",
 }
@@ -113,6 +114,18 @@ def from_1(value: Any, choices: Choices) -> int | None:
     return _within(int(number) - 1, choices) if number is not None and number == int(number) else None
 
 
+def by_truth(value: Any, choices: Choices) -> int | None:
+    """Returns the place of the one of two choices, such as yes and no, that says what the answer says.
+
+    >>> both = Choices(("yes", "no"), (), ("yes", "no"))
+    >>> by_truth(1, both), by_truth("false", both), by_truth("B", both)
+    (0, 1, None)
+    """
+    said = [yes_or_no(text) for text in choices.texts]
+    wanted = None if isinstance(value, list | dict) else yes_or_no(value)
+    return said.index(wanted) if wanted is not None and sorted(map(str, said)) == ["False", "True"] else None
+
+
 def one_hot(value: Any, choices: Choices) -> int | None:
     """Returns the place of the only mark in a list with one for each choice."""
     marks = [_number(_text(each)) for each in value] if isinstance(value, list) else []
@@ -143,6 +156,7 @@ WAYS: Mapping[str, Way] = {
     "text": by_text,
     "from-0": from_0,
     "from-1": from_1,
+    "truth": by_truth,
     "mixed": mixed,
 }
 

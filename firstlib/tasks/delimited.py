@@ -181,9 +181,16 @@ def _announced(text: IO[str]) -> str | None:
 
 
 def _separator(file: Path, encoding: str) -> str:
-    """Returns the separator under which the first rows have as many cells as the heading."""
     with opened(file) as stream:
-        sample = codecs.getincrementaldecoder(encoding)().decode(stream.read(SAMPLE_BYTES))
+        return separator_of(codecs.getincrementaldecoder(encoding)().decode(stream.read(SAMPLE_BYTES)))
+
+
+def separator_of(sample: str) -> str:
+    """Returns the separator under which a text's first rows have as many cells as its heading.
+
+    Raises:
+        ValueError: Two separators fit equally well.
+    """
     tables = {mark: _first_rows(sample, mark) for mark in SEPARATORS}
     wide = {mark: len(rows[0]) for mark, rows in tables.items() if rows and len(rows[0]) > 1}
     agreeing = {mark: width for mark, width in wide.items() if _agree(tables[mark])} or wide

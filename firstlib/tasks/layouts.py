@@ -59,7 +59,8 @@ LISTS = ("choices", "options", "choicestext", "questionchoices", "endings", "can
 SERIES = ("", "option", "opt", "op", "choice", "answer", "ans", "ending", "sol", "alternative", "mcanswer")
 ANSWER = ("answerkey", "answeridx", "answerindex", "answer", "correctoption", "correctansweridx", "correctanswerid",
           "correctanswernum", "correctanswer", "correctchoice", "correct", "rightanswer", "solution", "cop", "label",
-          "gold", "key", "ra", "target", "multiplechoicescores")  # fmt: skip
+          "gold", "key", "ra", "target", "multiplechoicescores", "goldanswer", "goldlabel", "groundtruth", "truth",
+          "expected", "expectedanswer", "reference")  # fmt: skip
 
 LAYOUTS: tuple[Layout, ...] = (
     Layout("ARC", ("question", "questionstem", "stem"), ("choices",), answer=("answerkey",)),

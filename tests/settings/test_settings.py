@@ -228,3 +228,10 @@ def test_a_task_that_cannot_be_is_refused_in_one_line(overrides, complaint):
         load_preset("smoke", overrides)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("override", ["data.own=mine.csv", "tasks.law.file=law.csv"])
+def test_a_task_that_no_column_uses_is_refused(override):
+    with pytest.raises(UserError, match=r"no column trains or tests on tasks\.\w+; add columns: \[\{setting"):
+        load_preset("smoke", [override])
+    assert load_preset("smoke", [override, "columns=[{setting: in-domain, train: csqa, test: [csqa]}]"]).tasks

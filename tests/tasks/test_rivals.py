@@ -66,3 +66,19 @@ def test_yes_and_no_are_compared_too(tmp_path, label, refused):
             read(tmp_path, given)
     else:
         assert len(read(tmp_path, given).items) == 6
+
+
+@pytest.mark.parametrize(
+    ("choices", "refused"), [(["yes", "no"], True), (["no", "yes"], False), (["red", "blue"], False)]
+)
+def test_one_may_be_yes_or_the_second_choice(tmp_path, choices, refused):
+    lines = [{"question": f"Is it {at}?", "choices": choices, "answer": at % 2} for at in range(12)]
+    if refused:
+        with pytest.raises(UserError, match=r"numbers from 0 .* or true or false .*tasks\.own\.answers=truth"):
+            read(tmp_path, lines)
+        lines = [{**line, "question": line["question"] + "!"} for line in lines]
+        assert [item.answer for item in read(tmp_path, lines, answers="truth").items] == [
+            1 - at % 2 for at in range(12)
+        ]
+    else:
+        assert [item.answer for item in read(tmp_path, lines).items] == [at % 2 for at in range(12)]

@@ -1,5 +1,6 @@
 """The columns of a table of answers: which holds what, and its cells as texts or numbers."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,14 @@ USUAL = {
     "confidence": ("confidence", "conf"),
     "correct": ("correct", "is_correct"),
     "probabilities": ("probabilities", "probs"),
-    "answer": ("answer", "label", "target"),
+    "answer": (
+        "answer", "label", "target", "gold", "answerKey", "answer_key", "correct_answer", "right_answer",
+        "ground_truth", "truth", "expected",
+    ),
     "id": ("id", "question_id"),
     "by": ("subject", "task"),
-}
+}  # fmt: skip
+_ROUNDED = 1.5  # larger numbers are no rounded probabilities
 _TEXTS = ("answer", "id", "by")  # parts that are compared as they are written
 
 
@@ -92,6 +97,20 @@ class Table:
     def cell(self, name: str, row: int) -> str:
         """Returns one cell, for messages."""
         return f"{self.table.column(name)[row].as_py()!r:.40}"
+
+    def told_number(self, name: str, row: int) -> str:
+        """Returns a cell that is no number from 0 to 1, and what to do about it."""
+        value = self.table.column(name)[row].as_py()
+        if value is None or str(value).strip() == "":
+            return "empty"
+        wanted = "it must be from 0 to 1"
+        if re.fullmatch(r"\s*0?,\d+\s*", str(value)):
+            wanted += ", with a point, or with semicolons between cells"
+        elif number(value) > _ROUNDED or "%" in str(value):
+            wanted += ", not a percentage"
+        elif number(value) < 0:
+            wanted += ", not a logarithm"
+        return f"{self.cell(name, row)}; {wanted}"
 
     def plain(self, name: str, role: str, wanted: str) -> pa.Array:
         """Returns a column's cells, and refuses any that hold lists or objects."""

@@ -123,13 +123,13 @@ def _asked(what: str, options: Options) -> Answers:
 
 
 def _file(file: Path, options: Options, read_run: Reader) -> list[Answers]:
-    if file.suffix == ".gguf":
+    if file.suffix.lower() == ".gguf":
         return [_asked(str(file), options)]
-    if file.suffix == ".eval":
+    if file.suffix.lower() == ".eval":
         return [inspect_logs.read(file, options)]
-    if file.suffix == ".json":
+    if file.suffix.lower() == ".json":
         return _json(file, options, read_run)
-    if file.suffix not in _TABLES and lm_eval.is_sample(_first_row(file)):
+    if file.suffix.lower() not in _TABLES and lm_eval.is_sample(_first_row(file)):
         return [lm_eval.read_files(str(file), [file], options)]
     return [tables.read(str(file), options)]
 

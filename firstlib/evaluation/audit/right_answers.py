@@ -14,6 +14,7 @@ from firstlib.evaluation.audit.answers import UNKNOWN
 from firstlib.evaluation.audit.choices import LETTERS, ends_of
 from firstlib.evaluation.audit.columns import Table, number
 from firstlib.runtime.errors import UserError
+from firstlib.tasks.answers import yes_or_no
 
 
 def right_choices(found: Table, names: Sequence[str], count: np.ndarray, allowed: float) -> np.ndarray:
@@ -26,7 +27,8 @@ def right_choices(found: Table, names: Sequence[str], count: np.ndarray, allowed
         allowed: The share of rows that may be of no use.
 
     Raises:
-        UserError: The answers mean other choices by name than by index, and either may be meant.
+        UserError: The answers mean other choices by name than by index, and either may be meant; or they are numbers
+            that do not count the columns from 0.
     """
     cells = found.plain(found.column("answer"), "answer", "an index, a letter or the end of a column's name")
     encoded = cells.dictionary_encode()
@@ -38,6 +40,9 @@ def right_choices(found: Table, names: Sequence[str], count: np.ndarray, allowed
     if len(names) > 1:
         by_index = np.where(by_index < len(names), by_index, UNKNOWN)
         meant = _decided(found.name, values, rows, _by_name(values, ends_of(names)), by_index, allowed)
+    if meant is by_index:
+        numbers = np.append([number(value) for value in values], np.nan)[place]
+        _check_numbers(found.name, ends_of(names), numbers, count)
     answer = np.append(meant, UNKNOWN)[place]
     return np.where(answer < count, answer, UNKNOWN)
 
@@ -59,6 +64,34 @@ def _decided(
         f"{name}: the answer {one!r:.40} is a column's name and an index, {other!r:.40} is an index only; correct one, "
         "or name the columns of choices p_0, p_1, ..."
     )
+
+
+def _check_numbers(name: str, ends: Sequence[str], numbers: np.ndarray, count: np.ndarray) -> None:
+    """Refuses numbers `(N,)`, NaN where an answer is none, if they may mean something else than a place from 0."""
+    given = np.isfinite(numbers)
+    if not given.any():
+        return
+    last = given & (numbers == count)
+    if last.any() and ((numbers >= 1) & (numbers <= count))[given].all():
+        raise UserError(
+            f"{name}: its answers count from 1: {last.sum():,} equal the number of choices, and none is 0; subtract "
+            "1, or name the columns of choices p_1, p_2, ..."
+        )
+    if [_truth(end) for end in ends] == [True, False]:
+        raise UserError(
+            f"{name}: the answer 1 may mean {ends[0]!r:.40} or the second choice, {ends[1]!r:.40}; write the answers "
+            "as these names"
+        )
+    alike = [end.casefold() for end in ends]
+    if alike != sorted(alike) and all(len(end) == 1 and end in LETTERS for end in alike):
+        raise UserError(
+            f"{name}: its choices stand in the order {', '.join(ends):.40}, so the answer 1 may be {ends[1]!r} or 'b'; "
+            "write the answers as letters"
+        )
+
+
+def _truth(end: str) -> bool | None:
+    return {"pos": True, "positive": True, "neg": False, "negative": False}.get(end.casefold(), yes_or_no(end))
 
 
 def _by_name(values: Sequence[Any], ends: Sequence[str]) -> np.ndarray:

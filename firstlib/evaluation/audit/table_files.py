@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from firstlib.runtime.errors import UserError, first_line
-from firstlib.tasks.delimited import encoding_of
+from firstlib.tasks.delimited import SAMPLE_BYTES, encoding_of, separator_of
 
 _PARQUET, _MARK = b"PAR1", b"\xef\xbb\xbf"
 _START = 4096  # bytes that tell what a file is
@@ -43,7 +43,9 @@ def loaded(name: str, source: Path | bytes, texts: Sequence[str]) -> pa.Table:
             return pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source).read()
         content, suffix = (source, "") if isinstance(source, bytes) else _unpacked(source)
         content = _utf8(content)
-        if suffix in (".jsonl", ".json", ".ndjson") or (not suffix and content.lstrip()[:1] in (b"{", b"[")):
+        if suffix in (".jsonl", ".json", ".ndjson") or (
+            suffix not in (".csv", ".tsv") and content.lstrip()[:1] in (b"{", b"[")
+        ):
             return _from_json(content.decode())
         return _from_csv(content, "\t,;|" if suffix == ".tsv" else ",;\t|", texts)
     except UnicodeDecodeError as error:
@@ -63,7 +65,7 @@ def _start(file: Path) -> bytes:
 def _unpacked(file: Path) -> tuple[bytes, str]:
     """Returns a file's bytes, and the end of its name that tells the format."""
     with pa.input_stream(str(file)) as stream:  # it unpacks by the end of the name
-        return stream.read(), (file.with_suffix("") if file.suffix == ".gz" else file).suffix
+        return stream.read(), (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
 
 
 def _utf8(content: bytes) -> bytes:
@@ -115,7 +117,7 @@ def _from_csv(content: bytes, separators: str, texts: Sequence[str]) -> pa.Table
     announced = _ANNOUNCED.match(content)  # Excel's own first line
     start = announced.end() if announced else 0
     heading = _FIRST_LINE.match(content, start)[1].decode()  # type: ignore[index]  # it matches anything
-    separator = announced[1].decode() if announced else next((mark for mark in separators if mark in heading), ",")
+    separator = announced[1].decode() if announced else _separator(content, heading, separators)
     _check_quotes(content, start, separator)
     reading = pa.csv.ReadOptions(block_size=_BLOCK)
     parsing = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in content)
@@ -131,6 +133,17 @@ def _from_csv(content: bytes, separators: str, texts: Sequence[str]) -> pa.Table
         if "UTF8" in str(error):
             content.decode()  # it says where
         raise
+
+
+def _separator(content: bytes, heading: str, separators: str) -> str:
+    """Returns the separator in the heading; of several, the one that the first rows agree with."""
+    found = [mark for mark in separators if mark in heading]
+    if len(found) < 2:
+        return found[0] if found else ","
+    try:
+        return separator_of(content[:SAMPLE_BYTES].decode(errors="ignore"))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _told(content: bytes, columns: str, cells: str, row: str) -> str:

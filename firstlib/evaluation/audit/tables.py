@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from firstlib.evaluation.audit import choices
 from firstlib.evaluation.audit.answers import SHOWN, UNKNOWN, Answers, Reading, of_probabilities, refuse_acc_norm
-from firstlib.evaluation.audit.columns import Table, is_number, texts_among
+from firstlib.evaluation.audit.columns import USUAL, Table, is_number, texts_among
 from firstlib.evaluation.audit.options import Options
 from firstlib.evaluation.audit.right_answers import right_choices
 from firstlib.evaluation.audit.table_files import loaded
@@ -60,7 +60,7 @@ def _of_confidences(found: Table, options: Options) -> Answers:
     unusable = Unusable(found.name, options.allowed)
     good = _kept(unusable, (
         (confidence >= 0) & (confidence <= 1),
-        lambda row: f"confidence is {found.cell(sure, row)}; it must be from 0 to 1, not a percentage",
+        lambda row: f"confidence is {found.told_number(sure, row)}",
     ), (
         correct >= 0, lambda row: f"correct is {found.cell(right, row)}; it must be true or false, or 1 or 0",
     ))  # fmt: skip
@@ -85,14 +85,21 @@ def _verdicts(found: Table, name: str) -> np.ndarray:
 def _of_probabilities(found: Table, options: Options) -> Answers:
     refuse_acc_norm(options.reading)
     names, right = choices.named(found), found.column("answer")
+    _check_other_answer(found, right)
     rows, count = choices.probabilities(found, names)
     answer = right_choices(found, names, count, options.allowed)
     unusable, total = Unusable(found.name, options.allowed), rows.sum(axis=1)
     within = ((rows >= 0) & (rows <= 1)).all(axis=1) & (count >= 2)
     checks = [
         (count >= 2, lambda row: _too_few(found, names, int(count[row]), row)),
-        (within, lambda row: f"has the probability {_outside(rows[row]):g}; it must be from 0 to 1"),
-        (answer != UNKNOWN, lambda row: f"answer {found.cell(right, row)} is none of its {count[row]} choices"),
+        (within, lambda row: _outside(found, names, rows[row], row)),
+        (
+            answer != UNKNOWN,
+            lambda row: (
+                f"answer {found.cell(right, row)} is none of its {count[row]} choices: give "
+                "its place from 0, a letter or the end of its column's name"
+            ),
+        ),
     ]
     if options.reading is None:
         sums = np.abs(total - 1) <= SUM_TOLERANCE
@@ -108,14 +115,26 @@ def _of_probabilities(found: Table, options: Options) -> Answers:
     return _answers(found, good, unusable, options.reading or "candidates", confidence, correct, rows, answer)
 
 
+def _check_other_answer(found: Table, right: str) -> None:
+    """Refuses a column `correct` that holds other answers, as it does where `answer` is the model's own."""
+    other = USUAL["correct"][0]
+    if found.columns.answer or other not in found.table.column_names or (_verdicts(found, other) >= 0).any():
+        return
+    if found.cells(other).cast(pa.string()).to_pylist() != found.cells(right).cast(pa.string()).to_pylist():
+        raise UserError(f"{found.name}: columns {right!r} and {other!r} differ; choose one with --answer")
+
+
 def _too_few(found: Table, names: Sequence[str], count: int, row: int) -> str:
     if len(names) == 1 and not count:
         return f"{names[0]} is {found.cell(names[0], row)}; it must be a list of numbers"
     return f"has {count} probabilities; a question has two choices or more"
 
 
-def _outside(row: np.ndarray) -> float:
-    return float(row[~((row >= 0) & (row <= 1))][0])
+def _outside(found: Table, names: Sequence[str], probabilities: np.ndarray, row: int) -> str:
+    place = int(np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))[0])
+    if len(names) == 1:
+        return f"has the probability {probabilities[place]:g}; it must be from 0 to 1"
+    return f"{names[place]} is {found.told_number(names[place], row)}"
 
 
 # -- rows --------------------------------------------------------------------------------------------------------

@@ -93,7 +93,10 @@ def lost(found: Measured) -> str:
 
 def between(one: Difference) -> str:
     """Returns a difference in one sentence."""
-    pairs = f"on the {one.n:,} questions that both answered" if one.paired else "not paired, for lack of shared ids"
+    pairs = "not paired, for lack of shared ids"
+    if one.paired:
+        of = f", of {one.of[0]:,} and {one.of[1]:,}" if one.n < max(one.of) else ""
+        pairs = f"on the {one.n:,} questions that both answered{of}"
     if one.other_answers:
         pairs += f" (the right answers of {one.other_answers:,} differ: other questions, or choices in another order)"
     change = f"cannot be told from {one.baseline} by its calibration"

@@ -104,6 +104,72 @@ def test_answers_that_may_be_names_or_indices_are_refused(tmp_path):
         read(write(tmp_path / "t.csv", columns))
 
 
+NUMBERS = {
+    "1 may be yes": (("p_yes", "p_no"), [1, 0], "the answer 1 may mean 'yes' or the second choice, 'no'"),
+    "1 may be positive": (("p_pos", "p_neg"), [1, 0], "may mean 'pos' or the second choice"),
+    "letters in another order": (("p_b", "p_a"), [1, 0], "in the order b, a, so the answer 1 may be 'a' or 'b'"),
+    "counted from 1": (("p_no", "p_yes"), [1, 2], "count from 1: 1 equal the number of choices, and none is 0"),
+    "counted from 1, in lists": (("probabilities",), [1, 2], "count from 1"),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_that_may_be_no_places_from_0_are_refused(case, tmp_path):
+    names, answers, complaint = NUMBERS[case]
+    cells = dict(zip(names, ([0.2, 0.6], [0.8, 0.4]), strict=True)) if len(names) > 1 else LISTED
+    with pytest.raises(UserError, match=complaint):
+        read(write(tmp_path / "t.jsonl", {**cells, "answer": answers}), max_unusable=ALLOWED)
+
+
+LISTED = {"probabilities": [[0.2, 0.8], [0.6, 0.4]]}
+
+
+@pytest.mark.parametrize("name", ["gold", "correct_answer", "answerKey", "ground_truth", "correct"])
+def test_a_models_own_answer_is_not_taken_for_the_right_one(name, tmp_path):
+    columns = {"p_a": [0.2, 0.6], "p_b": [0.8, 0.4], "answer": ["b", "a"], name: ["a", "a"]}
+    path = write(tmp_path / "t.csv", columns)
+    with pytest.raises(UserError, match=f"'answer' and '{name}' differ; choose one with --answer"):
+        read(path)
+    assert read(path, columns=Columns(answer=name)).correct.tolist() == [False, True]
+
+
+def test_verdicts_may_stand_beside_probabilities(tmp_path):
+    columns = {"p_a": [0.2, 0.6], "p_b": [0.8, 0.4], "answer": ["a", "a"], "correct": [False, True]}
+    assert read(write(tmp_path / "t.csv", columns)).correct.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("rows", [[0.334, 0.333, 0.334], [0.5, 0.3, 0.201], [0.333, 0.333, 0.333]])
+def test_probabilities_of_three_decimals_are_read(rows, tmp_path):
+    columns = {**{f"p_{at}": [value] for at, value in zip("abc", rows, strict=True)}, "answer": ["b"]}
+    assert len(read(write(tmp_path / "t.csv", columns))) == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("", "confidence is empty"),
+        ("53 %", "'53 %'; it must be from 0 to 1, not a percentage"),
+        ("-0.4", "'?-0.4'?; it must be from 0 to 1, not a logarithm"),
+        ('"0,9"', "'0,9'; it must be from 0 to 1, with a point, or with semicolons"),
+    ],
+)
+def test_a_cell_that_is_no_confidence_is_shown_with_the_remedy(cell, told, tmp_path):
+    (tmp_path / "t.csv").write_text(f"confidence,correct\n{cell},1\n")
+    with pytest.raises(UserError, match=told):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["t.txt", "T.JSONL", "t.log"])
+def test_json_is_known_by_its_content_and_endings_in_any_case(name, tmp_path):
+    (tmp_path / name).write_text('{"confidence": 0.9, "correct": true}\n')
+    assert read(tmp_path / name).confidence.tolist() == [0.9]
+
+
+def test_the_separator_is_the_one_that_the_rows_agree_with(tmp_path):
+    (tmp_path / "t.csv").write_text("question, text;confidence;correct\nx;0,9;1\ny;0,8;0\n")
+    assert read(tmp_path / "t.csv").confidence.tolist() == [0.9, 0.8]
+
+
 ODD = {
     "p_max": [0.9, 0.8, 0.7],
     "p_value": [0.01, 0.5, 0.04],

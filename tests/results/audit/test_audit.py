@@ -168,6 +168,21 @@ def test_a_risen_ece_fails_and_the_files_are_written(tmp_path, monkeypatch):
     assert (tmp_path / "there" / "audit.html").is_file()
 
 
+def test_a_build_is_not_judged_by_a_few_shared_questions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    new, old = table(tmp_path / "new.csv", 2), Path(table(tmp_path / "old.csv"))
+    head, *rows = old.read_text().splitlines()
+    at = head.split(",").index("id")
+    cells = [row.split(",") for row in rows]
+    for row in cells[3:]:
+        row[at] = f"renamed {row[at]}"
+    old.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    done = first_here("audit", new, "--against", old, "--fail-over", "1")
+    assert done.returncode == 2
+    assert f"share 3 questions of {len(rows)} and {len(rows)}, too few to judge by" in done.stderr
+    assert f"on the 3 questions that both answered, of {len(rows)} and {len(rows)}" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
