@@ -43,6 +43,12 @@ BatchSize = Annotated[int, typer.Option(min=1, help="questions in one forward pa
 Dtype = Annotated[str, typer.Option(help="of a model's weights: float32, bfloat16 or float16")]
 Chat = Annotated[bool, typer.Option("--chat", help="ask in the model's own chat format")]
 Candidates = Annotated[str, typer.Option(help="what a model is scored on: letters, or the choices' own text")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="how the task's file is read: tasks.own.answers=from-1; repeatable"
+    ),
+]
 MaxUnusable = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="share of rows that may be left out  [default: 0.01; of a data set 0.02]"),
@@ -72,6 +78,7 @@ def audit(
     chat: Chat = False,
     candidates: Candidates = "letters",
     max_unusable: MaxUnusable = None,
+    set: Set = None,  # noqa: A002 the option's name
 ) -> None:
     """What `HELP` says."""
     if fail_over is not None and against is None:
@@ -83,7 +90,7 @@ def audit(
         *what, against=against, bins=bins, reading=reading, filter=filter, confidence=confidence, correct=correct,
         probabilities=probabilities.split(",") if probabilities else None, answer=answer, id=id, by=by, task=task,
         data=data, split=split, limit=limit, batch_size=batch_size, dtype=dtype, chat=chat, candidates=candidates,
-        max_unusable=max_unusable,
+        max_unusable=max_unusable, settings=set or (),
     )  # fmt: skip
     console = Console()
     console.print(rendered(found.inputs, found.differences), highlight=False)

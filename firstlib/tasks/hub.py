@@ -93,13 +93,15 @@ def read(
     return labelled
 
 
-def read_split(task: Task, data: Data, place: Path | None, fits: Fits, split: str) -> tuple[str, PublishedSplit]:
+def read_split(
+    task: Task, data: Data, place: Path | None, fits: Fits, split: str, own: TaskData | None = None
+) -> tuple[str, PublishedSplit]:
     """Returns one published split to ask a model, with its name; other splits are not read whole.
 
     A data set without a test split with answers is asked its validation split, and one with a single split that one.
     Takes and raises what `read` does; training rows are not needed.
     """
-    source, where = _source(task, place, None), _named(task, place, None)
+    source, where = _source(task, place, own), _named(task, place, own)
     wanted = [split, *(["validation"] if split == "test" else [])] if len(source.counts) > 1 else list(source.counts)
     for name in (each for each in wanted if each in source.counts):
         found, labelled = _labelled(source, [name], data, where, fits)

@@ -77,7 +77,9 @@ class Table:
         count = self.table.column_names.count(name)
         if count != 1:
             wrong = (
-                f"column {name!r} is there twice; rename one" if count else f"has no column {name!r}; check --{role}"
+                f"column {name!r} is there twice; rename one"
+                if count
+                else f"has no column {name!r}; it has {self.told():.200}; check --{role}"
             )
             raise UserError(f"{self.name}: {wrong}")
         return name

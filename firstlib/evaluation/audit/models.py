@@ -11,7 +11,8 @@ from firstlib.evaluation.audit.options import Asked, Options
 from firstlib.evaluation.gathering import Asking
 from firstlib.models import loading
 from firstlib.runtime.errors import UserError, first_line
-from firstlib.settings.data import OWN, PUBLISHED, Data
+from firstlib.settings.data import OWN, PUBLISHED, Data, TaskData
+from firstlib.settings.loading import load_preset
 from firstlib.settings.schema import CandidateScore, Model, Task
 from firstlib.tasks import hub, microworld
 from firstlib.tasks.chat import in_chat
@@ -23,6 +24,7 @@ KIND = "a model"
 MICROWORLD = "microworld"  # as --data: the synthetic questions
 ADAPTER = "adapter_config.json"
 _INVENTED = 2000  # questions of the microworld, unless there is a limit
+_PRESET = "smoke"  # any: of its settings only those of data and tasks are used
 _CHECKED = 100  # questions whose candidates are checked: a task's prompts share one format
 
 
@@ -99,15 +101,32 @@ def _invented(asked: Asked) -> list[Question]:
 
 def _published(tokenizer: object, base: Model, options: Options) -> list[object]:
     asked = options.asked
-    data = Data(source="hub")
+    data, own = _told(asked)
     if options.max_unusable is not None:
         data = data.model_copy(update={"max_unusable": options.max_unusable})
     longest = min(data.max_length, loading.context_length(base) or data.max_length)
     fits = lambda items: reasons_not_to_fit(tokenizer, items, longest)  # type: ignore[arg-type]  # noqa: E731
     task: Task = str(asked.task)
-    _, split = hub.read_split(task, data, _place(task, asked.data), fits, asked.split)
+    _, split = hub.read_split(task, data, _place(task, asked.data), fits, asked.split, own)
     chosen = hub.ranked(split.items, 0)
     return [chosen[place] for place in np.arange(len(chosen))[: asked.limit]]
+
+
+def _told(asked: Asked) -> tuple[Data, TaskData | None]:
+    """Returns the settings of data and task, as a preset with nothing else would have them.
+
+    Raises:
+        UserError: A setting does not exist or does not fit, or is about something else.
+    """
+    if beyond := [text for text in asked.settings if not text.startswith(("data.", f"tasks.{asked.task}."))]:
+        raise UserError(f"--set {beyond[0]:.60}: an audit takes settings of data and of tasks.{asked.task} only")
+    place = ["data.own=."] if asked.task == OWN and not any(".hub=" in text for text in asked.settings) else []
+    column = f"columns=[{{setting: in-domain, train: {asked.task}, test: [{asked.task}]}}]"
+    try:
+        settings = load_preset(_PRESET, ["data.source=hub", column, *place, *asked.settings])
+    except UserError as error:
+        raise UserError(str(error).replace(f"settings of {_PRESET}", "--set")) from error
+    return settings.data, settings.tasks.get(str(asked.task))
 
 
 def _place(task: Task, data: str | None) -> Path | None:

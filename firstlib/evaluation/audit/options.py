@@ -36,6 +36,7 @@ class Asked:
         dtype: Number format of the weights.
         chat: Ask in the model's own chat format.
         candidates: What is scored: `letters` of listed choices, or the choices' own `text`.
+        settings: What the files do not tell themselves, as `key=value` of a preset's `data` and `tasks`.
     """
 
     task: str | None = None
@@ -46,6 +47,7 @@ class Asked:
     dtype: str = "float32"
     chat: bool = False
     candidates: str = "letters"
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

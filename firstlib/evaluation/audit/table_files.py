@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from firstlib.runtime.errors import UserError, first_line
 from firstlib.tasks.delimited import SAMPLE_BYTES, encoding_of, separator_of
 
-_PARQUET, _MARK = b"PAR1", b"\xef\xbb\xbf"
+_PARQUET, _ARCHIVE, _MARK = b"PAR1", b"PK\x03\x04", b"\xef\xbb\xbf"
 _START = 4096  # bytes that tell what a file is
 _ANNOUNCED = re.compile(rb'"?sep=([^\r\n"])"?\r?\n', re.IGNORECASE)
 _FIRST_LINE = re.compile(rb"[\r\n]*([^\r\n]*)")
@@ -39,8 +39,10 @@ def loaded(name: str, source: Path | bytes, texts: Sequence[str]) -> pa.Table:
         UserError: It is not readable as a table.
     """
     try:
-        if (source[:4] if isinstance(source, bytes) else _start(source)) == _PARQUET:
+        if _start_of(source) == _PARQUET:
             return pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source).read()
+        if _start_of(source) == _ARCHIVE:
+            raise UserError("is a spreadsheet or an archive; save it as CSV")
         content, suffix = (source, "") if isinstance(source, bytes) else _unpacked(source)
         content = _utf8(content)
         if suffix in (".jsonl", ".json", ".ndjson") or (
@@ -57,8 +59,10 @@ def loaded(name: str, source: Path | bytes, texts: Sequence[str]) -> pa.Table:
         raise UserError(f"{name}: is not readable as a table ({first_line(error):.200}); correct it") from error
 
 
-def _start(file: Path) -> bytes:
-    with file.open("rb") as opened:
+def _start_of(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[: len(_PARQUET)]
+    with source.open("rb") as opened:
         return opened.read(len(_PARQUET))
 
 

@@ -146,6 +146,7 @@ def audit(
     chat: bool = False,
     candidates: str = "letters",
     max_unusable: float | None = None,
+    settings: Sequence[str] = (),
 ) -> Audit:
     """Returns how honest a model is: accuracy, calibration with intervals, and what a temperature would change.
 
@@ -174,6 +175,7 @@ def audit(
         chat: Ask in the model's own chat format.
         candidates: What a model is scored on: `letters` of listed choices, or the choices' own `text`.
         max_unusable: Share of an input's rows that may be left out; None: 0.01 of a log or table, 0.02 of a data set.
+        settings: What the files of `data` do not tell themselves, as a preset says it: `tasks.own.answers=from-1`.
 
     Raises:
         UserError: An input is not readable, or too many of its rows cannot be used; names the file and the row.
@@ -182,7 +184,7 @@ def audit(
     options = Options(
         bins=bins, reading=None if reading is None else check_reading(reading), filter=filter,
         max_unusable=max_unusable, asked=Asked(task, None if data is None else str(data), split, limit, batch_size,
-                                               dtype, chat, candidates),
+                                               dtype, chat, candidates, tuple(settings)),
     )  # fmt: skip
     given = {"confidence": confidence, "correct": correct, "probabilities": probabilities, "answer": answer,
              "id": id, "by": by}  # fmt: skip
@@ -256,6 +258,7 @@ def _of_arrays(given: dict[str, Any], options: Options) -> Answers:
     pairs = ({"confidence", "correct"}, {"probabilities", "answer"})
     if not any(pair == arrays.keys() & (pairs[0] | pairs[1]) for pair in pairs):
         raise UserError("audit: give a path, or confidence and correct, or probabilities and answer")
+    _check_index(arrays)
     columns = _named(arrays.pop("probabilities", None))
     if len(columns) > 1:
         options = replace(options, columns=Columns(probabilities=tuple(columns)))
@@ -264,6 +267,15 @@ def _of_arrays(given: dict[str, Any], options: Options) -> Answers:
     if len(set(lengths.values())) > 1:
         raise UserError(f"audit: the arrays have {', '.join(f'{n} rows of {name}' for name, n in lengths.items())}")
     return tables.of_table(_ARRAYS, pa.table(columns), options)
+
+
+def _check_index(arrays: Mapping[str, Any]) -> None:
+    """Refuses series and frames of pandas in different orders: their rows are paired by place, not by index."""
+    indexed = {name: value.index for name, value in arrays.items() if hasattr(value, "iloc")}
+    first = next(iter(indexed), "")
+    for name, found in indexed.items():
+        if len(found) == len(indexed[first]) and not found.equals(indexed[first]):
+            raise UserError(f"audit: {first} and {name} have different indices; align them, or give plain arrays")
 
 
 def _named(probabilities: Any) -> dict[str, pa.Array]:

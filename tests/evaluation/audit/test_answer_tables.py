@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -157,6 +158,13 @@ def test_a_cell_that_is_no_confidence_is_shown_with_the_remedy(cell, told, tmp_p
     (tmp_path / "t.csv").write_text(f"confidence,correct\n{cell},1\n")
     with pytest.raises(UserError, match=told):
         read(tmp_path / "t.csv")
+
+
+def test_a_spreadsheet_is_refused_with_the_remedy(tmp_path):
+    with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as book:
+        book.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(UserError, match="is a spreadsheet or an archive; save it as CSV"):
+        read(tmp_path / "t.xlsx")
 
 
 @pytest.mark.parametrize("name", ["t.txt", "T.JSONL", "t.log"])

@@ -238,3 +238,31 @@ def test_a_data_set_may_lose_as_many_questions_as_in_a_run(bytes_folder, tmp_pat
     assert audit(bytes_folder, **asked).n > 0
     with pytest.raises(UserError, match=r"2 rows \(2\.0%\) cannot be used"):
         audit(bytes_folder, **asked, max_unusable=0.01)
+
+
+def test_a_file_of_questions_is_read_as_the_settings_say(bytes_folder, tmp_path):
+    rows = [{"Frage": f"{n}?", "choices": ["x", "y", "z"], "answer": 1 + n % 2} for n in range(12)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"task": "own", "data": tmp_path / "mine.jsonl"}
+    with pytest.raises(UserError, match=r"name them in tasks\.own\.fields"):
+        audit(bytes_folder, **asked)
+    named = "tasks.own.fields.question=Frage"
+    with pytest.raises(UserError, match=r"say which with tasks\.own\.answers=from-0"):
+        audit(bytes_folder, **asked, settings=[named])
+    for way, rights in (("from-0", {1, 2}), ("from-1", {0, 1})):
+        found = audit(bytes_folder, **asked, settings=[named, f"tasks.own.answers={way}"]).first
+        assert set(found.answers.answer.tolist()) == rights
+    for wrong, complaint in (
+        ("training.epochs=2", r"takes settings of data and of tasks\.own only"),
+        ("tasks.own.answer=a", r"--set: unknown key 'tasks\.own\.answer'; did you mean"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            audit(bytes_folder, **asked, settings=[wrong])
+
+
+def test_series_in_different_orders_are_refused():
+    sure = pd.Series([0.9, 0.6, 0.7], index=["a", "b", "c"])
+    right = pd.Series([True, False, True], index=["c", "b", "a"])
+    with pytest.raises(UserError, match="confidence and correct have different indices; align them"):
+        audit(confidence=sure, correct=right)
+    assert audit(confidence=sure, correct=right.reindex(sure.index)).n == 3
