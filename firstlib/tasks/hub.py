@@ -23,7 +23,7 @@ from firstlib.settings.schema import Task
 from firstlib.tasks.answers import IN_WORDS, Column, plain_value
 from firstlib.tasks.files import Search, Table, from_hub, tables_in, without_numbers
 from firstlib.tasks.layouts import Roles, fields_of, flattened, plain, recognise
-from firstlib.tasks.question import Item, characters, from_json
+from firstlib.tasks.question import SPLITS, Item, characters, from_json
 from firstlib.tasks.rivals import check_rivals
 from firstlib.tasks.rows import (
     NO_ANSWER,
@@ -102,6 +102,8 @@ def read_split(
     Takes and raises what `read` does; training rows are not needed.
     """
     source, where = _source(task, place, own), _named(task, place, own)
+    if split not in (*SPLITS, *source.counts):
+        raise UserError(f"split: must be one of {', '.join(SPLITS)}, not {split!r:.40}")
     wanted = [split, *(["validation"] if split == "test" else [])] if len(source.counts) > 1 else list(source.counts)
     for name in (each for each in wanted if each in source.counts):
         found, labelled = _labelled(source, [name], data, where, fits)

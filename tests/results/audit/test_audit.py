@@ -252,6 +252,8 @@ def test_a_file_of_questions_is_read_as_the_settings_say(bytes_folder, tmp_path)
     for way, rights in (("from-0", {1, 2}), ("from-1", {0, 1})):
         found = audit(bytes_folder, **asked, settings=[named, f"tasks.own.answers={way}"]).first
         assert set(found.answers.answer.tolist()) == rights
+    with pytest.raises(UserError, match="split: must be one of train, validation, test, not 'tset'"):
+        audit(bytes_folder, **asked, split="tset", settings=[named, "tasks.own.answers=from-0"])
     for wrong, complaint in (
         ("training.epochs=2", r"takes settings of data and of tasks\.own only"),
         ("tasks.own.answer=a", r"--set: unknown key 'tasks\.own\.answer'; did you mean"),
