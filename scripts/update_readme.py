@@ -86,10 +86,10 @@ def _kept(
 
 
 def _pair_seeds() -> str:
-    """The pretrained pair's first column over its seeds; empty while one is missing."""
+    """The pretrained pair's first column over its seeds; empty while there is only the first."""
     kept = [*study.kept("pretrained"), *study.kept("pretrained-seeds")]
     runs = [run for run in kept if (run["preset"], task_of(run)) == (study.PAIR, study.PRETRAINED_TASKS[0])]
-    return pretrained.seeds_block(runs) if len(runs) > len(study.PRETRAINED_SEEDS) else ""
+    return pretrained.seeds_block(runs, study.PRETRAINED_SEEDS) if len(runs) > 1 else ""
 
 
 def _real() -> str:

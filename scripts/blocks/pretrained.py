@@ -38,19 +38,28 @@ def _pretrained_table(runs: Sequence[Results]) -> str:
     return f"{told}\n\n{table.of_intervals([row for run in runs for row in run['intervals']]).markdown()}"
 
 
-def seeds_block(runs: Sequence[Results]) -> str:
-    """Returns a pair's seeds on one task, and what the map predicted for those after the first."""
-    return "\n\n".join([each_seed_block(runs), "\n".join(f"- {_predicted(run)}" for run in runs[1:])])
+def seeds_block(runs: Sequence[Results], planned: Sequence[int]) -> str:
+    """Returns a pair's seeds on one task, what the map predicted for those after the first, and which are missing."""
+    missing = [str(seed) for seed in planned if seed not in {run["seed"] for run in runs}]
+    lines = [f"- {_predicted(run)}" for run in runs[1:]]
+    lines += [f"- Not computed yet: seed {', '.join(missing)} (`make pretrained`)."] if missing else []
+    return "\n\n".join([each_seed_block(runs), "\n".join(lines)])
 
 
 def each_seed_block(runs: Sequence[Results]) -> str:
-    """Returns every seed's numbers on one test set and their means, for the methods that all seeds have."""
+    """Returns every seed's numbers on one test set and their means, for the methods that all seeds have.
+
+    Intervals over so few seeds would say nothing; the seeds themselves show how far apart they lie.
+    """
     tables = [*(table.of_rows(run["intervals"]) for run in runs), table.of_seeds(runs, "intervals")]
     found = [next(iter(one.entries.values())) for one in tables]
     head = ["method", *(f"{name}<br>acc / ECE / Trust" for name in (*(f"seed {run['seed']}" for run in runs), "mean"))]
     shared = [name for name in found[-1] if all(name in methods for methods in found)]
-    lines = [[name, *(" / ".join(one.text for one in methods[name].values()) for methods in found)] for name in shared]
-    told = "In percent, the means with half of their 95 % intervals over seeds:"
+    lines = [
+        [name, *(" / ".join(f"{one.value:.1f}" for one in methods[name].values()) for methods in found)]
+        for name in shared
+    ]
+    told = "In percent, each seed and the mean:"
     return f"{told}\n\n{markdown_table(head, lines)}"
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from firstlib.runtime.paths import PROJECT
-from scripts.blocks.pretrained import each_seed_block, pretrained_block
+from scripts.blocks.pretrained import each_seed_block, pretrained_block, seeds_block
 from scripts.blocks.seeds import results_block
 from scripts.update_readme import BLOCKS, README, replaced
 
@@ -56,7 +56,7 @@ def test_every_seed_is_shown_with_the_mean_of_the_methods_that_all_have():
     block = each_seed_block(
         [{**one, "intervals": one["rows"]} for one in (run(0, first=0.60, distill=0.5), run(1, first=0.64))]
     )
-    assert "| first | 60.0 / 10.0 / 50.0 | 64.0 / 10.0 / 54.0 | 62.0 ± 25.4 / 10.0 ± 0.0 / 52.0 ± 25.4 |" in block
+    assert "| first | 60.0 / 10.0 / 50.0 | 64.0 / 10.0 / 54.0 | 62.0 / 10.0 / 52.0 |" in block
     assert "distill" not in block
 
 
@@ -82,6 +82,12 @@ def pretrained(**trusts):
             for name, (own, all_) in seconds.items()
         },
     }
+
+
+def test_a_planned_seed_that_is_not_kept_is_named():
+    runs = [{**pretrained(fine_tune=0.2, distill=0.3, first=0.4), "seed": seed} for seed in (0, 1)]
+    assert "Not computed yet: seed 2, 3 (`make pretrained`)" in seeds_block(runs, (1, 2, 3))
+    assert "Not computed" not in seeds_block(runs, (1,))
 
 
 def test_a_pretrained_cell_tells_what_the_map_predicted_and_what_was_measured():
