@@ -13,7 +13,7 @@ from IPython.display import display
 from firstlib.figures.chrome import picture
 from firstlib.runtime.files import write_bytes, write_json
 
-CONFIG = {"displayModeBar": False, "plotlyServerURL": ""}  # the mode bar would cover the legend
+CONFIG = {"displayModeBar": False, "responsive": True}  # the mode bar would cover the legend
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title></head>
@@ -79,5 +79,5 @@ def _pixels(figure: go.Figure, side: str) -> int:
 
 def _page(figure: go.Figure, name: str) -> bytes:
     title = html.escape(name)
-    inner = figure.to_html(config=CONFIG, include_plotlyjs="directory", full_html=False, div_id=title)
+    inner = figure.to_html(config={**CONFIG}, include_plotlyjs="directory", full_html=False, div_id=title)
     return PAGE.format(title=title, figure=inner).encode()

@@ -484,6 +484,13 @@ def test_show_adds_a_small_picture_of_the_right_size(shown):
 
 
 @needs_chrome
+def test_pages_do_not_change_the_configuration_of_later_figures(tmp_path):
+    """plotly's `to_html` writes into the dictionary that it gets."""
+    before = dict(output.CONFIG)
+    figures.write(MADE["top_tokens"], tmp_path, "top")
+    assert before == output.CONFIG
+
+
 def test_show_with_a_folder_writes_reproducible_pictures(tmp_path, shown):
     figures.show(MADE["top_tokens"], "top", tmp_path)
     files = [tmp_path / f"top.{kind}" for kind in ("json", "html", "png", "svg")]

@@ -11,6 +11,7 @@ from firstlib.evaluation.audit.answers import Answers
 from firstlib.evaluation.audit.options import Options
 from firstlib.runtime.errors import UserError
 from firstlib.runtime.paths import RESULTS
+from firstlib.tasks.delimited import opened
 
 Reader = Callable[[Path, Options], list[Answers]]
 _TABLES = (".csv", ".tsv", ".parquet", ".ndjson")
@@ -161,14 +162,15 @@ def _is_lm_eval(content: Any) -> bool:
 def _content(file: Path) -> Any:
     """Returns a JSON file's content; None where it is none, which the reader of tables will say."""
     try:
-        return json.loads(file.read_bytes())
+        with opened(file) as content:
+            return json.load(content)
     except (ValueError, RecursionError):
         return None
 
 
 def _first_row(file: Path) -> Any:
     """Returns a list's first entry, or the first line that is JSON; the very first line may be damaged."""
-    with file.open("rb") as lines:
+    with opened(file) as lines:
         if lines.read(1) == b"[":
             return _first(_content(file))
         lines.seek(0)

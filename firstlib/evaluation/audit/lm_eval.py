@@ -20,6 +20,7 @@ from firstlib.evaluation.audit.answers import Answers, Reading, Shown, joined, o
 from firstlib.evaluation.audit.options import Options
 from firstlib.evaluation.audit.unusable import Unusable, UnusableRow
 from firstlib.runtime.errors import UserError
+from firstlib.tasks.delimited import opened
 
 KIND = "a log of lm-evaluation-harness"
 UNDATED = "results.json"  # of versions before 0.4.3
@@ -167,19 +168,20 @@ def _samples(file: Path, options: Options) -> tuple[list[Sample], Unusable, int,
 
 def _lines(file: Path) -> Iterator[bytes]:
     try:
-        with file.open("rb") as lines:
+        with opened(file) as lines:
             if lines.read(1) == b"[":
                 yield from (json.dumps(row).encode() for row in _whole(file))
             else:
                 lines.seek(0)
                 yield from lines
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    except (OSError, EOFError) as error:
+        raise UserError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error}); check it") from error
 
 
 def _whole(file: Path) -> list[Any]:
     try:
-        found: list[Any] = json.loads(file.read_bytes())
+        with opened(file) as content:
+            found: list[Any] = json.load(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: is not readable as JSON ({error!s:.120}); log it again") from error
     return found

@@ -1,5 +1,6 @@
 """Logs of lm-evaluation-harness 0.4.11 to 0.4.13, written by a real model: read as plain arithmetic reads them."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -237,3 +238,14 @@ def test_a_damaged_list_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_text('[{"doc_id": 1,')
     with pytest.raises(UserError, match="not readable as JSON"):
         read(tmp_path / "log.jsonl")
+
+
+def test_a_packed_log_is_read_as_the_same(tmp_path):
+    plain = log("csqa_letters")
+    packed = tmp_path / f"{plain.name}.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    one, other = read(plain), inputs.read(str(packed), Options(), None)[0]
+    assert one.confidence.tolist() == other.confidence.tolist()
+    packed.write_bytes(packed.read_bytes()[:900])
+    with pytest.raises(UserError, match=r"\.gz: cannot be read \(Compressed file ended"):
+        read(packed)

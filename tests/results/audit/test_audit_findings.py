@@ -47,7 +47,7 @@ def test_few_answers_promise_little():
 def test_a_difference_is_named_only_where_its_interval_excludes_zero(ece, said):
     told = between(Difference("new", "old", 100, (100, 120), paired=True, ece=ece, accuracy=ece))
     assert told.startswith(said)
-    assert told.endswith("on the 100 questions that both answered.")
+    assert told.endswith("on the 100 questions that both answered, of 100 and 120.")
 
 
 def test_pairs_whose_right_answers_differ_are_counted():
