@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _starting = Lock()
 
 SCALE = 1.5  # PNG pixels per figure pixel: sharp on most screens, and still a small file
-PATIENCE = 60.0  # seconds for Chrome to start, and for each picture
+PATIENCE = 120.0  # seconds for Chrome to start, and for each picture
 NO_CHROME = (
     "figures are interactive only and GitHub will not show them; for pictures install Chrome or Chromium, "
     "run `kaleido_get_chrome`, or set BROWSER_PATH to the program"
