@@ -37,10 +37,18 @@ def check(page, source, state):
     for name, text in texts_of(view).items():
         expect(page.locator(f"[data-measure={name}]")).to_have_text(text, timeout=SOON)
     here = {"ECE here": [[state.coefficient], [view.measures.ece]], "recalibrated": [None, view.example.after.tolist()]}
-    for name, (x, y) in here.items():
-        page.wait_for_function(DRAWN, arg=[name, x, y], timeout=SOON)
     heights = nulls(view.reliability.accuracy)
-    page.wait_for_function(DRAWN, arg=["accuracy", None, heights], timeout=SOON)
+    for name, (x, y) in {**here, "accuracy": (None, heights)}.items():
+        wait_until_drawn(page, name, x, y)
+
+
+def wait_until_drawn(page, name, x, y):
+    from playwright.sync_api import TimeoutError as TooLate
+
+    try:
+        page.wait_for_function(DRAWN, arg=[name, x, y], timeout=SOON)
+    except TooLate:
+        pytest.fail(f"{name} should be {x}, {y}; the figure has {page.evaluate(FOUND, name)}")
 
 
 # Whether a trace of the widget's figure has these numbers; null stands for an empty bin.
@@ -50,6 +58,15 @@ DRAWN = """([name, x, y]) => {
   const near = (found, wanted) => wanted === null || (found && found.length === wanted.length && wanted.every(
     (value, i) => (value === null ? found[i] === null || Number.isNaN(found[i]) : Math.abs(value - found[i]) < 1e-6)));
   return Boolean(trace) && near(trace.x && [...trace.x], x) && near(trace.y && [...trace.y], y);
+}"""
+# What a trace has instead, and how many figures there are.
+FOUND = """(name) => {
+  const plots = [...document.querySelectorAll('.js-plotly-plot')].map((one) => [
+    Boolean(one.closest('.jupyter-widgets')),
+    (one.data || []).filter((trace) => trace.name === name)
+      .map((trace) => [trace.x && [...trace.x], trace.y && [...trace.y]]),
+  ]);
+  return JSON.stringify(plots);
 }"""
 
 
