@@ -7,7 +7,6 @@ from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
-import traitlets
 
 from firstlib.distillation.options import Tail
 from firstlib.distillation.recalibration import Map
@@ -50,13 +49,24 @@ def static(experiment: Experiment, state: State | None = None) -> go.Figure:
 
 
 class _Figure(go.FigureWidget):
-    """A figure with our configuration from the start: a slow page would draw it before it hears of a change."""
+    """A figure that opens when it is complete.
 
-    _config = traitlets.Dict(CONFIG).tag(sync=True)  # plotly has no public name for it
+    plotly's constructor opens it before it has data and configuration. A slow page draws what it has by then, without
+    traces and with the mode bar.
+    """
 
-    @traitlets.validate("_config")
-    def _keep(self, _: Any) -> dict[str, Any]:
-        return CONFIG  # plotly's constructor would set its own
+    _complete = False
+
+    def __init__(self, figure: go.Figure) -> None:
+        super().__init__(figure)
+        self._config = CONFIG  # plotly has no public name for it
+        self._complete = True
+        self.open()
+
+    def open(self) -> None:
+        """Tells the page of the widget, once it is complete."""
+        if self._complete:
+            super().open()
 
 
 class TemperatureExplorer(ipywidgets.VBox):

@@ -367,18 +367,20 @@ def test_the_widget_follows_its_controls(experiment):
         assert [note.text for note in explorer.figure.layout.annotations] == drawing.titles(view)
 
 
-def test_the_figure_opens_with_its_configuration(experiment, monkeypatch):
-    """Configured later, a slow page would draw it with plotly's mode bar first."""
+def test_the_figure_is_complete_when_it_opens(experiment, monkeypatch):
+    """A slow page draws what it has by then: without traces, and with plotly's mode bar."""
     opened, really_open = [], go.FigureWidget.open
 
     def open_(self):
-        opened.append(self.get_state()["_config"])
+        opened.append(self.get_state())
         really_open(self)
 
     monkeypatch.setattr(go.FigureWidget, "open", open_)
     explorer = TemperatureExplorer(experiment)
-    assert opened == [CONFIG]
-    assert explorer.figure._config == CONFIG
+    (state,) = opened
+    assert state["_config"] == CONFIG
+    assert [trace["name"] for trace in state["_widget_data"]] == [trace.name for trace in explorer.figure.data]
+    assert state["_widget_layout"]["annotations"]
 
 
 def test_a_dragged_slider_is_not_moved_back(experiment):
