@@ -124,13 +124,14 @@ def _asked(what: str, options: Options) -> Answers:
 
 
 def _file(file: Path, options: Options, read_run: Reader) -> list[Answers]:
-    if file.suffix.lower() == ".gguf":
+    ending = file.suffix.lower()
+    if ending == ".gguf":
         return [_asked(str(file), options)]
-    if file.suffix.lower() == ".eval":
+    if ending == ".eval":
         return [inspect_logs.read(file, options)]
-    if file.suffix.lower() == ".json":
+    if ending == ".json":
         return _json(file, options, read_run)
-    if file.suffix.lower() not in _TABLES and lm_eval.is_sample(_first_row(file)):
+    if ending not in _TABLES and lm_eval.is_sample(_first_row(file)):
         return [lm_eval.read_files(str(file), [file], options)]
     return [tables.read(str(file), options)]
 
